@@ -1,0 +1,335 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line: names, streams, overwriting, errors, exit codes; then the real model from end to end."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import fake_codec
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+import vqcodec
+from vqcodec import registry
+from vqcodec.cli import main
+from vqcodec.errors import VqcodecError
+
+TESTS = Path(__file__).resolve().parent
+
+
+def picture(width: int = 40, height: int = 24) -> Image.Image:
+    y, x = np.mgrid[:height, :width]
+    return Image.fromarray(np.stack([6 * x, 10 * y, 3 * (x + y)], axis=2).astype(np.uint8))
+
+
+def vq(*arguments: object, stdin: bytes | None = None) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments], input=stdin)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory: a.png, b.png, and the stand-in for the codec with its model."""
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "fake.safetensors").write_bytes(fake_codec.WEIGHTS)
+    monkeypatch.setenv(registry.ENVIRONMENT, str(tmp_path / "models"))
+    fake = fake_codec.module()
+    monkeypatch.setitem(sys.modules, "vqcodec.codec", fake)
+    monkeypatch.setattr(vqcodec, "codec", fake, raising=False)
+    monkeypatch.chdir(tmp_path)
+    picture().save("a.png")
+    picture(30, 20).save("b.png")
+    return tmp_path
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()} - {"models", "a.png", "b.png"}
+
+
+def same_pixels(path: Path | str, image: Image.Image) -> bool:
+    with Image.open(path) as found:
+        return found.size == image.size and found.convert("RGB").tobytes() == image.tobytes()
+
+
+def test_encode_and_decode_with_names(folder: Path) -> None:
+    result = vq("encode", "a.png", "out.vq2")
+    assert (result.exit_code, result.stdout) == (0, "")
+    size = Path("out.vq2").stat().st_size
+    assert f"-> {size} bytes, {8 * size / 960:.4f} bpp" in result.stderr
+    assert vq("decode", "out.vq2", "out.tiff").exit_code == 0
+    assert same_pixels("out.tiff", picture())
+    assert names(folder) == {"out.vq2", "out.tiff"}
+
+
+def test_names_beside_the_input(folder: Path) -> None:
+    (folder / "sub").mkdir()
+    picture().save("sub/c.d.png")
+    assert vq("encode", "sub/c.d.png").exit_code == 0
+    assert vq("decode", "sub/c.d.vq2", "--format", "webp").exit_code == 0
+    assert sorted(os.listdir("sub")) == ["c.d.png", "c.d.vq2", "c.d.webp"]
+    assert same_pixels("sub/c.d.webp", picture())
+
+
+def test_streams(folder: Path) -> None:
+    encoded = vq("encode", "-", stdin=Path("a.png").read_bytes())
+    assert encoded.exit_code == 0
+    assert vqcodec.info(encoded.stdout_bytes).width == 40
+    decoded = vq("decode", "-", stdin=encoded.stdout_bytes)
+    with Image.open(io.BytesIO(decoded.stdout_bytes)) as found:
+        assert found.format == "PNG"
+        assert found.tobytes() == picture().tobytes()
+    to_file = vq("encode", "-", "named.vq2", stdin=Path("a.png").read_bytes())
+    assert (to_file.exit_code, to_file.stdout) == (0, "")
+    from_file = vq("decode", "named.vq2", "-", "--format", "tiff")
+    with Image.open(io.BytesIO(from_file.stdout_bytes)) as found:
+        assert found.format == "TIFF"
+
+
+def test_no_overwriting_without_force(folder: Path) -> None:
+    Path("a.vq2").write_bytes(b"precious")
+    result = vq("encode", "a.png")
+    assert (result.exit_code, Path("a.vq2").read_bytes()) == (1, b"precious")
+    assert result.stderr == "vqcodec: error: a.vq2: exists already (-f overwrites it)\n"
+    assert vq("encode", "a.png", "-f").exit_code == 0
+    assert vqcodec.info("a.vq2").width == 40
+    assert vq("decode", "a.vq2").exit_code == 1
+    assert vq("decode", "a.vq2", "-f").exit_code == 0
+
+
+def test_several_inputs_go_on_after_an_error(folder: Path) -> None:
+    Path("broken.png").write_text("no image")
+    result = vq("encode", "a.png", "broken.png", "missing.png", "b.png", "-O", "out/deep")
+    assert result.exit_code == 1
+    assert sorted(os.listdir("out/deep")) == ["a.vq2", "b.vq2"]
+    errors = [line for line in result.stderr.splitlines() if "error" in line]
+    assert len(errors) == 2
+    assert errors[0].startswith("vqcodec: error: broken.png: ")
+    assert errors[1] == "vqcodec: error: missing.png: No such file or directory"
+    assert vq("decode", "out/deep/a.vq2", "out/deep/b.vq2", "-O", "back").exit_code == 0
+    assert same_pixels("back/b.png", picture(30, 20))
+
+
+def test_more_than_two_names_are_inputs(folder: Path) -> None:
+    picture(9, 9).save("c.png")
+    assert vq("encode", "a.png", "b.png", "c.png", "--quiet").stderr == ""
+    assert names(folder) == {"c.png", "a.vq2", "b.vq2", "c.vq2"}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["encode"],
+        ["encode", "a.png", "b.png"],
+        ["encode", "a.png", "b.png", "-f"],
+        ["decode", "a.vq2", "b.vq2", "-f"],
+        ["encode", "a.png", "sub/a.png", "-O", "out"],
+        ["encode", "a.png", "b.png", "-"],
+        ["encode", "a.png", "--device", "tpu"],
+        ["decode", "a.vq2", "--format", "exe"],
+        ["sample", "x.png", "--width", "0"],
+        ["sample", "x.png", "--width", "65535", "--height", "65535"],
+        ["no-such-command"],
+        ["info"],
+    ],
+)
+def test_wrong_usage_is_exit_2_and_writes_nothing(folder: Path, arguments: list[str]) -> None:
+    before = Path("b.png").read_bytes()
+    assert vq(*arguments).exit_code == 2
+    assert names(folder) == set()
+    assert Path("b.png").read_bytes() == before
+
+
+def test_errors_are_one_line(folder: Path) -> None:
+    vq("encode", "a.png")
+    damaged = bytearray(Path("a.vq2").read_bytes())
+    damaged[100] ^= 1
+    Path("damaged.vq2").write_bytes(damaged)
+    Path("cut.png").write_bytes(Path("a.png").read_bytes()[:60])
+    (folder / "directory").mkdir()
+    Image.new("F", (3, 3)).save("float.tiff")
+    for arguments in (
+        ["decode", "damaged.vq2"],
+        ["decode", "a.png"],
+        ["decode", "a.vq2", "x.unknown"],
+        ["decode", "a.vq2", "directory", "-f"],
+        ["decode", "a.vq2", "missing/x.png"],
+        ["encode", "cut.png"],
+        ["encode", "float.tiff"],
+        ["encode", "directory"],
+        ["encode", "b.png", "--model", "missing"],
+        ["info", "damaged.vq2"],
+    ):
+        result = vq(*arguments)
+        assert result.exit_code == 1, arguments
+        assert result.stdout == ""
+        assert result.stderr.startswith("vqcodec: error: "), result.stderr
+        assert result.stderr.count("\n") == 1, result.stderr
+    assert names(folder) == {"a.vq2", "damaged.vq2", "cut.png", "directory", "float.tiff"}
+
+
+def test_warnings_are_one_line_each(folder: Path) -> None:
+    for name in ("c.tiff", "d.tiff"):
+        picture().convert("CMYK").save(name)
+    result = vq("encode", "c.tiff", "d.tiff", "-O", "out", "--quiet")
+    assert result.exit_code == 0
+    assert result.stderr == "".join(
+        f"vqcodec: warning: {name}: CMYK is converted to RGB\n" for name in ("c.tiff", "d.tiff")
+    )
+
+
+def test_a_failed_write_leaves_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(source: object, target: object) -> None:
+        raise PermissionError(13, "Permission denied", str(source))
+
+    Path("a.vq2").write_bytes(b"precious")
+    monkeypatch.setattr(os, "replace", refuse)
+    result = vq("encode", "a.png", "-f")
+    assert result.exit_code == 1
+    assert "Permission denied" in result.stderr
+    assert names(folder) == {"a.vq2"}
+    assert Path("a.vq2").read_bytes() == b"precious"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links and devices")
+def test_links_devices_and_permissions(folder: Path) -> None:
+    Path("real.vq2").write_bytes(b"old")
+    os.chmod("real.vq2", 0o640)
+    os.symlink("real.vq2", "link.vq2")
+    assert vq("encode", "a.png", "link.vq2", "-f").exit_code == 0
+    assert os.path.islink("link.vq2")
+    assert vqcodec.info("real.vq2").width == 40
+    assert os.stat("real.vq2").st_mode & 0o777 == 0o640
+    assert vq("encode", "a.png", os.devnull).exit_code == 0
+    assert not os.path.isfile(os.devnull)
+
+
+def test_info(folder: Path) -> None:
+    vq("encode", "a.png", "b.png", "-O", ".")
+    text = vq("info", "a.vq2", "b.vq2").stdout
+    assert "40 x 24 pixels, RGB" in text
+    assert f"fake ({fake_codec.IDENTITY.hex()})" in text
+    lines = vq("info", "--json", "a.vq2", "missing.vq2", "b.vq2")
+    assert lines.exit_code == 1
+    found = [json.loads(line) for line in lines.stdout.splitlines()]
+    assert [(entry["file"], entry["width"]) for entry in found] == [("a.vq2", 40), ("b.vq2", 30)]
+    assert found[0]["file_bytes"] == Path("a.vq2").stat().st_size
+    assert "missing.vq2" in lines.stderr
+
+
+def test_models(folder: Path) -> None:
+    card = {"title": "A stand-in", "figures": {"PSNR, dB": 31.25, "data": "none"}}
+    Path("models/fake.json").write_text(json.dumps(card))
+    listed = json.loads(vq("models", "--json").stdout)
+    fake = next(entry for entry in listed if entry["name"] == "fake")
+    assert fake == card | {"name": "fake", "identity": fake_codec.IDENTITY.hex(), "path": fake["path"]}
+    text = vq("models").stdout
+    assert f"{fake_codec.IDENTITY.hex()}  A stand-in" in text
+    assert "PSNR, dB: 31.25" in text
+
+
+def test_sample(folder: Path) -> None:
+    assert vq("sample", "s.png", "--seed", "7", "--width", "50", "--height", "30").exit_code == 0
+    assert same_pixels("s.png", Image.new("RGB", (50, 30), (7, 0, 0)))
+    assert vq("sample", "s.png").exit_code == 1
+    result = vq("sample", "s.png", "-f")
+    seed = int(result.stderr.split("seed ")[1].split(",")[0])
+    assert same_pixels("s.png", Image.new("RGB", (256, 256), (seed % 256, 0, 0)))
+
+
+def test_progress_bar_on_a_terminal(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[Any] = []
+    real = click.progressbar
+
+    def watched(*arguments: Any, **options: Any) -> Any:
+        shown.append(arguments)
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(click, "progressbar", watched)
+    vq("encode", "a.png", "b.png", "-O", "out")
+    assert not shown
+    monkeypatch.setattr("vqcodec.cli.sys", type("Terminal", (), {"stderr": _Terminal()}))
+    vq("encode", "a.png", "b.png", "-O", "out", "-f")
+    assert len(shown) == 1
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def process(code: str, *arguments: str, **options: Any) -> subprocess.CompletedProcess[bytes]:
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)])}
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.run(command, env=environment, check=False, timeout=300, **options)
+
+
+def test_info_and_models_import_neither_torch_nor_numpy(folder: Path) -> None:
+    vq("encode", "a.png")
+    code = (
+        "import sys; from vqcodec.cli import main; main(sys.argv[1:], standalone_mode=False);"
+        "print(sorted({'torch', 'numpy', 'PIL'} & set(sys.modules)), file=sys.stderr)"
+    )
+    for arguments in (["info", "a.vq2"], ["models"]):
+        result = process(code, *arguments, capture_output=True)
+        assert b"fake" in result.stdout
+        assert result.stderr.strip() == b"[]"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes")
+@pytest.mark.parametrize("arguments", [["info", "a.vq2"], ["decode", "big.vq2", "-", "--format", "tiff"]])
+def test_broken_pipe_is_quiet(folder: Path, arguments: list[str]) -> None:
+    vq("encode", "a.png")
+    picture(400, 400).save("big.png")
+    vq("encode", "big.png")
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        code = "import fake_codec; fake_codec.install(); from vqcodec.cli import main; main()"
+        result = process(code, *arguments, stdout=writer, stderr=subprocess.PIPE)
+    finally:
+        os.close(writer)
+    assert result.returncode == 1
+    assert result.stderr == b""
+
+
+def test_version_and_module(folder: Path) -> None:
+    assert vq("--version").stdout == f"vqcodec {vqcodec.__version__}\n"
+    code = "import runpy, sys; sys.argv[0] = 'x'; runpy.run_module('vqcodec', run_name='__main__')"
+    result = process(code, "info", "missing.vq2", capture_output=True)
+    assert result.returncode == 1
+    assert result.stderr.splitlines() == [b"vqcodec: error: missing.vq2: No such file or directory"]
+
+
+def test_every_error_of_the_package_ends_in_one_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for kind in (*VqcodecError.__subclasses__(), MemoryError):
+
+        def fail(*_: object, kind: type[Exception] = kind) -> None:
+            raise kind("first\nsecond")
+
+        monkeypatch.setattr(sys.modules["vqcodec.codec"], "load_model", fail)
+        result = vq("encode", "a.png")
+        assert result.exit_code == 1
+        assert result.stderr in ("vqcodec: error: first second\n", "vqcodec: error: out of memory\n")
+
+
+def test_the_shipped_model_from_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    picture(70, 45).save("a.png")
+    assert vq("encode", "a.png", "--verify", "--device", "cpu").exit_code == 0
+    assert vq("decode", "a.vq2", "b.png", "--device", "cpu").exit_code == 0
+    with Image.open("b.png") as found:
+        assert (found.size, found.mode) == ((70, 45), "RGB")
+        error = np.asarray(found, np.float64) - np.asarray(picture(70, 45), np.float64)
+    assert np.sqrt((error**2).mean()) < 30
+    entry = json.loads(vq("info", "a.vq2", "--json").stdout)
+    assert entry["model_name"] == registry.DEFAULT_MODEL
+    assert vq("sample", "s.png", "--seed", "1", "--width", "32", "--height", "32", "--device", "cpu").exit_code == 0
+    assert registry.DEFAULT_MODEL in vq("models").stdout

@@ -1,0 +1,285 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The contract of the probability path: the same integers, however they are computed."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from conftest import untrained
+from vqcodec.codec import Codec
+from vqcodec.errors import ExactnessError, ModelError
+from vqcodec.exact import ops, waves
+from vqcodec.exact.check import check_device
+from vqcodec.exact.network import IntegerPrior
+from vqcodec.exact.waveorder import coding_order, number_of_waves, positions_by_wave, rows_of_wave, wave_of
+from vqcodec.prior.export import from_integers, to_integers
+from vqcodec.prior.network import LevelPrior, index_nll
+
+
+def random_maps(codec: Codec, tiles: int, side: int = 8) -> list[Tensor]:
+    """Index maps of a number of tiles, per level [tiles, S, h, w]; side: of the coarsest level's map."""
+    levels = codec.config.autoencoder.levels
+    generator = torch.Generator().manual_seed(3)
+    shapes = [(tiles, v.codebooks, *[side * levels[0].stride // v.stride] * 2) for v in levels]
+    return [torch.randint(0, v.codes, s, generator=generator) for v, s in zip(levels, shapes, strict=True)]
+
+
+def edges(maps: list[Tensor], level: int) -> Tensor:
+    """A mask in which the second tile is cut at the right and the third at the bottom, at the coarsest stride."""
+    n, _, h, w = maps[level].shape
+    valid = torch.ones(n, h, w, dtype=torch.bool)
+    valid[1, :, w // 2 :] = False
+    valid[2, h // 2 :] = False
+    return valid
+
+
+def whole(prior: IntegerPrior, level: int, stage: int, maps: list[Tensor], valid: Tensor | None) -> Tensor:
+    """Frequencies of one stage by whole maps, [N, H, W, K]."""
+    own = maps[level] if valid is None else maps[level] * valid[:, None]
+    known = [own[:, s] for s in range(stage)]
+    condition = prior.condition(stage, maps[:level], known, own[:, 0].shape, valid)
+    return prior.map_frequencies(stage, own[:, stage], condition, valid)
+
+
+def by_waves(prior: IntegerPrior, level: int, stage: int, maps: list[Tensor], valid: Tensor | None) -> Tensor:
+    """The same by waves, feeding the true indices back."""
+    own = maps[level] if valid is None else maps[level] * valid[:, None]
+    n, _, h, w = own.shape
+    order = positions_by_wave(h, w)
+    truth = own[:, stage].reshape(n, -1)[:, order]
+    seen: list[Tensor] = []
+
+    def draw(frequencies: Tensor, mask: Tensor | None) -> Tensor:
+        start = sum(part.shape[1] for part in seen)
+        seen.append(frequencies)
+        return truth[:, start : start + frequencies.shape[1]]
+
+    known = [own[:, s] for s in range(stage)]
+    condition = prior.condition(stage, maps[:level], known, (n, h, w), valid)
+    found = waves.run(prior, stage, condition, draw, valid)
+    assert torch.equal(found, own[:, stage])
+    out = torch.empty(n, h * w, seen[0].shape[-1])
+    out[:, order] = torch.cat(seen, 1)
+    return out.view(n, h, w, -1)
+
+
+def stages(codec: Codec) -> list[tuple[int, int, IntegerPrior]]:
+    return [(i, s, prior) for i, prior in enumerate(codec.priors) for s in range(prior.level.codebooks)]
+
+
+@pytest.mark.parametrize("cut", [False, True])
+@torch.inference_mode()
+def test_whole_maps_equal_waves(tiny, cut):
+    maps = random_maps(tiny, 3)
+    for level, stage, prior in stages(tiny):
+        valid = edges(maps, level) if cut else None
+        coarse = [m * edges(maps, i)[:, None] if cut else m for i, m in enumerate(maps)]
+        a = whole(prior, level, stage, coarse, valid)
+        b = by_waves(prior, level, stage, coarse, valid)
+        if valid is not None:
+            a, b = a[valid], b[valid]
+        assert torch.equal(a, b)
+        assert a.min() >= 1
+        assert a.sum(-1).max() < 2**24
+        assert a.std() > 0
+
+
+@torch.inference_mode()
+def test_shipped_priors_whole_maps_equal_waves(shipped):
+    side = shipped.config.tile_size // shipped.config.autoencoder.coarsest
+    maps = random_maps(shipped, 2, side)
+    for level, stage, prior in stages(shipped):
+        assert torch.equal(whole(prior, level, stage, maps, None), by_waves(prior, level, stage, maps, None))
+
+
+@torch.inference_mode()
+def test_threads_do_not_matter(shipped):
+    maps = random_maps(shipped, 2)
+    for level, stage, prior in stages(shipped):
+        found = []
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            found.append(whole(prior, level, stage, maps, None))
+        assert torch.equal(*found)
+
+
+@torch.inference_mode()
+def test_a_tile_alone_equals_the_tile_in_a_batch(tiny):
+    maps = random_maps(tiny, 5)
+    for level, stage, prior in stages(tiny):
+        together = whole(prior, level, stage, maps, None)
+        for tile in range(5):
+            alone = whole(prior, level, stage, [m[tile : tile + 1] for m in maps], None)
+            assert torch.equal(alone[0], together[tile])
+
+
+@torch.inference_mode()
+def test_float64_gives_the_same_integers(shipped):
+    """The float32 products are exact, so that double precision changes nothing in any bit."""
+    maps = random_maps(shipped, 1)
+    for level, stage, prior in stages(shipped):
+        single = whole(prior, level, stage, maps, None)
+        tensors = dict(vars(prior))
+        double = object.__new__(IntegerPrior)
+        vars(double).update({k: _double(v) for k, v in tensors.items()})
+        assert torch.equal(single.double(), whole(double, level, stage, maps, None).double())
+
+
+def _double(value):
+    if isinstance(value, Tensor):
+        return value.double()
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(_double(v) for v in value))
+    if isinstance(value, (list, tuple)):
+        return type(value)(_double(v) for v in value)
+    if isinstance(value, dict):
+        return {k: _double(v) for k, v in value.items()}
+    return value
+
+
+@torch.inference_mode()
+def test_causality_by_perturbation(tiny):
+    """Change any index: no frequency at its own position, in its own or in any earlier wave changes, in no map before
+    it; and somewhere after it, one does."""
+    maps = random_maps(tiny, 1, side=4)
+    for level, stage, prior in stages(tiny):
+        before = whole(prior, level, stage, maps, None)
+        _, _, h, w = maps[level].shape
+        wave = wave_of(h, w)
+        for y in range(h):
+            for x in range(w):
+                changed = [m.clone() for m in maps]
+                changed[level][0, stage, y, x] = (changed[level][0, stage, y, x] + 1) % prior.level.codes
+                differs = (whole(prior, level, stage, changed, None) != before).any(-1)[0]
+                assert not differs[wave <= wave[y, x]].any()
+                assert differs.any() or wave[y, x] >= wave.max() - 2
+                for other in range(stage):
+                    assert torch.equal(
+                        whole(prior, level, other, changed, None), whole(prior, level, other, maps, None)
+                    )
+
+
+@torch.inference_mode()
+def test_every_map_before_is_used(tiny):
+    """Conditioning is real: a change in a coarser or earlier map moves frequencies, also before its own position."""
+    maps = random_maps(tiny, 1)
+    for level, stage, prior in stages(tiny):
+        before = whole(prior, level, stage, maps, None)
+        earlier = [(i, s) for i in range(level) for s in range(maps[i].shape[1])] + [(level, s) for s in range(stage)]
+        for i, s in earlier:
+            changed = [m.clone() for m in maps]
+            changed[i][0, s, 3, 3] = (changed[i][0, s, 3, 3] + 1) % tiny.config.autoencoder.levels[i].codes
+            assert not torch.equal(whole(prior, level, stage, changed, None), before)
+
+
+def test_training_simulates_the_integers():
+    """The trained network in float32 is the integer network: the same logits, and the same rate up to the table's
+    rounding."""
+    _, priors = untrained()
+    level = priors[1]
+    exact = IntegerPrior(level.config, level.level, level.coarser, to_integers(level))
+    generator = torch.Generator().manual_seed(1)
+    maps = [torch.randint(0, 32, (2, 1, 8, 8), generator=generator)]
+    maps.append(torch.randint(0, 16, (2, 2, 16, 16), generator=generator))
+    with torch.inference_mode():
+        for stage in range(2):
+            logits = level(torch.full((2,), stage), maps[1], maps[:1])
+            frequencies = whole(exact, 1, stage, maps, None)
+            units = (logits * 2**ops.LOGIT_BITS).permute(0, 2, 3, 1)
+            assert torch.equal(ops.frequencies(units, exact.table), frequencies)
+            chosen = frequencies.gather(-1, maps[1][:, stage, :, :, None])[..., 0]
+            nats = -(chosen / frequencies.sum(-1)).log()
+            simulated = index_nll(logits, maps[1][:, stage])
+            torch.testing.assert_close(simulated, nats, atol=0.02, rtol=0)
+            assert abs(float(simulated.mean() - nats.mean())) < 1e-3
+            floating = index_nll(level(torch.full((2,), stage), maps[1], maps[:1], exact=False), maps[1][:, stage])
+            assert abs(float(floating.mean() - nats.mean())) < 0.02 * float(nats.mean())
+
+
+def test_integers_survive_the_way_back_to_training():
+    _, priors = untrained()
+    for prior in priors:
+        tensors = to_integers(prior)
+        again = LevelPrior(prior.config, prior.level, prior.coarser)
+        from_integers(again, tensors)
+        assert all(torch.equal(v, tensors[k]) for k, v in to_integers(again).items())
+
+
+def test_every_parameter_learns():
+    """One backward pass reaches every parameter of both priors: no rounding cuts the gradient."""
+    _, priors = untrained()
+    maps = [torch.randint(0, 32, (4, 1, 8, 8)), torch.randint(0, 16, (4, 2, 16, 16))]
+    for i, prior in enumerate(priors):
+        number = torch.arange(4) % prior.level.codebooks
+        target = maps[i][torch.arange(4), number]
+        index_nll(prior(number, maps[i], maps[:i]), target).mean().backward()
+        without = [n for n, p in prior.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+        assert not without
+
+
+def test_an_overflowing_model_is_refused():
+    weight, bias = torch.full((1041, 2), 127), torch.zeros(2)
+    with pytest.raises(ExactnessError, match="exact below"):
+        ops.check_bound(weight, bias, 7)
+    ops.check_bound(weight[:1030], bias, 7)
+    with pytest.raises(ExactnessError):
+        ops.check_bound(weight[:1] * 2, bias, 7)
+    with pytest.raises(ExactnessError):
+        ops.check_bound(weight[:1] * 0.5, bias, 7)
+
+
+def test_a_model_with_wrong_tensors_is_refused(tiny):
+    _, priors = untrained()
+    prior = priors[1]
+    tensors = to_integers(prior)
+
+    def make(**changes: Tensor) -> IntegerPrior:
+        changed = {k: v for k, v in (tensors | changes).items() if v is not None}
+        return IntegerPrior(prior.config, prior.level, prior.coarser, changed)
+
+    make()
+    for name, value in (
+        ("embed", None),
+        ("embed", tensors["embed"][:1]),
+        ("embed", tensors["embed"].float()),
+        ("table", torch.zeros(256, dtype=torch.int32)),
+        ("table", torch.full((256,), 2**21, dtype=torch.int32)),
+    ):
+        with pytest.raises(ModelError):
+            make(**{name: value})
+
+
+def test_this_machine_is_exact_and_a_wrong_one_is_refused(monkeypatch):
+    check_device("cpu")
+    from vqcodec.exact import check
+
+    def sloppy(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return (x.bfloat16() @ weight.bfloat16()).float() + bias
+
+    for name, wrong in (
+        ("product", sloppy),
+        ("rescale", lambda x, shift: torch.round(x * 2.0**-shift)),  # half to even
+        ("gate", lambda x: x.chunk(2, -1)[0]),
+        ("attend", lambda q, *rest: q),
+    ):
+        monkeypatch.setattr(check, "_passed", set())
+        with monkeypatch.context() as patch:
+            patch.setattr(ops, name, wrong)
+            with pytest.raises(ExactnessError):
+                check_device("cpu")
+
+
+def test_wave_order():
+    for h, w in ((1, 1), (5, 3), (3, 5), (32, 32)):
+        order = positions_by_wave(h, w)
+        assert sorted(order.tolist()) == list(range(h * w))
+        expected = [y * w + t - 2 * y for t in range(number_of_waves(h, w)) for y in range(*rows_of_wave(t, h, w))]
+        assert order.tolist() == expected
+    assert number_of_waves(32, 32) == 94
+    assert number_of_waves(64, 64) == 190
+    valid = torch.ones(2, 2, 2, dtype=torch.bool)
+    valid[0, 1] = False
+    # waves 0..3 of two 2x2 tiles, the first without its second row
+    assert coding_order(2, 2, 2, valid).tolist() == [0, 4, 1, 5, 6, 7]

@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Pillow plugin: lazy opening, pixels at load, metadata, damage; then the real model."""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import fake_codec
+import numpy as np
+import pytest
+from PIL import Image, ImageFile, UnidentifiedImageError
+
+import vqcodec
+import vqcodec.pillow_plugin
+from vqcodec import container, registry
+from vqcodec.pillow_plugin import Vq2ImageFile
+
+TESTS = Path(__file__).resolve().parent
+
+
+def picture(mode: str = "RGB") -> Image.Image:
+    y, x = np.mgrid[:24, :40]
+    image = Image.fromarray(np.stack([6 * x, 10 * y, 3 * (x + y)], axis=2).astype(np.uint8)).convert(mode)
+    if mode.endswith("A"):
+        image.putalpha(image.convert("L").rotate(180))
+    return image
+
+
+def camera_exif() -> Image.Exif:
+    exif = Image.Exif()
+    exif[274] = 6
+    return exif
+
+
+@pytest.fixture
+def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The stand-in for the codec and its model; a directory to work in."""
+    (tmp_path / "fake.safetensors").write_bytes(fake_codec.WEIGHTS)
+    monkeypatch.setenv(registry.ENVIRONMENT, str(tmp_path))
+    module = fake_codec.module()
+    monkeypatch.setitem(sys.modules, "vqcodec.codec", module)
+    monkeypatch.setattr(vqcodec, "codec", module, raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def file(fake: Path) -> Path:
+    path = fake / "a.vq2"
+    picture().save(path, exif=camera_exif(), icc_profile=b"profile", xmp=b"<x:xmpmeta xmlns:x='adobe:ns:meta/'/>")
+    return path
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "LA", "RGBA"])
+def test_save_and_open(fake: Path, mode: str) -> None:
+    path = fake / "a.vq2"
+    picture(mode).save(path, quality=90, unknown=1)
+    with Image.open(path) as image:
+        assert isinstance(image, Vq2ImageFile)
+        assert (image.format, image.get_format_mimetype()) == ("VQ2", "image/x-vq2")
+        assert (image.mode, image.size, image.info) == (mode, (40, 24), {})
+        assert (image.n_frames, image.is_animated) == (1, False)
+        assert image.tobytes() == picture(mode).tobytes()
+
+
+def test_path_is_closed_after_load_and_stream_is_left_open(file: Path) -> None:
+    image = Image.open(file)
+    opened = image.fp
+    assert opened is not None
+    assert not opened.closed
+    image.load()
+    assert opened.closed
+    assert image.fp is None
+    stream = io.BytesIO(file.read_bytes())
+    second = Image.open(stream)
+    second.load()
+    second.load()
+    assert not stream.closed
+    assert second.tobytes() == image.tobytes() == picture().tobytes()
+
+
+def test_operations_on_an_image_that_is_not_loaded(file: Path) -> None:
+    assert Image.open(file).copy().tobytes() == picture().tobytes()
+    assert Image.open(file).getpixel((39, 0)) == (234, 0, 117)
+    assert np.array_equal(np.asarray(Image.open(file)), np.asarray(picture()))
+    assert pickle.loads(pickle.dumps(Image.open(file))).tobytes() == picture().tobytes()
+    small = Image.open(file)
+    small.thumbnail((20, 20))
+    assert small.size == (20, 12)
+    parser = ImageFile.Parser()
+    parser.feed(file.read_bytes())
+    assert parser.close().tobytes() == picture().tobytes()
+
+
+def test_metadata_without_loading(file: Path) -> None:
+    image = Image.open(file)
+    assert image.getexif()[274] == 6
+    assert image.info["icc_profile"] == b"profile"
+    assert image.info["xmp"].startswith(b"<x:xmpmeta")
+    assert set(image.info) == {"exif", "icc_profile", "xmp"}
+    pytest.importorskip("defusedxml")
+    assert "xmpmeta" in image.getxmp()
+
+
+def test_metadata_given_replace_those_of_the_image(file: Path) -> None:
+    image = Image.open(file)
+    kept, replaced = io.BytesIO(), io.BytesIO()
+    image.save(kept, "VQ2")
+    image.save(replaced, "VQ2", exif=b"", icc_profile=None, xmp=b"<other/>")
+    assert Image.open(kept).info == image.info
+    assert Image.open(replaced).info == {"xmp": b"<other/>"}
+    assert set(image.info) == {"exif", "icc_profile", "xmp"}
+
+
+@pytest.mark.parametrize("data", [b"", container.MAGIC, container.MAGIC + b"H\x05short....", b"\x89VQ3\r\n\x1a\n"])
+def test_wrong_data_is_a_syntax_error(data: bytes) -> None:
+    with pytest.raises(SyntaxError):
+        Vq2ImageFile(io.BytesIO(data))
+    with pytest.raises(UnidentifiedImageError):
+        Image.open(io.BytesIO(data))
+
+
+def test_damage_behind_the_metadata_is_found_at_load_and_verify(file: Path) -> None:
+    data = bytearray(file.read_bytes())
+    data[-10] ^= 1
+    for damaged in (bytes(data), file.read_bytes()[:-1], file.read_bytes() + b"\0"):
+        with pytest.raises(OSError, match=r"damaged|truncated|follow"):
+            Image.open(io.BytesIO(damaged)).load()
+        with pytest.raises(OSError, match=r"damaged|truncated|follow"):
+            Image.open(io.BytesIO(damaged)).verify()
+
+
+def test_verify_needs_no_model(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "vqcodec.codec", None)
+    image = Image.open(file)
+    opened = image.fp
+    image.verify()
+    assert opened is not None
+    assert opened.closed
+
+
+def test_missing_model_is_an_os_error_at_load(file: Path, fake: Path) -> None:
+    (fake / "fake.safetensors").unlink()
+    with Image.open(file) as image:
+        assert image.size == (40, 24)
+        with pytest.raises(OSError, match=f"{fake_codec.IDENTITY.hex()}.*not installed"):
+            image.load()
+
+
+def test_image_that_cannot_be_encoded_is_an_os_error(fake: Path) -> None:
+    with pytest.raises(OSError, match="mode F"):
+        Image.new("F", (3, 3)).save(fake / "f.vq2")
+    assert not (fake / "f.vq2").exists()
+    with pytest.raises(OSError, match="nowhere"):
+        picture().save(fake / "f.vq2", model="nowhere")
+
+
+def test_closed_image(file: Path) -> None:
+    image = Image.open(file)
+    image.close()
+    with pytest.raises(OSError, match="closed"):
+        image.load()
+
+
+def test_opening_imports_neither_torch_nor_numpy(file: Path) -> None:
+    code = (
+        "import sys; import vqcodec.pillow_plugin; from PIL import Image; image = Image.open(sys.argv[1]);"
+        "print(image.size, image.getexif()[274], sorted({'torch', 'numpy'} & set(sys.modules)))"
+    )
+    environment = os.environ | {"PYTHONPATH": str(TESTS.parent)}
+    command = [sys.executable, "-c", code, str(file)]
+    result = subprocess.run(command, env=environment, check=True, capture_output=True, timeout=300)
+    assert result.stdout.split() == b"(40, 24) 6 []".split()
+
+
+def test_registering_twice_changes_nothing() -> None:
+    before = list(Image.ID)
+    vqcodec.pillow_plugin.register()
+    assert before == Image.ID
+    assert Image.registered_extensions()[".vq2"] == "VQ2"
+
+
+def test_the_shipped_model(tmp_path: Path) -> None:
+    path = tmp_path / "a.vq2"
+    picture("RGBA").save(path, exif=camera_exif())
+    with Image.open(path) as image:
+        assert (image.size, image.mode) == ((40, 24), "RGBA")
+        assert image.getexif()[274] == 6
+        found = np.asarray(image, np.float64)
+    assert np.array_equal(found[:, :, 3], np.asarray(picture("RGBA"))[:, :, 3])
+    assert np.sqrt(((found - np.asarray(picture("RGBA"))) ** 2).mean()) < 30
+    assert vqcodec.decode(path.read_bytes()).size == (40, 24)

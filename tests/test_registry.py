@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Finding models: search order, identities, cards, and what `info` makes of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+import vqcodec
+from vqcodec import container, registry
+from vqcodec.errors import FormatError, ModelError
+
+
+@pytest.fixture
+def model_dirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Two directories of made-up models, the only ones that are searched."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    for directory in (first, second):
+        directory.mkdir()
+    (first / "alpha.safetensors").write_bytes(b"weights of alpha")
+    (first / "notes.md").write_text("no model")
+    (second / "alpha.safetensors").write_bytes(b"other weights")
+    (second / "beta.safetensors").write_bytes(b"weights of beta" * 100_000)
+    (second / "beta.json").write_text(json.dumps({"title": "Beta", "figures": {"bpp": 0.25}}))
+    monkeypatch.setattr(registry, "_PACKAGE", tmp_path / "package")
+    monkeypatch.setenv(registry.ENVIRONMENT, os.pathsep.join([str(first), str(tmp_path / "missing"), "", str(second)]))
+    return [first, second]
+
+
+def identity_of(path: Path) -> bytes:
+    return hashlib.sha256(path.read_bytes()).digest()[:8]
+
+
+def test_installed_in_search_order(model_dirs: list[Path]) -> None:
+    first, second = model_dirs
+    found = registry.installed()
+    assert [(model.name, model.path) for model in found] == [
+        ("alpha", first / "alpha.safetensors"),
+        ("beta", second / "beta.safetensors"),
+    ]
+    assert all(model.identity == identity_of(model.path) for model in found)
+
+
+def test_find_by_name_and_path(model_dirs: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = model_dirs
+    assert registry.find("alpha").path == first / "alpha.safetensors"
+    assert registry.find(second / "alpha.safetensors").identity == identity_of(second / "alpha.safetensors")
+    assert registry.find(str(second / "beta.safetensors")).name == "beta"
+    with pytest.raises(ModelError, match=registry.DEFAULT_MODEL):
+        registry.find()
+    monkeypatch.setattr(registry, "DEFAULT_MODEL", "beta")
+    assert registry.find().name == "beta"
+
+
+@pytest.mark.parametrize("wanted", ["gamma", "gamma.safetensors", "no/such/place", ""])
+def test_missing_models(model_dirs: list[Path], wanted: str) -> None:
+    with pytest.raises(ModelError):
+        registry.find(wanted)
+
+
+def test_missing_model_says_what_to_do(model_dirs: list[Path]) -> None:
+    with pytest.raises(ModelError, match=r"'gamma' is not installed.*alpha \([0-9a-f]{16}\), beta.*VQCODEC_MODELS"):
+        registry.find("gamma")
+    with pytest.raises(ModelError, match=r"0011223344556677.*not installed.*alpha.*VQCODEC_MODELS"):
+        registry.find_identity(bytes.fromhex("0011223344556677"))
+
+
+def test_find_identity_also_behind_a_name_that_is_taken(model_dirs: list[Path]) -> None:
+    hidden = model_dirs[1] / "alpha.safetensors"
+    assert registry.find_identity(identity_of(hidden)).path == hidden
+
+
+def test_identity_follows_the_file(model_dirs: list[Path]) -> None:
+    path = model_dirs[0] / "alpha.safetensors"
+    before = registry.find("alpha").identity
+    path.write_bytes(b"retrained, and longer")
+    assert registry.find("alpha").identity == identity_of(path) != before
+
+
+def test_identity_is_remembered(model_dirs: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = registry.find("beta")
+    monkeypatch.setattr(hashlib, "sha256", None)
+    assert registry.find("beta") == expected
+
+
+def test_figures(model_dirs: list[Path]) -> None:
+    assert registry.figures(registry.find("beta")) == {"title": "Beta", "figures": {"bpp": 0.25}}
+    assert registry.figures(registry.find("alpha")) == {}
+    for broken in ("{", "[1]", "\udcff"):
+        (model_dirs[0] / "alpha.json").write_bytes(broken.encode("utf-8", "surrogateescape"))
+        with pytest.raises(ModelError, match="alpha"):
+            registry.figures(registry.find("alpha"))
+
+
+def test_directories_of_package_and_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(registry.ENVIRONMENT, raising=False)
+    monkeypatch.setattr(registry, "_PACKAGE", tmp_path / "package")
+    assert registry.directories() == [tmp_path / "package" / "_models"]
+    (tmp_path / "pyproject.toml").touch()
+    assert registry.directories() == [tmp_path / "package" / "_models", tmp_path / "models"]
+
+
+def packed(identity: bytes, mode: str = "RGB") -> bytes:
+    header = container.Header(100, 50, mode, identity)
+    alpha = b"some PNG" if mode.endswith("A") else None
+    return container.pack(container.Container(header, (b"\0" * 40, b"\0" * 80), alpha, icc=b"icc" * 9, xmp=b"x"))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA"])
+def test_info(model_dirs: list[Path], tmp_path: Path, mode: str) -> None:
+    data = packed(registry.find("beta").identity, mode)
+    path = tmp_path / "a.vq2"
+    path.write_bytes(data)
+    found = vqcodec.info(path)
+    assert found == vqcodec.info(str(path)) == vqcodec.info(data)
+    assert (found.width, found.height, found.mode, found.model_name) == (100, 50, mode, "beta")
+    assert found.model_identity == registry.find("beta").identity.hex()
+    parts = found.header_bytes + found.metadata_bytes + found.alpha_bytes + found.overhead_bytes
+    assert parts + sum(found.level_bytes) == found.file_bytes == len(data)
+    assert found.level_bits == (320, 640)
+    assert found.bpp == 8 * len(data) / 5000
+    assert found.bits_per_dim == pytest.approx(found.bpp / (3 if "RGB" in mode else 1))
+    assert found.metadata_bytes == (found.icc_bytes or 0) + (found.xmp_bytes or 0)
+    assert found.exif_bytes is None
+    assert json.loads(json.dumps(dataclasses.asdict(found)))["level_bits"] == [320, 640]
+
+
+def test_info_without_the_model_and_of_damage(model_dirs: list[Path]) -> None:
+    data = packed(b"\0" * 8)
+    assert vqcodec.info(data).model_name is None
+    with pytest.raises(FormatError):
+        vqcodec.info(data[:-1])

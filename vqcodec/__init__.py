@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A learned image codec: VQ-VAE-2 indices, an exact integer PixelCNN prior, range-coded `.vq2` files.
+
+    data = vqcodec.encode(image)      # PIL.Image.Image -> bytes
+    image = vqcodec.decode(data)      # bytes -> PIL.Image.Image
+    vqcodec.info(data).bpp            # without torch
+
+The names below are imported on first use, so that reading a header never waits for torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from .errors import ExactnessError, FormatError, ImageError, ModelError, VqcodecError
+
+if TYPE_CHECKING:
+    from .codec import Codec, decode, encode, load_model
+    from .fileinfo import FileInfo, info
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Codec",
+    "ExactnessError",
+    "FileInfo",
+    "FormatError",
+    "ImageError",
+    "ModelError",
+    "VqcodecError",
+    "__version__",
+    "decode",
+    "encode",
+    "info",
+    "load_model",
+]
+
+_LAZY = {
+    "Codec": "codec",
+    "decode": "codec",
+    "encode": "codec",
+    "load_model": "codec",
+    "FileInfo": "fileinfo",
+    "info": "fileinfo",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{_LAZY[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})

@@ -1,0 +1,298 @@
+# SPDX-License-Identifier: Apache-2.0
+"""image -> indices -> frequencies -> bytes, and back by the same rooms. The only place where they meet."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+
+from vqcodec import container, imaging, registry, weights
+from vqcodec.coding import SymbolDecoder, SymbolEncoder
+from vqcodec.config import ModelConfig
+from vqcodec.errors import FormatError, ModelError, VqcodecError
+from vqcodec.exact.check import check_device
+from vqcodec.exact.network import IntegerPrior
+from vqcodec.exact.waveorder import coding_order
+from vqcodec.exact.waves import run
+from vqcodec.nets.autoencoder import Autoencoder
+from vqcodec.tiling import Tiling
+
+GROUP_TILES = 16  # tiles that share a stream per level: with 256x256 tiles a megapixel
+BATCH_GROUPS = 4  # groups decoded together; bounds the memory of large images
+
+Pixels = npt.NDArray[np.uint8]
+
+
+class Codec:
+    """A model, ready to encode, decode and sample on one device.
+
+    Index maps are lists over levels, coarsest first, of int64 tensors [codebooks, H / stride, W / stride] on the CPU,
+    H and W padded to multiples of the coarsest stride.
+    """
+
+    def __init__(self, config: ModelConfig, tensors: dict[str, Tensor], device: str = "cpu") -> None:
+        """tensors: `autoencoder.*` (float) and `prior.LEVEL.*` (integers). Raises ModelError or ExactnessError."""
+        self.config = config
+        self.device = torch.device(device)
+        self.name = ""
+        self.identity = bytes(8)
+        check_device(self.device)
+        levels = config.autoencoder.levels
+        self.autoencoder = Autoencoder(config.autoencoder)
+        state = {k.removeprefix("autoencoder."): v for k, v in tensors.items() if k.startswith("autoencoder.")}
+        try:
+            self.autoencoder.load_state_dict(
+                {k: v.float() if v.dtype == torch.float16 else v for k, v in state.items()}
+            )
+        except RuntimeError as error:
+            raise ModelError(f"the autoencoder's weights do not fit its configuration: {error}") from error
+        self.autoencoder.eval().to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.priors = []
+        for i, (prior, level) in enumerate(zip(config.priors, levels, strict=True)):
+            own = {k.removeprefix(f"prior.{i}."): v for k, v in tensors.items() if k.startswith(f"prior.{i}.")}
+            self.priors.append(IntegerPrior(prior, level, levels[:i], own, self.device))
+
+    @classmethod
+    def load(cls, model: registry.ModelFile, device: str = "auto") -> Codec:
+        """Read a weights file. Raises ModelError if it is none, ExactnessError if the device is not exact."""
+        tensors, meta = weights.load(model.path)
+        try:
+            config = ModelConfig.from_dict(meta["model"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelError(f"{model.path} has no valid model configuration: {error}") from error
+        codec = cls(config, tensors, _device(device))
+        codec.name, codec.identity = model.name, model.identity
+        return codec
+
+    def encode(self, image: Image.Image, *, verify: bool = False) -> bytes:
+        """image -> the bytes of a .vq2 file, with its metadata. verify: decode the indices again and compare.
+
+        Raises ImageError on an image that cannot be encoded.
+        """
+        picture = imaging.from_pil(image)
+        height, width = picture.pixels.shape[:2]
+        header = container.Header(width, height, picture.mode, self.identity, self.config.tile_size, GROUP_TILES)
+        indices = self.to_indices(picture.pixels)
+        streams = self.compress(indices, width, height)
+        if verify:
+            again = self.decompress(streams, width, height)
+            if not all(torch.equal(a, b) for a, b in zip(indices, again, strict=True)):
+                raise VqcodecError("verification failed: the file would not decode to the indices that were encoded")
+        alpha = None if picture.alpha is None else imaging.encode_alpha(picture.alpha)
+        return container.pack(
+            container.Container(header, tuple(streams), alpha, picture.icc, picture.exif, picture.xmp)
+        )
+
+    def decode(self, data: bytes) -> Image.Image:
+        """The bytes of a .vq2 file -> image, with its metadata. Raises FormatError on a damaged file and ModelError
+        if it was made with another model."""
+        file = container.unpack(data)
+        head = file.header
+        if head.model != self.identity:
+            raise ModelError(f"the file needs model {head.model.hex()}, this is {self.name} ({self.identity.hex()})")
+        if head.tile_size != self.config.tile_size or file.levels != len(self.priors):
+            raise FormatError(f"tiles of {head.tile_size} pixels, {file.levels} levels do not fit model {self.name}")
+        indices = self.decompress(file.streams, head.width, head.height, head.group_tiles)
+        pixels = self.from_indices(indices, head.width, head.height)
+        alpha = None if file.alpha is None else imaging.decode_alpha(file.alpha, head.width, head.height)
+        return imaging.to_pil(imaging.Picture(pixels, alpha, head.mode, file.icc, file.exif, file.xmp))
+
+    def sample(self, width: int = 256, height: int = 256, *, seed: int = 0) -> Image.Image:
+        """Draw an image from the priors: random bits go to the entropy decoder, which turns them into indices.
+
+        The same seed gives the same indices on every machine.
+        """
+        if width < 1 or height < 1:
+            raise ValueError(f"width and height must be at least 1, got {width}x{height}")
+        generator = random.Random(seed)
+        streams = []
+        for level in range(len(self.priors)):
+            tiling = self._tiling(level, width, height)
+            rows, columns = tiling.grid
+            per_tile = tiling.tile_shape[0] * tiling.tile_shape[1] * self.priors[level].level.codebooks
+            # Three bytes an index would do: no frequency is below 2^-24 of the sum.
+            size = 4 * (GROUP_TILES * per_tile + 4)
+            streams += [generator.randbytes(size) for _ in range(-(-rows * columns // GROUP_TILES))]
+        groups = len(streams) // len(self.priors)
+        ordered = [streams[level * groups + group] for group in range(groups) for level in range(len(self.priors))]
+        indices = self.decompress(ordered, width, height)
+        return Image.fromarray(self.from_indices(indices, width, height))
+
+    @torch.inference_mode()
+    def to_indices(self, pixels: Pixels) -> list[Tensor]:
+        """uint8 [H, W, 3] -> index maps (see the class). The image is padded by repeating its edge."""
+        multiple = self.config.autoencoder.coarsest
+        height, width = pixels.shape[:2]
+        padded = np.pad(pixels, ((0, -height % multiple), (0, -width % multiple), (0, 0)), mode="edge")
+        image = torch.from_numpy(padded).to(self.device).permute(2, 0, 1)[None].float() / 255
+        maps = self.autoencoder.encode(image.contiguous(memory_format=torch.channels_last))
+        return [m[0].cpu() for m in maps]
+
+    @torch.inference_mode()
+    def from_indices(self, indices: Sequence[Tensor], width: int, height: int) -> Pixels:
+        """Index maps -> uint8 [height, width, 3]. Floating point: may differ by 1 between devices."""
+        image = self.autoencoder.decode([m[None].to(self.device) for m in indices])[0]
+        pixels = (image.permute(1, 2, 0) * 255).round().clamp(0, 255).to(torch.uint8)
+        return np.ascontiguousarray(pixels[:height, :width].cpu().numpy())
+
+    def frequencies(
+        self, indices: Sequence[Tensor], width: int, height: int, tiles: slice = slice(None)
+    ) -> list[list[tuple[Tensor, Tensor]]]:
+        """What the encoder codes: by level and stage, (indices int64 [n], frequencies float32 [n, K]) in the order of
+        the stream, for the given tiles."""
+        levels = []
+        for level, prior in enumerate(self.priors):
+            maps, valid = self._tiles(level, indices, width, height, tiles)
+            own = maps[level].to(self.device)
+            shape = (own.shape[0], own.shape[2], own.shape[3])
+            place = coding_order(*shape, valid).to(self.device)
+            coarse = [m.to(self.device) for m in maps[:level]]
+            inside = None if valid is None else valid.to(self.device)
+            stages = []
+            for stage in range(prior.level.codebooks):
+                known = [own[:, s] for s in range(stage)]
+                condition = prior.condition(stage, coarse, known, shape, inside)
+                found = prior.map_frequencies(stage, own[:, stage], condition, inside)
+                stages.append((own[:, stage].flatten()[place].cpu(), found.flatten(0, 2)[place].cpu()))
+            levels.append(stages)
+        return levels
+
+    @torch.inference_mode()
+    def compress(self, indices: Sequence[Tensor], width: int, height: int) -> list[bytes]:
+        """Index maps -> one stream per group of tiles and level, group by group. Inverse of `decompress`."""
+        rows, columns = self._tiling(0, width, height).grid
+        streams = []
+        for first in range(0, rows * columns, GROUP_TILES):
+            for stages in self.frequencies(indices, width, height, slice(first, first + GROUP_TILES)):
+                encoder = SymbolEncoder()
+                for symbols, frequencies in stages:
+                    encoder.encode(symbols.numpy().astype(np.int32), frequencies.numpy())
+                streams.append(encoder.getvalue())
+        return streams
+
+    @torch.inference_mode()
+    def decompress(
+        self, streams: Sequence[bytes], width: int, height: int, group_tiles: int = GROUP_TILES
+    ) -> list[Tensor]:
+        """Streams -> index maps, all tiles of several groups in one batch. Raises FormatError on a wrong stream."""
+        rows, columns = self._tiling(0, width, height).grid
+        batch = group_tiles * max(1, BATCH_GROUPS * GROUP_TILES // group_tiles)
+        found: list[list[Tensor]] = [[] for _ in self.priors]
+        for first in range(0, rows * columns, batch):
+            tiles = min(batch, rows * columns - first)
+            known: list[Tensor] = []
+            for level, prior in enumerate(self.priors):
+                tiling = self._tiling(level, width, height)
+                valid = tiling.valid()
+                inside = None if valid is None else valid[first : first + tiles].to(self.device)
+                group = first // group_tiles
+                source = _Source(streams[group * len(self.priors) + level :: len(self.priors)], group_tiles)
+                own: list[Tensor] = []
+                for stage in range(prior.level.codebooks):
+                    shape = (tiles, *tiling.tile_shape)
+                    condition = prior.condition(stage, known, own, shape, inside)
+                    own.append(run(prior, stage, condition, source, inside))
+                known.append(torch.stack(own, 1))
+                found[level].append(known[level].cpu())
+        return [self._tiling(level, width, height).join(torch.cat(tiles)) for level, tiles in enumerate(found)]
+
+    def _tiling(self, level: int, width: int, height: int) -> Tiling:
+        auto = self.config.autoencoder
+        return Tiling(width, height, self.config.tile_size, auto.coarsest, auto.levels[level].stride)
+
+    def _tiles(
+        self, level: int, indices: Sequence[Tensor], width: int, height: int, tiles: slice
+    ) -> tuple[list[Tensor], Tensor | None]:
+        """Tiles [n, S, h, w] of the levels up to this one, and where this one's are valid."""
+        tilings = [self._tiling(i, width, height) for i in range(level + 1)]
+        maps = [tiling.split(m)[tiles] for tiling, m in zip(tilings, indices, strict=False)]
+        valid = tilings[level].valid()
+        return maps, None if valid is None else valid[tiles]
+
+
+class _Source:
+    """Draws the indices of a wave from one range decoder per group of tiles."""
+
+    def __init__(self, streams: Sequence[bytes], group_tiles: int) -> None:
+        self._streams, self._decoders = streams, [SymbolDecoder(stream) for stream in streams[:0]]
+        self._group_tiles = group_tiles
+
+    def __call__(self, frequencies: Tensor, valid: Tensor | None) -> Tensor:
+        n, rows, _ = frequencies.shape
+        values = frequencies.cpu().numpy()
+        inside = None if valid is None else valid.cpu().numpy()
+        out = np.zeros((n, rows), np.int32)
+        for i, first in enumerate(range(0, n, self._group_tiles)):
+            if i == len(self._decoders):
+                self._decoders.append(SymbolDecoder(self._streams[i]))
+            part = slice(first, first + self._group_tiles)
+            if inside is None:
+                flat = values[part].reshape(-1, values.shape[2])
+                out[part] = self._decoders[i].decode(flat).reshape(-1, rows)
+            else:
+                mask = inside[part]
+                out[part][mask] = self._decoders[i].decode(np.ascontiguousarray(values[part][mask]))
+        return torch.from_numpy(out).long().to(frequencies.device)
+
+
+_loaded: dict[tuple[str, bytes, str], Codec] = {}
+
+
+def _device(name: str) -> str:
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ModelError(f"there is no device called {name!r}") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ModelError("the device cuda was asked for, but PyTorch finds no CUDA GPU")
+    return str(device)
+
+
+def _load(model: registry.ModelFile, device: str) -> Codec:
+    key = (str(model.path), model.identity, _device(device))
+    if key not in _loaded:
+        _loaded[key] = Codec.load(model, device)
+    return _loaded[key]
+
+
+def load_model(name: str | os.PathLike[str] | None = None, device: str = "auto") -> Codec:
+    """An installed model by name, or a weights file by path; the default model for None. Kept for the next call.
+
+    device: auto (a GPU if there is one), cpu, cuda. Raises ModelError if there is no such model.
+    """
+    return _load(registry.find(name), device)
+
+
+def encode(
+    image: Image.Image, *, model: str | os.PathLike[str] | None = None, device: str = "auto", verify: bool = False
+) -> bytes:
+    """A Pillow image -> the bytes of a .vq2 file. See `Codec.encode`."""
+    return load_model(model, device).encode(image, verify=verify)
+
+
+def decode(data: bytes, *, device: str = "auto") -> Image.Image:
+    """The bytes of a .vq2 file -> a Pillow image, with the installed model that the file names. See `Codec.decode`."""
+    header = container.read_header(data)
+    return _load(registry.find_identity(header.model), device).decode(data)
+
+
+def pack_model(autoencoder: Autoencoder, priors: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The tensors of a weights file: the autoencoder's in half precision but for its statistics and codebooks, the
+    priors' integers. Inverse of what `Codec` reads."""
+    tensors: dict[str, Any] = {}
+    parameters = dict(autoencoder.named_parameters())
+    for name, value in autoencoder.state_dict().items():
+        tensors[f"autoencoder.{name}"] = value.half() if name in parameters else value
+    for i, prior in enumerate(priors):
+        tensors.update({f"prior.{i}.{name}": value for name, value in prior.items()})
+    return tensors

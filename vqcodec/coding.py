@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Entropy coding: the one place that calls constriction, and where its arguments are checked.
+
+constriction misreads a Fortran-order array silently and accepts negative values; float32 and float64 give different
+streams. Frequencies are therefore float32, C order, exact integers from 1 with a sum below 2^24.
+"""
+
+from __future__ import annotations
+
+import constriction
+import numpy as np
+import numpy.typing as npt
+
+from vqcodec.errors import ExactnessError, FormatError
+
+Frequencies = npt.NDArray[np.float32]  # [n, K]
+Symbols = npt.NDArray[np.int32]  # [n]
+
+
+def _model() -> constriction.stream.model.Categorical:
+    return constriction.stream.model.Categorical(perfect=False)
+
+
+def _checked(frequencies: Frequencies) -> Frequencies:
+    """Raise ExactnessError unless constriction will read what we mean."""
+    f = frequencies
+    if f.dtype != np.float32 or f.ndim != 2 or not f.flags.c_contiguous or f.shape[1] < 2:
+        raise ExactnessError(f"frequencies must be C-order float32 [n, K], got {f.dtype} {f.shape}")
+    if f.size and not (f.min() >= 1 and float(f.sum(1, dtype=np.float64).max()) < 2**24 and (f == np.rint(f)).all()):
+        raise ExactnessError("frequencies must be integers from 1 with a sum below 2^24")
+    return f
+
+
+class SymbolEncoder:
+    """Range encoder; symbols come out of `SymbolDecoder` in the order in which they went in."""
+
+    def __init__(self) -> None:
+        self._encoder = constriction.stream.queue.RangeEncoder()
+
+    def encode(self, symbols: Symbols, frequencies: Frequencies) -> None:
+        """symbols: int32 [n] in 0..K-1, frequencies: [n, K]. Raises ExactnessError on other arguments."""
+        f = _checked(frequencies)
+        if symbols.dtype != np.int32 or symbols.shape != f.shape[:1]:
+            raise ExactnessError(f"symbols must be int32 [{f.shape[0]}], got {symbols.dtype} {symbols.shape}")
+        if symbols.size:
+            if symbols.min() < 0 or symbols.max() >= f.shape[1]:
+                raise ExactnessError(f"symbols must be in 0..{f.shape[1] - 1}")
+            self._encoder.encode(np.ascontiguousarray(symbols), _model(), f)
+
+    def getvalue(self) -> bytes:
+        """The stream so far: little-endian 32-bit words."""
+        return bytes(self._encoder.get_compressed().astype("<u4").tobytes())
+
+
+class SymbolDecoder:
+    """Range decoder. It does not notice damaged data: the container's checksums do that."""
+
+    def __init__(self, data: bytes) -> None:
+        """data: what `SymbolEncoder.getvalue` gave, or random words, which draw from the model. FormatError if it is
+        not whole words."""
+        if len(data) % 4:
+            raise FormatError(f"an index stream must be whole 32-bit words, this one has {len(data)} bytes")
+        self._decoder = constriction.stream.queue.RangeDecoder(np.frombuffer(data, "<u4").astype(np.uint32))
+
+    def decode(self, frequencies: Frequencies) -> Symbols:
+        """frequencies: [n, K] -> symbols, int32 [n]. Raises FormatError where the stream cannot be right."""
+        f = _checked(frequencies)
+        if not f.size:
+            return np.zeros(0, np.int32)
+        try:
+            return np.asarray(self._decoder.decode(_model(), f), np.int32)
+        except (ValueError, AssertionError) as error:
+            raise FormatError(f"damaged index stream: {error}") from error
+
+    def exhausted(self) -> bool:
+        """False if much more data follows than the symbols read so far explain."""
+        return bool(self._decoder.maybe_exhausted())

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Frozen configurations, stored as JSON inside every weights file and checkpoint. No torch here."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class LevelConfig:
+    """One level of the latent hierarchy.
+
+    stride: pixels per index along each axis (a power of two). codebooks: residual codebooks, each gives one index map.
+    codes: entries K of each codebook. dim: dimension of a codeword.
+    """
+
+    stride: int
+    codebooks: int
+    codes: int
+    dim: int
+
+
+@dataclass(frozen=True)
+class AutoencoderConfig:
+    """VQ-VAE-2 autoencoder (Razavi et al. 2019), for any list of levels, coarsest first.
+
+    widths, blocks: channels and residual blocks at strides 2, 4, 8, ... up to the coarsest level's stride.
+    """
+
+    levels: tuple[LevelConfig, ...]
+    widths: tuple[int, ...]
+    encoder_blocks: tuple[int, ...]
+    decoder_blocks: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        strides = [level.stride for level in self.levels]
+        if not strides or strides != sorted(set(strides), reverse=True):
+            raise ValueError(f"levels must have distinct strides, coarsest first; got {strides}")
+        if strides[0] != 2 ** len(self.widths):
+            raise ValueError(f"widths for {len(self.widths)} strides do not end at the coarsest stride {strides[0]}")
+        if not len(self.widths) == len(self.encoder_blocks) == len(self.decoder_blocks):
+            raise ValueError("widths, encoder_blocks and decoder_blocks must have one entry per stride")
+        for level in self.levels:
+            if level.stride & (level.stride - 1) or level.stride < 2 or not 2 <= level.codes <= 4096:
+                raise ValueError(f"stride must be a power of two from 2, codes 2..4096; got {level}")
+
+    @property
+    def coarsest(self) -> int:
+        """Stride of the coarsest level: images are padded to multiples of it."""
+        return self.levels[0].stride
+
+
+@dataclass(frozen=True)
+class PriorConfig:
+    """Integer PixelCNN prior of one level; it serves all codebooks ("stages") of the level.
+
+    channels: width of the stream. layers: gated residual masked convolutions. attention_every: a causal attention layer
+    after every so many of them (0: none). heads: attention heads. cond_blocks: residual blocks of the conditioning
+    stack over the maps known before. out_blocks: residual 1x1 blocks before the logits. dropout: after each residual
+    block and on the attention weights, in training only.
+    """
+
+    channels: int = 64
+    layers: int = 6
+    attention_every: int = 0
+    heads: int = 4
+    cond_blocks: int = 3
+    out_blocks: int = 1
+    dropout: float = 0.0
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """A whole codec model: the autoencoder, one prior per level, and the tile size in pixels that the priors saw."""
+
+    autoencoder: AutoencoderConfig
+    priors: tuple[PriorConfig, ...] = field(default_factory=tuple)
+    tile_size: int = 256
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types, ready for JSON; `from_dict` reads it back."""
+        return dataclasses.asdict(self)
+
+    @staticmethod
+    def from_dict(data: dict[str, Any]) -> ModelConfig:
+        """Inverse of `to_dict`. Raises KeyError, TypeError or ValueError on data that is not a configuration."""
+        auto = dict(data["autoencoder"])
+        auto["levels"] = tuple(LevelConfig(**level) for level in auto["levels"])
+        for name in ("widths", "encoder_blocks", "decoder_blocks"):
+            auto[name] = tuple(int(n) for n in auto[name])
+        return ModelConfig(
+            autoencoder=AutoencoderConfig(**auto),
+            priors=tuple(PriorConfig(**prior) for prior in data["priors"]),
+            tile_size=int(data["tile_size"]),
+        )
+
+
+# Named presets. `paper` has the sizes of the paper (section 3.1 and appendix); `base` is what ships as vq2-base;
+# `tiny` is for tests.
+PRESETS: dict[str, ModelConfig] = {
+    "paper": ModelConfig(
+        AutoencoderConfig(
+            levels=(LevelConfig(8, 1, 512, 64), LevelConfig(4, 1, 512, 64)),
+            widths=(64, 128, 128),
+            encoder_blocks=(0, 2, 2),
+            decoder_blocks=(0, 2, 2),
+        ),
+        priors=(
+            PriorConfig(channels=128, layers=20, attention_every=5, cond_blocks=0, out_blocks=4, dropout=0.1),
+            PriorConfig(channels=128, layers=20, cond_blocks=20, out_blocks=2, dropout=0.1),
+        ),
+    ),
+    "base": ModelConfig(
+        AutoencoderConfig(
+            levels=(LevelConfig(16, 1, 512, 64), LevelConfig(8, 6, 256, 48)),
+            widths=(32, 128, 192, 192),
+            encoder_blocks=(0, 1, 3, 3),
+            decoder_blocks=(0, 4, 5, 3),
+        ),
+        priors=(
+            PriorConfig(channels=64, layers=5, attention_every=5, cond_blocks=0, out_blocks=2, dropout=0.1),
+            PriorConfig(channels=96, layers=6, cond_blocks=3, out_blocks=1),
+        ),
+    ),
+    "tiny": ModelConfig(
+        AutoencoderConfig(
+            levels=(LevelConfig(8, 1, 32, 8), LevelConfig(4, 2, 16, 8)),
+            widths=(16, 24, 32),
+            encoder_blocks=(0, 1, 1),
+            decoder_blocks=(0, 1, 1),
+        ),
+        priors=(
+            PriorConfig(channels=32, layers=2, attention_every=2, heads=2, cond_blocks=0, out_blocks=1, dropout=0.1),
+            PriorConfig(channels=32, layers=2, cond_blocks=1, out_blocks=1),
+        ),
+        tile_size=64,
+    ),
+}

@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The integer prior of one level: tensors, their proof of exactness, and the evaluation of whole maps.
+
+Layout is [tiles, H, W, channels]. Index maps are int64; everything else is float32 holding integers (see `ops`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from vqcodec.config import LevelConfig, PriorConfig
+from vqcodec.errors import ModelError
+from vqcodec.exact import ops
+from vqcodec.exact.waveorder import wave_of
+
+# The causal neighbourhood, as (dy, dx), in the order of the rows of a layer's weight: left, above right, above, above
+# left, and (but in the first layer) the position itself. Position (y, x) is in wave x + 2y: these are 1, 1, 2, 3 and 0
+# waves back.
+TAPS = ((0, -1), (-1, 1), (-1, 0), (-1, -1), (0, 0))
+AROUND = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1))
+
+
+class Linear(NamedTuple):
+    """weight: [I, O], bias: [O], both float32 integers."""
+
+    weight: Tensor
+    bias: Tensor
+
+
+def shifted(x: Tensor, taps: Sequence[tuple[int, int]]) -> Tensor:
+    """Neighbours of every position side by side, zero outside: [N, H, W, C] -> [N, H, W, len(taps) * C]."""
+    h, w = x.shape[1:3]
+    padded = torch.nn.functional.pad(x, (0, 0, 1, 1, 1, 1))
+    return torch.cat([padded[:, 1 + dy : 1 + dy + h, 1 + dx : 1 + dx + w] for dy, dx in taps], -1)
+
+
+def upsampled(maps: Tensor, ratio: int, codes: int) -> Tensor:
+    """Nearest upsampling that keeps the phase: [N, H, W] in 0..K-1 -> [N, rH, rW] in 0..r*r*K-1."""
+    fine = maps.repeat_interleave(ratio, 1).repeat_interleave(ratio, 2)
+    rows = torch.arange(fine.shape[1], device=maps.device) % ratio
+    columns = torch.arange(fine.shape[2], device=maps.device) % ratio
+    return fine + (rows[:, None] * ratio + columns) * codes
+
+
+class IntegerPrior:
+    """Gated residual PixelCNN (van den Oord et al. 2016; Razavi et al. 2019) over the index maps of one level.
+
+    Stage s of the level is conditioned on the maps of all coarser levels and of stages 0..s-1. Making one from tensors
+    checks names, shapes and the bound of every product; ModelError or ExactnessError otherwise.
+    """
+
+    def __init__(
+        self,
+        config: PriorConfig,
+        level: LevelConfig,
+        coarser: Sequence[LevelConfig],
+        tensors: Mapping[str, Tensor],
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.config, self.level, self.coarser = config, level, tuple(coarser)
+        self.device = torch.device(device)
+        self._tensors = tensors
+        c, k, s = config.channels, level.codes, level.codebooks
+        self.embed = self._get("embed", (s, k, c))
+        self.stage = self._get("stage", (s, c))
+        self.cond_own = self._get("cond_own", (s - 1, k, c)) if s > 1 else None
+        self.cond_coarse = [
+            self._get(f"cond_coarse.{i}", (other.codebooks, (other.stride // level.stride) ** 2 * other.codes, c))
+            for i, other in enumerate(self.coarser)
+        ]
+        self.cond_blocks = [
+            (self._linear(f"cond.{b}.inner", 9 * c, c), self._linear(f"cond.{b}.outer", c, c))
+            for b in range(config.cond_blocks)
+        ]
+        self.convs: list[Tensor] = []
+        self.conds: list[Linear] = []
+        self.projections: list[Linear] = []
+        for i in range(config.layers):
+            taps = 4 if i == 0 else 5
+            conv = self._linear(f"layer.{i}.conv", (taps + 1) * c, 2 * c, ops.SHIFT_TANH)  # last rows: the condition
+            self.convs.append(conv.weight[: taps * c])
+            self.conds.append(Linear(conv.weight[taps * c :], conv.bias))
+            self.projections.append(self._linear(f"layer.{i}.project", c, c, ops.SHIFT_PROJECT))
+        self.attentions = {
+            i: tuple(
+                self._linear(f"attention.{i}.{n}", a, b)
+                for n, a, b in (("query", c, c), ("key_value", 2 * c, 2 * c), ("out", c, c))
+            )
+            for i in range(config.layers)
+            if config.attention_every and (i + 1) % config.attention_every == 0
+        }
+        self.out_blocks = [
+            (self._linear(f"out.{b}.inner", c, c), self._linear(f"out.{b}.outer", c, c))
+            for b in range(config.out_blocks)
+        ]
+        self.heads = [self._linear(f"head.{i}", c, k, ops.SHIFT_LOGIT) for i in range(s)]
+        self.table = self._get("table", (256,), limit=ops.BOUND)
+        self.exp_table = self._get("exp_table", (256,), limit=ops.BOUND)
+        if self.table.min() < 1 or float(self.table.max()) * k >= ops.BOUND or self.exp_table.min() < 0:
+            raise ModelError("the prior's frequency table does not fit its number of codes")
+        del self._tensors
+
+    def _get(self, name: str, shape: tuple[int, ...], limit: int = ops.ACT_MAX + 1) -> Tensor:
+        tensor = self._tensors.get(name)
+        if tensor is None or tuple(tensor.shape) != shape or tensor.dtype.is_floating_point:
+            found = "missing" if tensor is None else f"{tensor.dtype} {tuple(tensor.shape)}"
+            raise ModelError(f"prior tensor {name} should be integers of shape {shape}; it is {found}")
+        if tensor.numel() and int(tensor.long().abs().max()) >= limit:
+            raise ModelError(f"prior tensor {name} has values of {limit} or more")
+        return tensor.to(self.device, torch.float32)
+
+    def _linear(self, name: str, inputs: int, outputs: int, shift: int = ops.SHIFT) -> Linear:
+        weight = self._get(f"{name}.weight", (inputs, outputs))
+        bias = self._get(f"{name}.bias", (outputs,), limit=ops.BOUND)
+        ops.check_bound(weight, bias, shift)
+        return Linear(weight, bias)
+
+    # What follows is shared by whole maps and waves: it looks at one position at a time. x: [M, ...].
+
+    def layer(self, i: int, neighbours: Tensor, cond: Tensor, h: Tensor | None) -> Tensor:
+        """Gated residual layer i. neighbours [M, taps * C], cond [M, 2C] (from `condition`), h [M, C] -> [M, C]."""
+        gated = ops.gate(torch.addmm(cond, neighbours, self.convs[i]))
+        update = ops.activation(ops.product(gated, *self.projections[i]), ops.SHIFT_PROJECT)
+        return update if h is None else (update + h).clamp_(-ops.ACT_MAX, ops.ACT_MAX)
+
+    def attend(self, i: int, h: Tensor, key_value: Tensor, visible: Tensor) -> Tensor:
+        """Attention after layer i. h [N, Q, C]; key_value [N, M, 2C]; visible bool [N or 1, 1, Q or 1, M] -> like h."""
+        n, q, c = h.shape
+        heads = self.config.heads
+        query = ops.activation(ops.product(h, *self.attentions[i][0]), ops.SHIFT)
+        query = query.view(n, q, heads, -1).transpose(1, 2)
+        key, value = key_value.view(n, -1, 2, heads, c // heads).permute(2, 0, 3, 1, 4)
+        mean = ops.attend(query, key, value, visible, self.exp_table).transpose(1, 2).reshape(n, q, c)
+        update = ops.activation(ops.product(mean, *self.attentions[i][2]), ops.SHIFT)
+        return (h + update).clamp_(-ops.ACT_MAX, ops.ACT_MAX)
+
+    def keys_and_values(self, i: int, h: Tensor, embedded: Tensor) -> Tensor:
+        """h, embedded (own index of the position): [..., C] -> [..., 2C]."""
+        return ops.activation(ops.product(torch.cat([h, embedded], -1), *self.attentions[i][1]), ops.SHIFT)
+
+    def logits(self, stage: int, h: Tensor) -> Tensor:
+        """Output stack. h [M, C] -> integers [M, K] in units of 2^-LOGIT_BITS nats."""
+        for inner, outer in self.out_blocks:
+            update = ops.relu_activation(ops.product(h, *inner), ops.SHIFT)
+            h = (h + ops.activation(ops.product(update, *outer), ops.SHIFT)).clamp_(-ops.ACT_MAX, ops.ACT_MAX)
+        return ops.rescale(ops.product(h, *self.heads[stage]), ops.SHIFT_LOGIT)
+
+    # Whole maps.
+
+    def condition(
+        self,
+        stage: int,
+        coarse: Sequence[Tensor],
+        own: Sequence[Tensor],
+        shape: tuple[int, int, int],
+        valid: Tensor | None = None,
+    ) -> list[Tensor]:
+        """What the maps known before add to every layer of a stage.
+
+        coarse: int64 [N, S_i, H_i, W_i], one per coarser level; own: stages 0..stage-1, int64 [N, H, W] each; shape:
+        (N, H, W); valid: bool [N, H, W], False outside the image (None: all inside). Returns [N, H, W, 2C] per layer.
+        """
+        n, h, w = shape
+        x = self.stage[stage].expand(n, h, w, -1)
+        for table, maps, other in zip(self.cond_coarse, coarse, self.coarser, strict=True):
+            ratio = other.stride // self.level.stride
+            for j in range(other.codebooks):
+                x = x + table[j][upsampled(maps[:, j], ratio, other.codes)]
+        for j in range(stage):
+            assert self.cond_own is not None
+            x = x + self.cond_own[j][own[j]]
+        x = self._inside(x.clamp(-ops.ACT_MAX, ops.ACT_MAX), valid)
+        for inner, outer in self.cond_blocks:
+            update = ops.relu_activation(ops.product(shifted(x, AROUND), *inner), ops.SHIFT)
+            update = ops.activation(ops.product(update, *outer), ops.SHIFT)
+            x = self._inside((x + update).clamp_(-ops.ACT_MAX, ops.ACT_MAX), valid)
+        return [ops.product(x, *linear) for linear in self.conds]
+
+    def map_frequencies(
+        self, stage: int, indices: Tensor, condition: Sequence[Tensor], valid: Tensor | None = None
+    ) -> Tensor:
+        """Frequencies of every position of known maps, as the encoder needs them.
+
+        indices: int64 [N, H, W]; condition: from `condition` -> float32 integers [N, H, W, K]. The frequencies at a
+        position depend only on indices of earlier waves; they equal those of `waves.run` bit for bit.
+        """
+        n, height, width = indices.shape
+        positions = n * height * width
+        embedded = self._inside(self.embed[stage][indices], valid)
+        x, h = embedded, None
+        visible: Tensor | None = None
+        for i in range(self.config.layers):
+            taps = TAPS[:4] if i == 0 else TAPS
+            flat = self.layer(i, shifted(x, taps).view(positions, -1), condition[i].reshape(positions, -1), h)
+            if i in self.attentions:
+                if visible is None:
+                    visible = self._visible(height, width, valid)
+                state = flat.view(n, height * width, -1)
+                key_value = self.keys_and_values(i, self._inside(state.view_as(embedded), valid), embedded).view(
+                    n, height * width, -1
+                )
+                flat = self.attend(i, state, key_value, visible).view(positions, -1)
+            x = self._inside(flat.view_as(embedded), valid)
+            h = x.reshape(positions, -1)
+        assert h is not None
+        return ops.frequencies(self.logits(stage, h), self.table).view(n, height, width, -1)
+
+    def _visible(self, height: int, width: int, valid: Tensor | None) -> Tensor:
+        """bool [N or 1, 1, HW, HW]: True where the key's wave is before the query's and inside the image."""
+        wave = wave_of(height, width).flatten().to(self.device)
+        visible = (wave[None, :] < wave[:, None])[None, None]
+        return visible if valid is None else visible & valid.flatten(1)[:, None, None, :]
+
+    @staticmethod
+    def _inside(x: Tensor, valid: Tensor | None) -> Tensor:
+        return x if valid is None else x * valid[..., None]

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a `.vq2` file holds and where its bytes went. Knows neither torch nor numpy."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import container, registry
+from .errors import ModelError
+
+
+@dataclass(frozen=True)
+class FileInfo:
+    """A file, measured. Widths and heights are in pixels, sizes in bytes; `dataclasses.asdict` fits JSON.
+
+    `bpp` is 8 * file_bytes / pixels, all bytes of the file counted; `bits_per_dim` divides that by the number of
+    colour channels, 1 for grey and 3 otherwise. `level_bytes` are the index streams, `level_bits` the same in
+    bits, the coarsest level first. These parts add up to `file_bytes`: header_bytes, metadata_bytes, alpha_bytes,
+    the sum of level_bytes, and overhead_bytes (the framing of the streams and chunks that readers skip).
+    `metadata_bytes` in turn is icc_bytes + exif_bytes + xmp_bytes, each None where there is no such block.
+    """
+
+    width: int
+    height: int
+    mode: str
+    model_identity: str
+    model_name: str | None
+    file_bytes: int
+    bpp: float
+    bits_per_dim: float
+    level_bits: tuple[int, ...]
+    level_bytes: tuple[int, ...]
+    header_bytes: int
+    metadata_bytes: int
+    alpha_bytes: int
+    overhead_bytes: int
+    icc_bytes: int | None
+    exif_bytes: int | None
+    xmp_bytes: int | None
+    tile_size: int
+    groups: int
+
+
+def info(source: bytes | str | os.PathLike[str]) -> FileInfo:
+    """Describe a file, given as its bytes or its path; every checksum is checked.
+
+    Raises `FormatError` if it is no undamaged `.vq2` file, and `OSError` if it cannot be read.
+    """
+    data = source if isinstance(source, bytes) else Path(source).read_bytes()
+    header = container.read_header(data)
+    parts = container.layout(data)
+    bpp = 8 * len(data) / (header.width * header.height)
+    try:
+        name = registry.find_identity(header.model).name
+    except ModelError:
+        name = None
+    return FileInfo(
+        width=header.width,
+        height=header.height,
+        mode=header.mode,
+        model_identity=header.model.hex(),
+        model_name=name,
+        file_bytes=len(data),
+        bpp=bpp,
+        bits_per_dim=bpp if header.mode in ("L", "LA") else bpp / 3,
+        level_bits=tuple(8 * size for size in parts.levels),
+        level_bytes=parts.levels,
+        header_bytes=parts.header,
+        metadata_bytes=parts.icc + parts.exif + parts.xmp,
+        alpha_bytes=parts.alpha,
+        overhead_bytes=parts.framing + parts.ancillary,
+        icc_bytes=parts.icc or None,
+        exif_bytes=parts.exif or None,
+        xmp_bytes=parts.xmp or None,
+        tile_size=header.tile_size,
+        groups=container.number_of_groups(header),
+    )

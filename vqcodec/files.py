@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files of the command line: which input goes where, reading, writing without half-written results, and reports.
+
+A path `-` is stdin or stdout.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import shutil
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+
+from .errors import VqcodecError
+
+
+class Job(NamedTuple):
+    """One input and where its result goes, as paths."""
+
+    source: str
+    target: str
+
+
+class Outcome(NamedTuple):
+    """How a job went: warnings and errors (`talk`), the summary line, empty when it failed."""
+
+    talk: list[str]
+    summary: str
+    failed: bool
+
+    @property
+    def lines(self) -> list[str]:
+        """All that there is to say, a line each."""
+        return [*self.talk, *([self.summary] if self.summary else [])]
+
+
+def plan(paths: Sequence[str], directory: str | None, extension: str) -> list[Job]:
+    """The jobs that the positional arguments of a command ask for.
+
+    Two paths without a directory are input and output; otherwise all are inputs, and a result gets its input's name
+    with `extension` (a dot included), in `directory` or beside the input. Makes the directory. Raises
+    `click.UsageError` where two results would have one name or stdin has no place.
+    """
+    if directory is None and len(paths) == 2:
+        jobs = [Job(*paths)]
+    elif directory is None and list(paths) == ["-"]:
+        jobs = [Job("-", "-")]
+    else:
+        if "-" in paths:
+            raise click.UsageError("stdin is an input on its own: vqcodec ... - OUTPUT")
+        jobs = [Job(path, _beside(Path(path), directory, extension)) for path in paths]
+    targets = [job.target for job in jobs]
+    for target in targets:
+        if targets.count(target) > 1:
+            raise click.UsageError(f"two inputs would both be written to {target}")
+    if jobs[0].target == "-" and sys.stdout.isatty():
+        raise click.UsageError("the result is not for a terminal: name a file or redirect stdout")
+    if directory is not None:
+        Path(directory).mkdir(parents=True, exist_ok=True)
+    return jobs
+
+
+def read(source: str) -> bytes:
+    """All bytes of an input."""
+    return sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
+
+
+def check_target(target: str, force: bool) -> None:
+    """Raise `OSError` if a result must not be written there: it exists and `force` is off, or is a directory."""
+    if target == "-":
+        return
+    if os.path.isdir(target):
+        raise IsADirectoryError(errno.EISDIR, "is a directory", target)
+    if os.path.isfile(target) and not force:
+        raise FileExistsError(errno.EEXIST, "exists already (-f overwrites it)", target)
+
+
+def write(target: str, data: bytes, force: bool) -> None:
+    """Write a result; a file appears under its name only when it is complete.
+
+    Raises `OSError` as `check_target` does, or if it cannot be written.
+    """
+    if target == "-":
+        stream = sys.stdout.buffer
+        stream.write(data)
+        stream.flush()
+        return
+    check_target(target, force)
+    path = Path(os.path.realpath(target))  # a link stays a link
+    if path.exists() and not path.is_file():
+        path.write_bytes(data)  # a device or a pipe cannot be replaced
+        return
+    beside = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    try:
+        with beside.open("xb") as file:
+            file.write(data)
+        if path.exists():
+            shutil.copymode(path, beside)
+        os.replace(beside, path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, target) from error
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            beside.unlink()
+
+
+def attempt(job: Job, work: Callable[[Job], str]) -> Outcome:
+    """Do one job; errors that users can meet and warnings become lines that name its input."""
+    summary, failed, talk = "", False, []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        try:
+            summary = work(job)
+        except BrokenPipeError:
+            raise
+        except (VqcodecError, OSError, MemoryError) as error:
+            failed = True
+            talk.append(f"vqcodec: error: {describe(error, job.source)}")
+    seen = dict.fromkeys(_one_line(str(warning.message)) for warning in caught)
+    return Outcome([*(f"vqcodec: warning: {job.source}: {text}" for text in seen), *talk], summary, failed)
+
+
+def describe(error: BaseException, name: str = "") -> str:
+    """An error in one line, with the file it is about: its own where it has one, else `name`."""
+    text = str(error)
+    if isinstance(error, OSError) and error.strerror:
+        text = error.strerror
+        name = str(error.filename) if error.filename is not None else name
+    elif isinstance(error, MemoryError):
+        text = "out of memory"
+    return _one_line(f"{name}: {text}" if name else text)
+
+
+def _beside(path: Path, directory: str | None, extension: str) -> str:
+    named = path.with_suffix(extension)
+    return str(named if directory is None else Path(directory) / named.name)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The VQ-VAE-2 autoencoder for any list of levels: one level is VQ-VAE, two are VQ-VAE-2."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vqcodec.config import AutoencoderConfig
+from vqcodec.nets.quantizer import ResidualQuantizer
+
+
+class Reconstruction(NamedTuple):
+    """image: float [N, 3, H, W], about 0..1. indices: per level int64 [N, S, H/stride, W/stride].
+    commitments: per level, a scalar (see `Quantized`)."""
+
+    image: Tensor
+    indices: list[Tensor]
+    commitments: list[Tensor]
+
+
+class ResidualBlock(nn.Module):
+    """x + conv1x1(relu(conv3x3(relu(x)))), [N x C x H x W] to the same; half the channels inside."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.inner = nn.Conv2d(channels, channels // 2, 3, padding=1)
+        self.outer = nn.Conv2d(channels // 2, channels, 1)
+        nn.init.normal_(self.outer.weight, std=0.02)
+        nn.init.zeros_(self.outer.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.outer(F.relu(self.inner(F.relu(x))))
+
+
+def blocks(channels: int, number: int) -> nn.Sequential:
+    """A stack of residual blocks."""
+    return nn.Sequential(*(ResidualBlock(channels) for _ in range(number)))
+
+
+class Upsample(nn.Module):
+    """Factor two by sub-pixel convolution (Shi et al. 2016): [N x C x H x W] -> [N x C' x 2H x 2W]."""
+
+    def __init__(self, channels: int, out: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, 4 * out, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pixel_shuffle(self.conv(x), 2)
+
+
+class Autoencoder(nn.Module):
+    """VQ-VAE-2 (Razavi et al. 2019, algorithm 1), written top-down over the levels.
+
+    The encoder makes features e_s at every stride. From the coarsest level down: z = f(e_s, d_s), quantised to q; the
+    decoded state d = g(q, d_s) is upsampled to the next stride, so that every level sees what the coarser ones hold
+    and keeps what they cannot; the last state, which has seen all levels, is upsampled to pixels.
+    """
+
+    def __init__(self, config: AutoencoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        widths = config.widths
+        strides = [2 ** (i + 1) for i in range(len(widths))]
+        self._by_stride = {stride: i for i, stride in enumerate(strides)}
+
+        self.stem = nn.Conv2d(12, widths[0], 3, padding=1)  # on 2x2 blocks of pixels
+        self.down = nn.ModuleList(nn.Conv2d(a, b, 4, 2, 1) for a, b in zip(widths, widths[1:], strict=False))
+        self.encode_blocks = nn.ModuleList(blocks(c, n) for c, n in zip(widths, config.encoder_blocks, strict=True))
+        self.decode_blocks = nn.ModuleList(blocks(c, n) for c, n in zip(widths, config.decoder_blocks, strict=True))
+        self.up = nn.ModuleList(Upsample(b, a) for a, b in zip(widths, widths[1:], strict=False))
+        self.head = nn.Conv2d(widths[0], 12, 3, padding=1)
+
+        self.to_latent = nn.ModuleList()
+        self.normalize = nn.ModuleList()
+        self.from_latent = nn.ModuleList()
+        self.quantizers = nn.ModuleList(ResidualQuantizer(level) for level in config.levels)
+        for i, level in enumerate(config.levels):
+            c = widths[self._by_stride[level.stride]]
+            seen = c if i else 0  # channels of the decoded coarser levels
+            self.to_latent.append(
+                nn.Sequential(nn.Conv2d(c + seen, c, 1), *blocks(c, 2 if i else 0), nn.Conv2d(c, level.dim, 1))
+            )
+            # Zero mean and unit variance: else a level drifts faster than its codebook follows, and collapses.
+            self.normalize.append(nn.BatchNorm2d(level.dim, momentum=0.02, affine=False))
+            self.from_latent.append(nn.Conv2d(level.dim + seen, c, 3, padding=1))
+        self._initialize()
+
+    def level_quantizers(self) -> list[ResidualQuantizer]:
+        """The quantiser of every level, coarsest first."""
+        return [q for q in self.quantizers if isinstance(q, ResidualQuantizer)]
+
+    def _initialize(self) -> None:
+        """Start the path outside the residual blocks as orthogonal maps of pixel blocks, so that it keeps nearly all of
+        the image: a linear transform code, which training then refines. The blocks follow He et al. 2015."""
+        for name, module in self.named_modules():
+            if not isinstance(module, nn.Conv2d) or name.endswith("outer"):
+                continue
+            nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+            if name.endswith("inner"):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                continue
+            middle = slice(1, 3) if name.startswith("down") else slice(module.kernel_size[0] // 2, None)
+            middle = middle if name.startswith("down") else slice(middle.start, middle.start + 1)
+            with torch.no_grad():
+                core = torch.empty_like(module.weight[:, :, middle, middle])
+                nn.init.orthogonal_(core)
+                module.weight.zero_()
+                module.weight[:, :, middle, middle] = core
+
+    def forward(self, image: Tensor) -> Reconstruction:
+        """image: float [N, 3, H, W] in 0..1, H and W multiples of the coarsest stride -> `Reconstruction`."""
+        features = self._features(image)
+        state: Tensor | None = None
+        indices, commitments = [], []
+        for i in range(len(self.config.levels)):
+            result = self.quantizers[i](self._latent(i, features, state).permute(0, 2, 3, 1))
+            indices.append(result.indices)
+            commitments.append(result.commitment)
+            state = self._descend(i, result.quantized.permute(0, 3, 1, 2), state)
+        assert state is not None
+        return Reconstruction(self._to_pixels(state), indices, commitments)
+
+    def encode(self, image: Tensor) -> list[Tensor]:
+        """image: float [N, 3, H, W] in 0..1, H and W multiples of the coarsest stride -> indices, per level int64
+        [N, S, H/stride, W/stride]."""
+        features = self._features(image)
+        state: Tensor | None = None
+        indices = []
+        for i in range(len(self.config.levels)):
+            result = self.quantizers[i](self._latent(i, features, state).permute(0, 2, 3, 1))
+            indices.append(result.indices)
+            if i + 1 < len(self.config.levels):
+                state = self._descend(i, result.quantized.permute(0, 3, 1, 2), state)
+        return indices
+
+    def decode(self, indices: list[Tensor]) -> Tensor:
+        """indices: per level int [N, S, H/stride, W/stride] -> image, float [N, 3, H, W], about 0..1."""
+        state: Tensor | None = None
+        for i, maps in enumerate(indices):
+            state = self._descend(i, self.level_quantizers()[i].lookup(maps).permute(0, 3, 1, 2), state)
+        if state is None:
+            raise ValueError("no index maps given")
+        return self._to_pixels(state)
+
+    def latents(self, image: Tensor, level: int) -> Tensor:
+        """Encoder output of one level before its quantiser, float [N, H, W, D]: what the k-means init clusters."""
+        features = self._features(image)
+        state: Tensor | None = None
+        for i in range(level):
+            quantized = self.quantizers[i](self._latent(i, features, state).permute(0, 2, 3, 1)).quantized
+            state = self._descend(i, quantized.permute(0, 3, 1, 2), state)
+        return self._latent(level, features, state).permute(0, 2, 3, 1)
+
+    def _features(self, image: Tensor) -> list[Tensor]:
+        multiple = self.config.coarsest
+        if image.dim() != 4 or image.shape[1] != 3 or image.shape[2] % multiple or image.shape[3] % multiple:
+            raise ValueError(f"expected [N, 3, H, W] with H, W multiples of {multiple}, got {list(image.shape)}")
+        x = self.stem(F.pixel_unshuffle(image - 0.5, 2))
+        features = [self.encode_blocks[0](x)]
+        for down, stack in zip(self.down, self.encode_blocks[1:], strict=True):
+            features.append(stack(down(features[-1])))
+        return features
+
+    def _latent(self, i: int, features: list[Tensor], state: Tensor | None) -> Tensor:
+        own = features[self._by_stride[self.config.levels[i].stride]]
+        z = self.to_latent[i](own if state is None else torch.cat([own, state.to(own.dtype)], 1))
+        return self.normalize[i](z.float())
+
+    def _descend(self, i: int, quantized: Tensor, state: Tensor | None) -> Tensor:
+        """Join level i to the decoded state and go up to the next level's stride, or stay at the last level's."""
+        joined = quantized if state is None else torch.cat([quantized.to(state.dtype), state], 1)
+        x = self.from_latent[i](joined)
+        position = self._by_stride[self.config.levels[i].stride]
+        x = self.decode_blocks[position](x)
+        if i + 1 < len(self.config.levels):
+            target = self._by_stride[self.config.levels[i + 1].stride]
+            while position > target:
+                position -= 1
+                x = self.up[position](x)
+                if position > target:
+                    x = self.decode_blocks[position](x)
+        return x
+
+    def _to_pixels(self, state: Tensor) -> Tensor:
+        position = self._by_stride[self.config.levels[-1].stride]
+        x = state
+        while position > 0:
+            position -= 1
+            x = self.decode_blocks[position](self.up[position](x))
+        return F.pixel_shuffle(self.head(x), 2) + 0.5

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Simulated integer arithmetic with straight-through gradients (Bengio et al. 2013; Jacob et al. 2018).
+
+Tensors carry the integers of `vqcodec.exact.ops`, so that the trained network is the shipped one. With `exact=False`
+the same network is computed without any rounding: the float network that the integer one is compared with.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vqcodec.exact import ops
+
+
+class _Integers(torch.autograd.Function):
+    """clamp(round(x * scale)), the gradient passes where the clamp is not active or would be left."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: float, limit: int) -> Tensor:
+        scaled = x * scale
+        ctx.scale = scale
+        ctx.save_for_backward(scaled.abs() > limit, scaled > 0)
+        return scaled.round_().clamp_(-limit, limit)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        outside, positive = ctx.saved_tensors
+        (grad,) = grads
+        outward = outside & ((grad < 0) == positive)  # a step against the gradient would go further out
+        return (grad * ctx.scale).masked_fill_(outward, 0), None, None
+
+
+class _Rescale(torch.autograd.Function):
+    """clamp(floor(x * 2^-shift + 0.5), low, high)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, shift: int, low: int, high: int) -> Tensor:
+        y = (x * 2.0**-shift).add_(0.5).floor_()
+        ctx.shift = shift
+        ctx.save_for_backward((y < low) | (y > high))
+        return y.clamp_(low, high)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
+        (outside,) = ctx.saved_tensors
+        return (grads[0] * 2.0**-ctx.shift).masked_fill_(outside, 0), None, None, None
+
+
+class _Gate(torch.autograd.Function):
+    """floor(tanh * sigmoid / 2^7 + 0.5) of a product's two halves along dim 1, see `ops.gate`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, exact: bool) -> Tensor:
+        a, b = x.chunk(2, 1)
+        tanh, sigmoid = a * 2.0**-ops.SHIFT_TANH, b * 2.0**-ops.SHIFT
+        if exact:
+            tanh, sigmoid = tanh.add_(0.5).floor_(), sigmoid.add_(0.5).floor_()
+        sigmoid += ops.SIGMOID_HALF
+        live = (tanh.abs() <= ops.ACT_MAX), (sigmoid >= 0) & (sigmoid <= ops.ACT_MAX)
+        tanh.clamp_(-ops.ACT_MAX, ops.ACT_MAX)
+        sigmoid.clamp_(0, ops.ACT_MAX)
+        ctx.save_for_backward(tanh, sigmoid, *live)
+        out = (tanh * sigmoid).mul_(2.0**-ops.GATE_BITS)
+        return out.add_(0.5).floor_() if exact else out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        tanh, sigmoid, live_a, live_b = ctx.saved_tensors
+        (grad,) = grads
+        grad_a = (grad * sigmoid).mul_(2.0 ** -(ops.GATE_BITS + ops.SHIFT_TANH)).mul_(live_a)
+        grad_b = (grad * tanh).mul_(2.0 ** -(ops.GATE_BITS + ops.SHIFT)).mul_(live_b)
+        return torch.cat([grad_a, grad_b], 1), None
+
+
+def integers(x: Tensor, bits: int, exact: bool, limit: int = ops.ACT_MAX) -> Tensor:
+    """Real-valued parameter x to integers in units of 2^-bits, clamped to +-limit."""
+    if exact:
+        return _Integers.apply(x, 2.0**bits, limit)
+    return (x * 2.0**bits).clamp(-limit, limit)
+
+
+def rescale(x: Tensor, shift: int, exact: bool, low: int = -ops.ACT_MAX, high: int = ops.ACT_MAX) -> Tensor:
+    """A product to an activation in low..high."""
+    if exact:
+        return _Rescale.apply(x, shift, low, high)
+    return (x * 2.0**-shift).clamp(low, high)
+
+
+def gate(x: Tensor, exact: bool) -> Tensor:
+    """A product [N, 2C, H, W] to gated integers [N, C, H, W]."""
+    return _Gate.apply(x, exact)

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Finds the models that are installed. Knows no torch: it looks at files, not into them.
+
+A model is `NAME.safetensors`, with a card `NAME.md` for people and its measured figures `NAME.json` beside it.
+Directories are searched in this order: those in the environment variable `VQCODEC_MODELS` (separated as in PATH),
+the package's own, and `models/` of the repository where the package runs from a checkout. The first file of a
+name is the one that the name means.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import ModelError
+
+DEFAULT_MODEL = "vq2-base"
+"""Name of the model that encodes where none is asked for."""
+
+ENVIRONMENT = "VQCODEC_MODELS"
+SUFFIX = ".safetensors"
+IDENTITY_BYTES = 8
+
+_PACKAGE = Path(__file__).resolve().parent
+_identities: dict[tuple[str, int, int], bytes] = {}
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """An installed model: its name, its weights file, and the first 8 bytes of that file's SHA-256."""
+
+    name: str
+    path: Path
+    identity: bytes
+
+
+def installed() -> list[ModelFile]:
+    """The models that can be asked for by name, in search order.
+
+    A file that cannot be read is left out.
+    """
+    found: dict[str, ModelFile] = {}
+    for model in _readable():
+        found.setdefault(model.name, model)
+    return list(found.values())
+
+
+def find(name_or_path: str | os.PathLike[str] | None = None) -> ModelFile:
+    """The model of that name, `DEFAULT_MODEL` for None, or the weights file at that path.
+
+    A string is a path when it ends in `.safetensors` or holds a directory separator. Raises `ModelError` where
+    there is no such model.
+    """
+    wanted = DEFAULT_MODEL if name_or_path is None else os.fspath(name_or_path)
+    if isinstance(name_or_path, os.PathLike) or wanted.endswith(SUFFIX) or Path(wanted).name != wanted:
+        return _describe(Path(wanted))
+    for path in _files():
+        if path.stem == wanted:
+            return _describe(path)
+    raise ModelError(f"model '{wanted}' is not installed; {_advice()}")
+
+
+def find_identity(identity: bytes) -> ModelFile:
+    """The model whose weights have this identity, whatever its name.
+
+    Raises `ModelError` if it is not installed.
+    """
+    for model in _readable():
+        if model.identity == identity:
+            return model
+    raise ModelError(f"the file needs the model with identity {identity.hex()}, which is not installed; {_advice()}")
+
+
+def figures(model: ModelFile) -> dict[str, Any]:
+    """What `NAME.json` beside the weights says of the model; empty where there is none.
+
+    The keys used here are "title", a string, and "figures", numbers or strings by name. Raises `ModelError` if the
+    file is no JSON object.
+    """
+    path = model.path.with_suffix(".json")
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise ModelError(f"the figures of model '{model.name}' cannot be read: {error}") from error
+    if not isinstance(card, dict):
+        raise ModelError(f"the figures of model '{model.name}' are no JSON object")
+    return card
+
+
+def directories() -> list[Path]:
+    """The directories that are searched, in order; they need not exist."""
+    listed = os.environ.get(ENVIRONMENT, "").split(os.pathsep)
+    found = [Path(entry).expanduser() for entry in listed if entry]
+    found.append(_PACKAGE / "_models")
+    # In a wheel the parent is site-packages, where `models` would be somebody else's.
+    if (_PACKAGE.parent / "pyproject.toml").is_file():
+        found.append(_PACKAGE.parent / "models")
+    return found
+
+
+def _files() -> Iterator[Path]:
+    for directory in directories():
+        yield from _weights_in(directory)
+
+
+def _weights_in(directory: Path) -> list[Path]:
+    try:
+        return sorted(path for path in directory.iterdir() if path.suffix == SUFFIX and path.is_file())
+    except OSError:
+        return []
+
+
+def _readable() -> Iterator[ModelFile]:
+    for path in _files():
+        with contextlib.suppress(ModelError):
+            yield _describe(path)
+
+
+def _describe(path: Path) -> ModelFile:
+    try:
+        return ModelFile(path.stem, path, _identity(path))
+    except OSError as error:
+        raise ModelError(f"model file {path} cannot be read: {error.strerror or error}") from error
+
+
+def _identity(path: Path) -> bytes:
+    """First bytes of the SHA-256 of a file, remembered for as long as the file looks the same."""
+    with path.open("rb") as file:
+        status = os.fstat(file.fileno())
+        key = (os.path.abspath(path), status.st_size, status.st_mtime_ns)
+        if key not in _identities:
+            digest = hashlib.sha256()
+            while piece := file.read(1 << 20):
+                digest.update(piece)
+            _identities[key] = digest.digest()[:IDENTITY_BYTES]
+    return _identities[key]
+
+
+def _advice() -> str:
+    names = ", ".join(f"{model.name} ({model.identity.hex()})" for model in installed()) or "none"
+    return f"installed: {names}; put its weights file into a directory that {ENVIRONMENT} names"

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Weights files and checkpoints: safetensors whose metadata holds the configuration as JSON. No pickle anywhere."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from vqcodec.errors import ModelError
+
+
+def save(path: str | Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
+    """Write tensors and JSON-able metadata to a safetensors file, beside its final name first, then renamed."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(path.name + ".part")
+    detached = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    save_file(detached, beside, metadata={"vqcodec": json.dumps(meta, sort_keys=True)})
+    os.replace(beside, path)
+
+
+def load(path: str | Path, device: str = "cpu") -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what `save` wrote: tensors by name and the metadata. Raises ModelError if the file is not one of ours."""
+    try:
+        with safe_open(str(path), framework="pt", device=device) as file:
+            text = (file.metadata() or {}).get("vqcodec")
+            if text is None:
+                raise ModelError(f"{path} is a safetensors file, but not one of vqcodec's")
+            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(text)  # noqa: SIM118
+    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+        raise ModelError(f"cannot read the weights file {path}: {error}") from error
