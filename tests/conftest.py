@@ -39,7 +39,8 @@ def untrained(preset: str = "tiny", seed: int = 0) -> tuple[Autoencoder, list[Le
     config = PRESETS[preset]
     autoencoder = Autoencoder(config.autoencoder).eval()
     levels = config.autoencoder.levels
-    priors = [LevelPrior(p, level, levels[:i]).eval() for i, (p, level) in enumerate(zip(config.priors, levels))]
+    pairs = enumerate(zip(config.priors, levels, strict=True))
+    priors = [LevelPrior(prior, level, levels[:i]).eval() for i, (prior, level) in pairs]
     with torch.no_grad():
         for quantizer in autoencoder.level_quantizers():
             quantizer.codebooks.mul_(10)
@@ -50,14 +51,39 @@ def untrained(preset: str = "tiny", seed: int = 0) -> tuple[Autoencoder, list[Le
     return autoencoder, priors
 
 
-@pytest.fixture(scope="session")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Codec:
-    """A codec of the tiny preset, untrained, through its weights file: two levels, the second of two stages."""
-    autoencoder, priors = untrained()
-    path: Path = tmp_path_factory.mktemp("models") / "tiny.safetensors"
+def save_untrained(path: Path, preset: str = "tiny", seed: int = 0) -> None:
+    """Write the weights file of such networks."""
+    autoencoder, priors = untrained(preset, seed)
     tensors = pack_model(autoencoder, [to_integers(p) for p in priors])
-    weights.save(path, tensors, {"model": PRESETS["tiny"].to_dict()})
-    return Codec.load(registry.find(path), "cpu")
+    weights.save(path, tensors, {"model": PRESETS[preset].to_dict()})
+
+
+@pytest.fixture(scope="session")
+def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory for VQCODEC_MODELS that holds `tiny.safetensors` and nothing else. Tests must not write to it."""
+    directory = tmp_path_factory.mktemp("models")
+    save_untrained(directory / "tiny.safetensors")
+    return directory
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_models: Path) -> Codec:
+    """A codec of the tiny preset, untrained, through its weights file: two levels, the second of two stages."""
+    return Codec.load(registry.find(tiny_models / "tiny.safetensors"), "cpu")
+
+
+@pytest.fixture(scope="session")
+def other_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A weights file of the same shape as `tiny` with other weights."""
+    path = tmp_path_factory.mktemp("models") / "other.safetensors"
+    save_untrained(path, seed=1)
+    return path
+
+
+@pytest.fixture(scope="session")
+def other(other_file: Path) -> Codec:
+    """The codec of that file."""
+    return Codec.load(registry.find(other_file), "cpu")
 
 
 @pytest.fixture(scope="session")

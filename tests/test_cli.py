@@ -1,29 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line: names, streams, overwriting, errors, exit codes; then the real model from end to end."""
+"""The command line: names, streams, overwriting, errors, exit codes, with the tiny model; then with the shipped one."""
 
 from __future__ import annotations
 
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
-import fake_codec
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
 import vqcodec
-from vqcodec import registry
+from vqcodec import codec, registry
 from vqcodec.cli import main
 from vqcodec.errors import VqcodecError
 
-TESTS = Path(__file__).resolve().parent
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def picture(width: int = 40, height: int = 24) -> Image.Image:
@@ -31,19 +31,27 @@ def picture(width: int = 40, height: int = 24) -> Image.Image:
     return Image.fromarray(np.stack([6 * x, 10 * y, 3 * (x + y)], axis=2).astype(np.uint8))
 
 
+def coded(image: Image.Image) -> Image.Image:
+    """What the codec makes of an image: in these tests the expected result of encoding and decoding."""
+    found = codec.decode(codec.encode(image, model="tiny"))
+    assert found.tobytes() != image.tobytes()
+    assert len(set(found.tobytes())) > 2
+    return found
+
+
+def identity() -> str:
+    return registry.find("tiny").identity.hex()
+
+
 def vq(*arguments: object, stdin: bytes | None = None) -> Result:
     return CliRunner().invoke(main, [str(argument) for argument in arguments], input=stdin)
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working directory: a.png, b.png, and the stand-in for the codec with its model."""
-    (tmp_path / "models").mkdir()
-    (tmp_path / "models" / "fake.safetensors").write_bytes(fake_codec.WEIGHTS)
-    monkeypatch.setenv(registry.ENVIRONMENT, str(tmp_path / "models"))
-    fake = fake_codec.module()
-    monkeypatch.setitem(sys.modules, "vqcodec.codec", fake)
-    monkeypatch.setattr(vqcodec, "codec", fake, raising=False)
+def folder(tmp_path: Path, tiny_models: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory, with a.png and b.png; the tiny model is installed and encodes by default."""
+    monkeypatch.setenv(registry.ENVIRONMENT, str(tiny_models))
+    monkeypatch.setattr(registry, "DEFAULT_MODEL", "tiny")
     monkeypatch.chdir(tmp_path)
     picture().save("a.png")
     picture(30, 20).save("b.png")
@@ -51,7 +59,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def names(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()} - {"models", "a.png", "b.png"}
+    return {path.name for path in folder.iterdir()} - {"a.png", "b.png"}
 
 
 def same_pixels(path: Path | str, image: Image.Image) -> bool:
@@ -65,7 +73,7 @@ def test_encode_and_decode_with_names(folder: Path) -> None:
     size = Path("out.vq2").stat().st_size
     assert f"-> {size} bytes, {8 * size / 960:.4f} bpp" in result.stderr
     assert vq("decode", "out.vq2", "out.tiff").exit_code == 0
-    assert same_pixels("out.tiff", picture())
+    assert same_pixels("out.tiff", coded(picture()))
     assert names(folder) == {"out.vq2", "out.tiff"}
 
 
@@ -75,7 +83,7 @@ def test_names_beside_the_input(folder: Path) -> None:
     assert vq("encode", "sub/c.d.png").exit_code == 0
     assert vq("decode", "sub/c.d.vq2", "--format", "webp").exit_code == 0
     assert sorted(os.listdir("sub")) == ["c.d.png", "c.d.vq2", "c.d.webp"]
-    assert same_pixels("sub/c.d.webp", picture())
+    assert same_pixels("sub/c.d.webp", coded(picture()))
 
 
 def test_streams(folder: Path) -> None:
@@ -85,7 +93,7 @@ def test_streams(folder: Path) -> None:
     decoded = vq("decode", "-", stdin=encoded.stdout_bytes)
     with Image.open(io.BytesIO(decoded.stdout_bytes)) as found:
         assert found.format == "PNG"
-        assert found.tobytes() == picture().tobytes()
+        assert found.tobytes() == coded(picture()).tobytes()
     to_file = vq("encode", "-", "named.vq2", stdin=Path("a.png").read_bytes())
     assert (to_file.exit_code, to_file.stdout) == (0, "")
     from_file = vq("decode", "named.vq2", "-", "--format", "tiff")
@@ -114,7 +122,8 @@ def test_several_inputs_go_on_after_an_error(folder: Path) -> None:
     assert errors[0].startswith("vqcodec: error: broken.png: ")
     assert errors[1] == "vqcodec: error: missing.png: No such file or directory"
     assert vq("decode", "out/deep/a.vq2", "out/deep/b.vq2", "-O", "back").exit_code == 0
-    assert same_pixels("back/b.png", picture(30, 20))
+    assert same_pixels("back/b.png", coded(picture(30, 20)))
+    assert same_pixels("back/a.png", coded(picture()))
 
 
 def test_more_than_two_names_are_inputs(folder: Path) -> None:
@@ -150,7 +159,7 @@ def test_wrong_usage_is_exit_2_and_writes_nothing(folder: Path, arguments: list[
 def test_errors_are_one_line(folder: Path) -> None:
     vq("encode", "a.png")
     damaged = bytearray(Path("a.vq2").read_bytes())
-    damaged[100] ^= 1
+    damaged[len(damaged) // 2] ^= 1
     Path("damaged.vq2").write_bytes(damaged)
     Path("cut.png").write_bytes(Path("a.png").read_bytes()[:60])
     (folder / "directory").mkdir()
@@ -215,7 +224,7 @@ def test_info(folder: Path) -> None:
     vq("encode", "a.png", "b.png", "-O", ".")
     text = vq("info", "a.vq2", "b.vq2").stdout
     assert "40 x 24 pixels, RGB" in text
-    assert f"fake ({fake_codec.IDENTITY.hex()})" in text
+    assert f"tiny ({identity()})" in text
     lines = vq("info", "--json", "a.vq2", "missing.vq2", "b.vq2")
     assert lines.exit_code == 1
     found = [json.loads(line) for line in lines.stdout.splitlines()]
@@ -224,24 +233,56 @@ def test_info(folder: Path) -> None:
     assert "missing.vq2" in lines.stderr
 
 
-def test_models(folder: Path) -> None:
-    card = {"title": "A stand-in", "figures": {"PSNR, dB": 31.25, "data": "none"}}
-    Path("models/fake.json").write_text(json.dumps(card))
+def test_models(folder: Path, tiny_models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(tiny_models, "models")
+    monkeypatch.setenv(registry.ENVIRONMENT, "models")
+    card = {"title": "An untrained model", "figures": {"PSNR, dB": 31.25, "data": "none"}}
+    Path("models/tiny.json").write_text(json.dumps(card))
     listed = json.loads(vq("models", "--json").stdout)
-    fake = next(entry for entry in listed if entry["name"] == "fake")
-    assert fake == card | {"name": "fake", "identity": fake_codec.IDENTITY.hex(), "path": fake["path"]}
+    entry = next(entry for entry in listed if entry["name"] == "tiny")
+    assert entry == card | {"name": "tiny", "identity": identity(), "path": str(Path("models/tiny.safetensors"))}
     text = vq("models").stdout
-    assert f"{fake_codec.IDENTITY.hex()}  A stand-in" in text
+    assert f"{identity()}  An untrained model" in text
     assert "PSNR, dB: 31.25" in text
+
+
+def test_choosing_a_model(folder: Path, tiny_models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "DEFAULT_MODEL", "not-there")
+    assert "'not-there' is not installed" in vq("encode", "a.png").stderr
+    assert vq("encode", "a.png", "--model", "tiny").exit_code == 0
+    monkeypatch.setenv(registry.ENVIRONMENT, str(folder))
+    assert vq("encode", "a.png", "path.vq2", "--model", tiny_models / "tiny.safetensors").exit_code == 0
+    assert Path("path.vq2").read_bytes() == Path("a.vq2").read_bytes()
+    missing = vq("decode", "a.vq2", "x.png")
+    assert missing.exit_code == 1
+    assert "not installed" in missing.stderr
+    shutil.copy(tiny_models / "tiny.safetensors", "another-name.safetensors")
+    assert vq("decode", "a.vq2", "x.png").exit_code == 0
+    monkeypatch.setenv(registry.ENVIRONMENT, str(tiny_models))
+    assert same_pixels("x.png", coded(picture()))
+
+
+def test_verify(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert vq("encode", "a.png", "--verify").exit_code == 0
+    real = codec.Codec.decompress
+
+    def wrong(self: codec.Codec, *arguments: Any) -> Any:
+        return [indices ^ 1 for indices in real(self, *arguments)]
+
+    monkeypatch.setattr(codec.Codec, "decompress", wrong)
+    assert vq("encode", "b.png").exit_code == 0
+    result = vq("encode", "a.png", "c.vq2", "--verify")
+    assert (result.exit_code, "verification failed" in result.stderr) == (1, True)
+    assert names(folder) == {"a.vq2", "b.vq2"}
 
 
 def test_sample(folder: Path) -> None:
     assert vq("sample", "s.png", "--seed", "7", "--width", "50", "--height", "30").exit_code == 0
-    assert same_pixels("s.png", Image.new("RGB", (50, 30), (7, 0, 0)))
+    assert same_pixels("s.png", codec.load_model("tiny").sample(50, 30, seed=7))
     assert vq("sample", "s.png").exit_code == 1
     result = vq("sample", "s.png", "-f")
     seed = int(result.stderr.split("seed ")[1].split(",")[0])
-    assert same_pixels("s.png", Image.new("RGB", (256, 256), (seed % 256, 0, 0)))
+    assert same_pixels("s.png", codec.load_model("tiny").sample(256, 256, seed=seed))
 
 
 def test_progress_bar_on_a_terminal(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -266,7 +307,7 @@ class _Terminal(io.StringIO):
 
 
 def process(code: str, *arguments: str, **options: Any) -> subprocess.CompletedProcess[bytes]:
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)])}
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", code, *arguments]
     return subprocess.run(command, env=environment, check=False, timeout=300, **options)
 
@@ -279,7 +320,7 @@ def test_info_and_models_import_neither_torch_nor_numpy(folder: Path) -> None:
     )
     for arguments in (["info", "a.vq2"], ["models"]):
         result = process(code, *arguments, capture_output=True)
-        assert b"fake" in result.stdout
+        assert b"tiny" in result.stdout
         assert result.stderr.strip() == b"[]"
 
 
@@ -287,13 +328,12 @@ def test_info_and_models_import_neither_torch_nor_numpy(folder: Path) -> None:
 @pytest.mark.parametrize("arguments", [["info", "a.vq2"], ["decode", "big.vq2", "-", "--format", "tiff"]])
 def test_broken_pipe_is_quiet(folder: Path, arguments: list[str]) -> None:
     vq("encode", "a.png")
-    picture(400, 400).save("big.png")
+    picture(200, 200).save("big.png")
     vq("encode", "big.png")
     reader, writer = os.pipe()
     os.close(reader)
     try:
-        code = "import fake_codec; fake_codec.install(); from vqcodec.cli import main; main()"
-        result = process(code, *arguments, stdout=writer, stderr=subprocess.PIPE)
+        result = process("from vqcodec.cli import main; main()", *arguments, stdout=writer, stderr=subprocess.PIPE)
     finally:
         os.close(writer)
     assert result.returncode == 1
@@ -314,7 +354,7 @@ def test_every_error_of_the_package_ends_in_one_line(folder: Path, monkeypatch: 
         def fail(*_: object, kind: type[Exception] = kind) -> None:
             raise kind("first\nsecond")
 
-        monkeypatch.setattr(sys.modules["vqcodec.codec"], "load_model", fail)
+        monkeypatch.setattr(codec, "load_model", fail)
         result = vq("encode", "a.png")
         assert result.exit_code == 1
         assert result.stderr in ("vqcodec: error: first second\n", "vqcodec: error: out of memory\n")

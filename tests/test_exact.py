@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from conftest import untrained
 from torch import Tensor
 
-from conftest import untrained
 from vqcodec.codec import Codec
 from vqcodec.errors import ExactnessError, ModelError
 from vqcodec.exact import ops, waves

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Pillow plugin: lazy opening, pixels at load, metadata, damage; then the real model."""
+"""The Pillow plugin: lazy opening, pixels at load, metadata, damage, with the tiny model; then with the shipped one."""
 
 from __future__ import annotations
 
@@ -10,17 +10,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-import fake_codec
 import numpy as np
 import pytest
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 import vqcodec
 import vqcodec.pillow_plugin
-from vqcodec import container, registry
+from vqcodec import codec, container, registry
 from vqcodec.pillow_plugin import Vq2ImageFile
 
-TESTS = Path(__file__).resolve().parent
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def picture(mode: str = "RGB") -> Image.Image:
@@ -31,6 +30,14 @@ def picture(mode: str = "RGB") -> Image.Image:
     return image
 
 
+def coded(mode: str = "RGB") -> Image.Image:
+    """What the codec makes of the picture: the expected result of saving and opening."""
+    found = codec.decode(codec.encode(picture(mode), model="tiny"))
+    assert found.tobytes() != picture(mode).tobytes()
+    assert len(set(found.getchannel(0).tobytes())) > 2
+    return found
+
+
 def camera_exif() -> Image.Exif:
     exif = Image.Exif()
     exif[274] = 6
@@ -38,33 +45,32 @@ def camera_exif() -> Image.Exif:
 
 
 @pytest.fixture
-def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The stand-in for the codec and its model; a directory to work in."""
-    (tmp_path / "fake.safetensors").write_bytes(fake_codec.WEIGHTS)
-    monkeypatch.setenv(registry.ENVIRONMENT, str(tmp_path))
-    module = fake_codec.module()
-    monkeypatch.setitem(sys.modules, "vqcodec.codec", module)
-    monkeypatch.setattr(vqcodec, "codec", module, raising=False)
+def folder(tmp_path: Path, tiny_models: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory to work in; the tiny model is installed."""
+    monkeypatch.setenv(registry.ENVIRONMENT, str(tiny_models))
     return tmp_path
 
 
 @pytest.fixture
-def file(fake: Path) -> Path:
-    path = fake / "a.vq2"
-    picture().save(path, exif=camera_exif(), icc_profile=b"profile", xmp=b"<x:xmpmeta xmlns:x='adobe:ns:meta/'/>")
+def file(folder: Path) -> Path:
+    path = folder / "a.vq2"
+    xmp = b"<x:xmpmeta xmlns:x='adobe:ns:meta/'/>"
+    picture().save(path, model="tiny", exif=camera_exif(), icc_profile=b"profile", xmp=xmp)
     return path
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "LA", "RGBA"])
-def test_save_and_open(fake: Path, mode: str) -> None:
-    path = fake / "a.vq2"
-    picture(mode).save(path, quality=90, unknown=1)
+def test_save_and_open(folder: Path, mode: str) -> None:
+    path = folder / "a.vq2"
+    picture(mode).save(path, model="tiny", quality=90, unknown=1)
     with Image.open(path) as image:
         assert isinstance(image, Vq2ImageFile)
         assert (image.format, image.get_format_mimetype()) == ("VQ2", "image/x-vq2")
         assert (image.mode, image.size, image.info) == (mode, (40, 24), {})
         assert (image.n_frames, image.is_animated) == (1, False)
-        assert image.tobytes() == picture(mode).tobytes()
+        assert image.tobytes() == coded(mode).tobytes()
+        if mode.endswith("A"):
+            assert image.getchannel("A").tobytes() == picture(mode).getchannel("A").tobytes()
 
 
 def test_path_is_closed_after_load_and_stream_is_left_open(file: Path) -> None:
@@ -80,20 +86,21 @@ def test_path_is_closed_after_load_and_stream_is_left_open(file: Path) -> None:
     second.load()
     second.load()
     assert not stream.closed
-    assert second.tobytes() == image.tobytes() == picture().tobytes()
+    assert second.tobytes() == image.tobytes() == coded().tobytes()
 
 
 def test_operations_on_an_image_that_is_not_loaded(file: Path) -> None:
-    assert Image.open(file).copy().tobytes() == picture().tobytes()
-    assert Image.open(file).getpixel((39, 0)) == (234, 0, 117)
-    assert np.array_equal(np.asarray(Image.open(file)), np.asarray(picture()))
-    assert pickle.loads(pickle.dumps(Image.open(file))).tobytes() == picture().tobytes()
+    expected = coded()
+    assert Image.open(file).copy().tobytes() == expected.tobytes()
+    assert Image.open(file).getpixel((39, 0)) == expected.getpixel((39, 0))
+    assert np.array_equal(np.asarray(Image.open(file)), np.asarray(expected))
+    assert pickle.loads(pickle.dumps(Image.open(file))).tobytes() == expected.tobytes()
     small = Image.open(file)
     small.thumbnail((20, 20))
     assert small.size == (20, 12)
     parser = ImageFile.Parser()
     parser.feed(file.read_bytes())
-    assert parser.close().tobytes() == picture().tobytes()
+    assert parser.close().tobytes() == expected.tobytes()
 
 
 def test_metadata_without_loading(file: Path) -> None:
@@ -109,8 +116,8 @@ def test_metadata_without_loading(file: Path) -> None:
 def test_metadata_given_replace_those_of_the_image(file: Path) -> None:
     image = Image.open(file)
     kept, replaced = io.BytesIO(), io.BytesIO()
-    image.save(kept, "VQ2")
-    image.save(replaced, "VQ2", exif=b"", icc_profile=None, xmp=b"<other/>")
+    image.save(kept, "VQ2", model="tiny")
+    image.save(replaced, "VQ2", model="tiny", exif=b"", icc_profile=None, xmp=b"<other/>")
     assert Image.open(kept).info == image.info
     assert Image.open(replaced).info == {"xmp": b"<other/>"}
     assert set(image.info) == {"exif", "icc_profile", "xmp"}
@@ -136,6 +143,8 @@ def test_damage_behind_the_metadata_is_found_at_load_and_verify(file: Path) -> N
 
 def test_verify_needs_no_model(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "vqcodec.codec", None)
+    monkeypatch.delattr(vqcodec, "codec")
+    monkeypatch.delenv(registry.ENVIRONMENT)
     image = Image.open(file)
     opened = image.fp
     image.verify()
@@ -143,20 +152,21 @@ def test_verify_needs_no_model(file: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert opened.closed
 
 
-def test_missing_model_is_an_os_error_at_load(file: Path, fake: Path) -> None:
-    (fake / "fake.safetensors").unlink()
+def test_missing_model_is_an_os_error_at_load(file: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    identity = registry.find("tiny").identity.hex()
+    monkeypatch.setenv(registry.ENVIRONMENT, str(folder))
     with Image.open(file) as image:
         assert image.size == (40, 24)
-        with pytest.raises(OSError, match=f"{fake_codec.IDENTITY.hex()}.*not installed"):
+        with pytest.raises(OSError, match=f"{identity}.*not installed"):
             image.load()
 
 
-def test_image_that_cannot_be_encoded_is_an_os_error(fake: Path) -> None:
+def test_image_that_cannot_be_encoded_is_an_os_error(folder: Path) -> None:
     with pytest.raises(OSError, match="mode F"):
-        Image.new("F", (3, 3)).save(fake / "f.vq2")
-    assert not (fake / "f.vq2").exists()
+        Image.new("F", (3, 3)).save(folder / "f.vq2", model="tiny")
+    assert not (folder / "f.vq2").exists()
     with pytest.raises(OSError, match="nowhere"):
-        picture().save(fake / "f.vq2", model="nowhere")
+        picture().save(folder / "f.vq2", model="nowhere")
 
 
 def test_closed_image(file: Path) -> None:
@@ -171,7 +181,7 @@ def test_opening_imports_neither_torch_nor_numpy(file: Path) -> None:
         "import sys; import vqcodec.pillow_plugin; from PIL import Image; image = Image.open(sys.argv[1]);"
         "print(image.size, image.getexif()[274], sorted({'torch', 'numpy'} & set(sys.modules)))"
     )
-    environment = os.environ | {"PYTHONPATH": str(TESTS.parent)}
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", code, str(file)]
     result = subprocess.run(command, env=environment, check=True, capture_output=True, timeout=300)
     assert result.stdout.split() == b"(40, 24) 6 []".split()

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,11 +17,11 @@ from torch import Tensor
 from vqcodec import container, imaging, registry, weights
 from vqcodec.coding import SymbolDecoder, SymbolEncoder
 from vqcodec.config import ModelConfig
-from vqcodec.errors import FormatError, ModelError, VqcodecError
+from vqcodec.errors import FormatError, ImageError, ModelError, VqcodecError
 from vqcodec.exact.check import check_device
 from vqcodec.exact.network import IntegerPrior
 from vqcodec.exact.waveorder import coding_order
-from vqcodec.exact.waves import run
+from vqcodec.exact.waves import Draw, run
 from vqcodec.nets.autoencoder import Autoencoder
 from vqcodec.tiling import Tiling
 
@@ -100,30 +100,21 @@ class Codec:
             raise ModelError(f"the file needs model {head.model.hex()}, this is {self.name} ({self.identity.hex()})")
         if head.tile_size != self.config.tile_size or file.levels != len(self.priors):
             raise FormatError(f"tiles of {head.tile_size} pixels, {file.levels} levels do not fit model {self.name}")
+        if head.group_tiles > BATCH_GROUPS * GROUP_TILES:
+            raise FormatError(f"groups of {head.group_tiles} tiles, more than {BATCH_GROUPS * GROUP_TILES}")
+        if Image.MAX_IMAGE_PIXELS is not None and head.width * head.height > Image.MAX_IMAGE_PIXELS:
+            raise ImageError(f"{head.width}x{head.height} is over Pillow's limit (Image.MAX_IMAGE_PIXELS)")
         indices = self.decompress(file.streams, head.width, head.height, head.group_tiles)
         pixels = self.from_indices(indices, head.width, head.height)
         alpha = None if file.alpha is None else imaging.decode_alpha(file.alpha, head.width, head.height)
         return imaging.to_pil(imaging.Picture(pixels, alpha, head.mode, file.icc, file.exif, file.xmp))
 
     def sample(self, width: int = 256, height: int = 256, *, seed: int = 0) -> Image.Image:
-        """Draw an image from the priors: random bits go to the entropy decoder, which turns them into indices.
-
-        The same seed gives the same indices on every machine.
-        """
+        """Draw an image from the priors. The same seed gives the same indices on every machine."""
         if width < 1 or height < 1:
             raise ValueError(f"width and height must be at least 1, got {width}x{height}")
-        generator = random.Random(seed)
-        streams = []
-        for level in range(len(self.priors)):
-            tiling = self._tiling(level, width, height)
-            rows, columns = tiling.grid
-            per_tile = tiling.tile_shape[0] * tiling.tile_shape[1] * self.priors[level].level.codebooks
-            # Three bytes an index would do: no frequency is below 2^-24 of the sum.
-            size = 4 * (GROUP_TILES * per_tile + 4)
-            streams += [generator.randbytes(size) for _ in range(-(-rows * columns // GROUP_TILES))]
-        groups = len(streams) // len(self.priors)
-        ordered = [streams[level * groups + group] for group in range(groups) for level in range(len(self.priors))]
-        indices = self.decompress(ordered, width, height)
+        sampler = _Sampler(random.Random(seed))
+        indices = self._produce(lambda level, first: sampler, width, height, GROUP_TILES)
         return Image.fromarray(self.from_indices(indices, width, height))
 
     @torch.inference_mode()
@@ -182,7 +173,17 @@ class Codec:
     def decompress(
         self, streams: Sequence[bytes], width: int, height: int, group_tiles: int = GROUP_TILES
     ) -> list[Tensor]:
-        """Streams -> index maps, all tiles of several groups in one batch. Raises FormatError on a wrong stream."""
+        """Streams -> index maps. Raises FormatError on a wrong stream."""
+
+        def source(level: int, first: int) -> Draw:
+            group = first // group_tiles
+            return _Source(streams[group * len(self.priors) + level :: len(self.priors)], group_tiles)
+
+        return self._produce(source, width, height, group_tiles)
+
+    @torch.inference_mode()
+    def _produce(self, source: Callable[[int, int], Draw], width: int, height: int, group_tiles: int) -> list[Tensor]:
+        """Index maps, all tiles of several groups in one batch. source: level and first tile of a batch -> its draw."""
         rows, columns = self._tiling(0, width, height).grid
         batch = group_tiles * max(1, BATCH_GROUPS * GROUP_TILES // group_tiles)
         found: list[list[Tensor]] = [[] for _ in self.priors]
@@ -193,13 +194,12 @@ class Codec:
                 tiling = self._tiling(level, width, height)
                 valid = tiling.valid()
                 inside = None if valid is None else valid[first : first + tiles].to(self.device)
-                group = first // group_tiles
-                source = _Source(streams[group * len(self.priors) + level :: len(self.priors)], group_tiles)
+                draw = source(level, first)
                 own: list[Tensor] = []
                 for stage in range(prior.level.codebooks):
                     shape = (tiles, *tiling.tile_shape)
                     condition = prior.condition(stage, known, own, shape, inside)
-                    own.append(run(prior, stage, condition, source, inside))
+                    own.append(run(prior, stage, condition, draw, inside))
                 known.append(torch.stack(own, 1))
                 found[level].append(known[level].cpu())
         return [self._tiling(level, width, height).join(torch.cat(tiles)) for level, tiles in enumerate(found)]
@@ -241,6 +241,24 @@ class _Source:
                 mask = inside[part]
                 out[part][mask] = self._decoders[i].decode(np.ascontiguousarray(values[part][mask]))
         return torch.from_numpy(out).long().to(frequencies.device)
+
+
+class _Sampler:
+    """Draws the indices of a wave at random, in integers.
+
+    Random words are no stream for the range decoder: it refuses those that no encoder could have written.
+    """
+
+    def __init__(self, generator: random.Random) -> None:
+        self._generator = generator
+
+    def __call__(self, frequencies: Tensor, valid: Tensor | None) -> Tensor:
+        ends = frequencies.cpu().numpy().cumsum(2, dtype=np.uint64)
+        n, rows, _ = ends.shape
+        words = np.frombuffer(self._generator.randbytes(8 * n * rows), "<u8").reshape(n, rows, 1).astype(np.uint64)
+        # 40 random bits times a sum below 2^24 fit in 64 bits.
+        points = (words >> np.uint64(24)) * ends[:, :, -1:] >> np.uint64(40)
+        return torch.from_numpy((ends <= points).sum(2)).to(frequencies.device)
 
 
 _loaded: dict[tuple[str, bytes, str], Codec] = {}

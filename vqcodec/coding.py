@@ -56,8 +56,7 @@ class SymbolDecoder:
     """Range decoder. It does not notice damaged data: the container's checksums do that."""
 
     def __init__(self, data: bytes) -> None:
-        """data: what `SymbolEncoder.getvalue` gave, or random words, which draw from the model. FormatError if it is
-        not whole words."""
+        """data: what `SymbolEncoder.getvalue` gave. Raises FormatError if it is not whole words."""
         if len(data) % 4:
             raise FormatError(f"an index stream must be whole 32-bit words, this one has {len(data)} bytes")
         self._decoder = constriction.stream.queue.RangeDecoder(np.frombuffer(data, "<u4").astype(np.uint32))

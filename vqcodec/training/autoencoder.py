@@ -135,40 +135,50 @@ def train_autoencoder(
         checkpoint.save(path, model, optimizer, generators, meta)
 
     model.train()
-    while clock.progress(step) < 1 and not clock.stopped:
-        if step == special.unquantized_steps:
-            initialize_codebooks(model, sampler, config, special.kmeans_batches)
-        for group in optimizer.param_groups:
-            group["lr"] = clock.learning_rate(step)
-        image = sampler.batch(config.batch).to(config.device, memory_format=torch.channels_last)
-        with torch.autocast(config.device, torch.bfloat16, enabled=config.bf16):
-            result = model(image)
-        distortion = (result.image.float() - image).square().mean()
-        loss = distortion / PIXEL_VARIANCE + COMMITMENT * torch.stack(result.commitments).sum()
-        if not math.isfinite(loss.item()):
-            raise FloatingPointError(f"the loss is {loss.item()} at step {step}; the last checkpoint is {path}")
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
-        optimizer.step()
-        if step > special.unquantized_steps:
-            ramp = min(1.0, max(0.0, (clock.progress(step) - RATE_START) / (RATE_FULL - RATE_START)))
-            update_rate_weights(model, result.commitments, special.rate, ramp)
-        step += 1
-        if step % config.log_every == 0:
-            log.write(
-                step=step,
-                minutes=clock.elapsed / 60,
-                psnr=-10 * math.log10(distortion.item()),
-                residual=[float(f"{c.item():.4g}") for c in result.commitments],
-                lr=optimizer.param_groups[0]["lr"],
-            )
-        if step % config.validate_every == 0:
-            save()
-            report = validate(model, val, config.device)
-            log.write(step=step, **{f"val_{k}": v for k, v in _short(dataclasses.asdict(report)).items()})
-    save()
+    with clock:
+        while clock.running(step):
+            if step == special.unquantized_steps:
+                initialize_codebooks(model, sampler, config, special.kmeans_batches)
+            for group in optimizer.param_groups:
+                group["lr"] = clock.learning_rate(step)
+            image = sampler.batch(config.batch).to(config.device, memory_format=torch.channels_last)
+            mse, commitments = training_step(model, optimizer, image, config)
+            if step > special.unquantized_steps:
+                ramp = min(1.0, max(0.0, (clock.progress(step) - RATE_START) / (RATE_FULL - RATE_START)))
+                update_rate_weights(model, commitments, special.rate, ramp)
+            step += 1
+            if step % config.log_every == 0:
+                residual = [float(f"{c.item():.4g}") for c in commitments]
+                log.write(
+                    step=step,
+                    minutes=clock.elapsed / 60,
+                    psnr=-10 * math.log10(mse),
+                    residual=residual,
+                    lr=optimizer.param_groups[0]["lr"],
+                )
+            if step % config.validate_every == 0:
+                save()
+                report = dataclasses.asdict(validate(model, val, config.device))
+                log.write(step=step, **{f"val_{k}": v for k, v in _short(report).items()})
+        save()
     return model
+
+
+def training_step(
+    model: Autoencoder, optimizer: torch.optim.Optimizer, image: Tensor, config: TrainConfig
+) -> tuple[float, list[Tensor]]:
+    """One update. image: float [N, 3, H, W] in 0..1. Returns the mean square error and the levels' commitments."""
+    with torch.autocast(config.device, torch.bfloat16, enabled=config.bf16):
+        result = model(image)
+    distortion = (result.image.float() - image).square().mean()
+    loss = distortion / PIXEL_VARIANCE + COMMITMENT * torch.stack(result.commitments).sum()
+    if not math.isfinite(loss.item()):
+        raise FloatingPointError(f"the loss is {loss.item()}; the last checkpoint is kept")
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
+    optimizer.step()
+    return distortion.item(), result.commitments
 
 
 def _short(report: dict[str, float | list[float]]) -> dict[str, float | list[float]]:

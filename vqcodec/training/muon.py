@@ -16,6 +16,7 @@ MOMENTUM = 0.95
 # An orthogonal matrix of [n, m] has entries of root mean square 1 / sqrt(max(n, m)); AdamW's updates have about 0.2 to
 # 0.4: with this factor one learning rate serves both (Liu et al. 2025, section 2.2).
 MATCH_ADAM = 0.2
+OUTER = {"stem", "head", "head_weight"}  # first and last layers are left to AdamW
 
 
 def orthogonalized(matrix: Tensor) -> Tensor:
@@ -33,17 +34,16 @@ def orthogonalized(matrix: Tensor) -> Tensor:
 class Muon(torch.optim.Optimizer):
     """Momentum whose update is orthogonalised for matrices; AdamW for everything else, in the same parameter list.
 
-    A convolution [O, I, h, w] counts as a matrix [O, I * h * w]. On this project's autoencoder it needs several times
+    A convolution [O, I, h, w] counts as a matrix [O, I * h * w], a prior's product [taps, I, O] as [taps * I, O]. On this project's autoencoder it needs several times
     fewer steps than AdamW: the long linear path is badly conditioned, and every direction gets the same step.
     """
 
     def __init__(self, module: nn.Module, lr: float, weight_decay: float = 0.0) -> None:
-        """module: all its parameters are optimised; those of four dimensions, but for the first and last convolutions
-        (named stem and head), by Muon."""
+        """module: all its parameters are optimised; the weights of its inner convolutions and products by Muon."""
         matrices: list[nn.Parameter] = []
         others: list[nn.Parameter] = []
         for name, parameter in module.named_parameters():
-            inner = parameter.dim() == 4 and not name.startswith(("stem", "head"))
+            inner = name.endswith("weight") and parameter.dim() >= 3 and not OUTER & set(name.split("."))
             (matrices if inner else others).append(parameter)
         groups = [{"params": matrices, "muon": True}, {"params": others, "muon": False}]
         super().__init__(groups, {"lr": lr, "weight_decay": weight_decay, "betas": (0.9, 0.98), "eps": 1e-8})
@@ -65,7 +65,8 @@ class Muon(torch.optim.Optimizer):
         if not state:
             state["momentum"] = torch.zeros_like(grad)
         momentum = state["momentum"].mul_(MOMENTUM).add_(grad)
-        matrix = grad.add(momentum, alpha=MOMENTUM).reshape(grad.shape[0], -1)  # Nesterov
+        nesterov = grad.add(momentum, alpha=MOMENTUM)
+        matrix = nesterov.flatten(0, 1) if grad.dim() == 3 else nesterov.reshape(grad.shape[0], -1)
         scale = MATCH_ADAM * math.sqrt(max(matrix.shape))
         return orthogonalized(matrix).mul_(scale).view(grad.shape)
 

@@ -19,6 +19,8 @@ from vqcodec.training import checkpoint
 from vqcodec.training.data import Pixels
 from vqcodec.training.schedule import Clock, Log, TrainConfig
 
+STAGES = 3  # of a level that each tile of a batch is asked for: more tiles for the same work
+
 Indices = list[np.ndarray]  # per level, int16 [S, H/stride, W/stride]
 
 
@@ -103,9 +105,8 @@ def train_priors(
 ) -> nn.ModuleList:
     """Train all levels' priors side by side, or go on from `out/priors.ckpt.safetensors`.
 
-    Each step draws config.batch tiles for every level, and for each tile as many stages as the level has. The
-    checkpoint with the best validation rate stays as `priors.best.safetensors`. Raises FloatingPointError when the
-    loss is not finite.
+    Each step draws config.batch tiles. The checkpoint with the best validation rate stays as
+    `priors.best.safetensors`. Raises FloatingPointError when the loss is not finite.
     """
     torch.manual_seed(config.seed)
     levels = model_config.autoencoder.levels
@@ -132,35 +133,45 @@ def train_priors(
         checkpoint.save(out / name, priors, optimizer, generators, meta)
 
     priors.train()
-    while clock.progress(step) < 1 and not clock.stopped:
-        for group in optimizer.param_groups:
-            group["lr"] = clock.learning_rate(step)
-        tiles = [t.to(config.device) for t in sampler.batch(config.batch)]
-        optimizer.zero_grad(set_to_none=True)
-        means = []
-        for level, prior in enumerate(priors):
-            assert isinstance(prior, LevelPrior)
-            number = prior.level.codebooks
-            stages = torch.arange(number, device=config.device).repeat(config.batch)
-            repeated = [t.repeat_interleave(number, 0) for t in tiles[: level + 1]]
-            with torch.autocast(config.device, torch.bfloat16, enabled=config.bf16):
-                loss = tile_nll(prior, level, repeated, stages).mean()
-            loss.backward()
-            nn.utils.clip_grad_norm_(prior.parameters(), config.clip)
-            means.append(loss.item())
-        if not all(math.isfinite(m) for m in means):
-            raise FloatingPointError(f"the loss is {means} at step {step}; the last checkpoint is {path}")
-        optimizer.step()
-        step += 1
-        if step % config.log_every == 0:
-            log.write(step=step, minutes=clock.elapsed / 60, nats=means, lr=optimizer.param_groups[0]["lr"])
-        if step % config.validate_every == 0 or clock.progress(step) >= 1:
-            nats = validate(priors, val_tiles)
-            rate = bits_per_pixel(nats, model_config)
-            log.write(step=step, val_nats=nats, val_bpp=rate)
-            if rate < best:
-                best = rate
-                save("priors.best.safetensors")
-            save("priors.ckpt.safetensors")
-    save("priors.ckpt.safetensors")
+    with clock:
+        while clock.running(step):
+            for group in optimizer.param_groups:
+                group["lr"] = clock.learning_rate(step)
+            tiles = [t.to(config.device) for t in sampler.batch(config.batch)]
+            nats = training_step(priors, optimizer, tiles, config)
+            step += 1
+            if step % config.log_every == 0:
+                log.write(step=step, minutes=clock.elapsed / 60, nats=nats, lr=optimizer.param_groups[0]["lr"])
+            if step % config.validate_every == 0 or not clock.running(step):
+                by_stage = validate(priors, val_tiles)
+                rate = bits_per_pixel(by_stage, model_config)
+                log.write(step=step, val_nats=by_stage, val_bpp=rate)
+                if rate < best:
+                    best = rate
+                    save("priors.best.safetensors")
+                save("priors.ckpt.safetensors")
     return priors
+
+
+def training_step(
+    priors: nn.ModuleList, optimizer: torch.optim.Optimizer, tiles: list[Tensor], config: TrainConfig
+) -> list[float]:
+    """One update of every level's prior on tiles [N, S, H, W] per level; each tile is asked for STAGES of its stages,
+    drawn at random. Returns nats per index by level."""
+    optimizer.zero_grad(set_to_none=True)
+    means = []
+    for level, prior in enumerate(priors):
+        assert isinstance(prior, LevelPrior)
+        number = min(STAGES, prior.level.codebooks)
+        draws = torch.rand(len(tiles[0]), prior.level.codebooks)
+        stages = draws.argsort(1)[:, :number].flatten().to(config.device)
+        repeated = [t.repeat_interleave(number, 0) for t in tiles[: level + 1]]
+        with torch.autocast(config.device, torch.bfloat16, enabled=config.bf16):
+            loss = tile_nll(prior, level, repeated, stages).mean()
+        if not math.isfinite(loss.item()):
+            raise FloatingPointError(f"the loss of level {level} is {loss.item()}; the last checkpoint is kept")
+        loss.backward()
+        nn.utils.clip_grad_norm_(prior.parameters(), config.clip)
+        means.append(loss.item())
+    optimizer.step()
+    return means

@@ -36,17 +36,31 @@ class TrainConfig:
 
 
 class Clock:
-    """Progress of a run in 0..1 and its learning rate; stops at the budget or on SIGINT/SIGTERM, saving first."""
+    """Progress of a run in 0..1 and its learning rate; stops at the budget.
+
+    While it is entered, SIGINT and SIGTERM only set `stopped`, so that the loop saves first."""
 
     def __init__(self, config: TrainConfig, elapsed: float = 0.0) -> None:
         self.config = config
         self.stopped = False
         self._start = time.monotonic() - elapsed
+        self._handlers: dict[int, Any] = {}
+
+    def __enter__(self) -> Clock:
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._stop)
+            self._handlers[number] = signal.signal(number, self._stop)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         self.stopped = True
+
+    def running(self, step: int) -> bool:
+        """False when the run is over or was told to stop."""
+        return self.progress(step) < 1 and not self.stopped
 
     @property
     def elapsed(self) -> float:

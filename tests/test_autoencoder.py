@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The VQ-VAE-2 network: shapes for any list of levels, and that every level matters."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from conftest import untrained
+
+from vqcodec.config import PRESETS, AutoencoderConfig, LevelConfig, ModelConfig
+from vqcodec.nets.autoencoder import Autoencoder
+
+LEVELS = {
+    "one": (LevelConfig(8, 1, 16, 4),),
+    "two": (LevelConfig(8, 1, 16, 4), LevelConfig(4, 2, 8, 6)),
+    "far apart": (LevelConfig(8, 2, 16, 4), LevelConfig(2, 1, 8, 6)),
+    "three": (LevelConfig(8, 1, 16, 4), LevelConfig(4, 1, 8, 6), LevelConfig(2, 1, 8, 2)),
+}
+
+
+@pytest.mark.parametrize("name", LEVELS)
+def test_shapes_and_agreement_of_the_ways(name):
+    levels = LEVELS[name]
+    torch.manual_seed(0)
+    model = Autoencoder(AutoencoderConfig(levels, (8, 8, 12), (0, 1, 1), (1, 1, 1))).eval()
+    image = torch.rand(2, 3, 24, 40)
+    with torch.inference_mode():
+        result = model(image)
+        indices = model.encode(image)
+        decoded = model.decode(indices)
+    assert result.image.shape == image.shape
+    for level, a, b in zip(levels, result.indices, indices, strict=True):
+        assert a.shape == (2, level.codebooks, 24 // level.stride, 40 // level.stride)
+        assert torch.equal(a, b)
+    torch.testing.assert_close(decoded, result.image)
+
+
+def test_the_image_depends_on_every_map():
+    model, _ = untrained()
+    with torch.inference_mode():
+        indices = model.encode(torch.rand(1, 3, 32, 32))
+        before = model.decode(indices)
+        for level, maps in enumerate(indices):
+            for stage in range(maps.shape[1]):
+                changed = [m.clone() for m in indices]
+                changed[level][0, stage, 1, 1] = (changed[level][0, stage, 1, 1] + 1) % 16
+                assert not torch.equal(model.decode(changed), before)
+
+
+def test_bottom_sees_the_decoded_top():
+    """With another top codebook the bottom's encoder output changes, though the image does not."""
+    model, _ = untrained()
+    image = torch.rand(1, 3, 32, 32)
+    with torch.inference_mode():
+        before = model.latents(image, 1)
+        model.level_quantizers()[0].codebooks.mul_(2)
+        assert not torch.equal(model.latents(image, 1), before)
+
+
+def test_gradients_reach_every_parameter():
+    model, _ = untrained()
+    result = model.train()(torch.rand(2, 3, 32, 32))
+    (result.image.square().mean() + sum(result.commitments)).backward()
+    assert not [n for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+
+
+def test_a_new_model_keeps_most_of_the_image():
+    """The orthogonal start makes the linear path a transform code: without quantisers, a straight line from one image
+    to the next is kept, and no channel dies."""
+    torch.manual_seed(0)
+    model = Autoencoder(PRESETS["base"].autoencoder).eval()
+    for quantizer in model.level_quantizers():
+        quantizer.enabled = False
+    with torch.inference_mode():
+        z = model.latents(torch.rand(2, 3, 64, 64), 1)
+    assert z.std((0, 1, 2)).min() > 1e-3
+
+
+def test_wrong_sizes_raise():
+    model, _ = untrained()
+    for shape in ((1, 3, 30, 32), (1, 1, 32, 32), (3, 32, 32)):
+        with pytest.raises(ValueError, match="multiples of 8"):
+            model(torch.zeros(shape))
+
+
+def test_configuration_survives_json_and_is_checked():
+    for config in PRESETS.values():
+        assert ModelConfig.from_dict(config.to_dict()) == config
+    base = PRESETS["tiny"].autoencoder
+    for changes in (
+        {"widths": (8, 8)},
+        {"levels": base.levels[::-1]},
+        {"levels": (LevelConfig(8, 1, 1, 4),)},
+        {"encoder_blocks": (1,)},
+    ):
+        with pytest.raises(ValueError, match="levels|widths|stride|encoder_blocks"):
+            dataclasses.replace(base, **changes)

@@ -1,0 +1,287 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The codec from image to bytes and back, with the tiny model (64-pixel tiles); then what the shipped one reaches."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+import vqcodec
+from vqcodec import codec as codec_module
+from vqcodec import container, registry
+from vqcodec.codec import Codec
+from vqcodec.errors import FormatError, ModelError, VqcodecError
+
+ROOT = Path(__file__).resolve().parent.parent
+SIZES = [(1, 1), (7, 5), (255, 257), (2000, 37)]  # the last two: cut tiles, and more than one group
+
+
+def noise(width: int, height: int, mode: str = "RGB", seed: int = 1) -> Image.Image:
+    """Blocks of noise: neighbouring indices differ, so that each of them matters."""
+    rng = np.random.default_rng(seed)
+    small = rng.integers(0, 256, (-(-height // 4), -(-width // 4), len(mode)), np.uint8)
+    pixels = small.repeat(4, 0).repeat(4, 1)[:height, :width]
+    if mode.endswith("A"):
+        pixels[..., -1] = rng.integers(0, 256, (height, width))
+    return Image.fromarray(pixels.squeeze(2) if mode == "L" else pixels, mode)
+
+
+def random_indices(codec: Codec, width: int, height: int) -> list[Tensor]:
+    """Index maps for an image of that size in which every symbol can occur."""
+    auto = codec.config.autoencoder
+    rows, columns = (-(-side // auto.coarsest) * auto.coarsest for side in (height, width))
+    generator = torch.Generator().manual_seed(width)
+    return [
+        torch.randint(0, v.codes, (v.codebooks, rows // v.stride, columns // v.stride), generator=generator)
+        for v in auto.levels
+    ]
+
+
+def same(a: Sequence[Tensor], b: Sequence[Tensor]) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+@pytest.fixture
+def installed(tiny_models: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The tiny model is installed, for the functions of the package."""
+    monkeypatch.setenv(registry.ENVIRONMENT, str(tiny_models))
+    return tiny_models
+
+
+@pytest.mark.parametrize(("width", "height"), SIZES)
+def test_indices_come_back_exactly(tiny: Codec, width: int, height: int) -> None:
+    levels = len(tiny.priors)
+    groups = -(-(-(-width // 64) * -(-height // 64)) // 16)
+    for indices in (random_indices(tiny, width, height), tiny.to_indices(np.asarray(noise(width, height)))):
+        streams = tiny.compress(indices, width, height)
+        assert len(streams) == groups * levels
+        assert same(tiny.decompress(streams, width, height), indices)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "LA", "RGBA"])
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (7, 5), (70, 130)])
+def test_size_mode_and_alpha(tiny: Codec, width: int, height: int, mode: str) -> None:
+    image = noise(width, height, mode)
+    found = tiny.decode(tiny.encode(image))
+    assert (found.size, found.mode) == ((width, height), mode)
+    if mode.endswith("A"):
+        assert found.getchannel("A").tobytes() == image.getchannel("A").tobytes()
+
+
+@pytest.mark.parametrize(("width", "height"), SIZES)
+def test_pixels_are_those_of_the_indices(tiny: Codec, width: int, height: int) -> None:
+    image = noise(width, height)
+    found = tiny.decode(tiny.encode(image))
+    expected = tiny.from_indices(tiny.to_indices(np.asarray(image)), width, height)
+    assert expected.shape == (height, width, 3)
+    assert np.array_equal(np.asarray(found), expected)
+
+
+def test_other_images_give_other_files_and_pixels(tiny: Codec) -> None:
+    files = {tiny.encode(noise(64, 64, seed=seed)) for seed in range(4)}
+    assert len(files) == 4
+    assert len({tiny.decode(file).tobytes() for file in files}) == 4
+
+
+def test_metadata_come_back(tiny: Codec) -> None:
+    image = noise(7, 5)
+    exif = Image.Exif()
+    exif[274] = 6
+    blocks = {"icc_profile": b"profile", "exif": exif.tobytes(), "xmp": b"<x/>"}
+    image.info.update(blocks)
+    assert tiny.decode(tiny.encode(image)).info == blocks
+
+
+def test_another_process_decodes_to_the_same_pixels(tiny: Codec, installed: Path, tmp_path: Path) -> None:
+    data = tiny.encode(noise(255, 257, "RGBA"))
+    (tmp_path / "a.vq2").write_bytes(data)
+    code = (
+        "import sys, vqcodec; data = open(sys.argv[1], 'rb').read();"
+        "sys.stdout.buffer.write(vqcodec.decode(data, device='cpu').tobytes())"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "a.vq2")]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), registry.ENVIRONMENT: str(installed)}
+    result = subprocess.run(command, env=environment, check=True, capture_output=True, timeout=300)
+    assert result.stdout == tiny.decode(data).tobytes()
+
+
+def test_batches_of_groups_do_not_matter(tiny: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
+    indices = random_indices(tiny, 255, 257)
+    streams = tiny.compress(indices, 255, 257)
+    monkeypatch.setattr(codec_module, "BATCH_GROUPS", 1)
+    assert same(tiny.decompress(streams, 255, 257), indices)
+
+
+@pytest.mark.parametrize("group_tiles", [1, 2, 128])
+def test_files_with_other_groups(tiny: Codec, monkeypatch: pytest.MonkeyPatch, group_tiles: int) -> None:
+    image = noise(255, 257)
+    expected = tiny.decode(tiny.encode(image))
+    with monkeypatch.context() as patch:
+        patch.setattr(codec_module, "GROUP_TILES", group_tiles)
+        data = tiny.encode(image)
+    assert container.read_header(data).group_tiles == group_tiles
+    assert tiny.decode(data).tobytes() == expected.tobytes()
+
+
+def test_verify(tiny: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = noise(70, 66)
+    data = tiny.encode(image)
+    assert tiny.encode(image, verify=True) == data
+    real = tiny.decompress
+    for level in range(len(tiny.priors)):
+
+        def wrong(streams: Sequence[bytes], width: int, height: int, level: int = level) -> list[Tensor]:
+            indices = real(streams, width, height)
+            indices[level] = indices[level].clone()
+            indices[level][-1, -1, -1] ^= 1
+            return indices
+
+        monkeypatch.setattr(tiny, "decompress", wrong)
+        assert tiny.encode(image) == data
+        with pytest.raises(VqcodecError, match="verification failed"):
+            tiny.encode(image, verify=True)
+
+
+def test_a_file_of_another_model(tiny: Codec, other: Codec, installed: Path) -> None:
+    image = noise(7, 5)
+    data = other.encode(image)
+    assert other.decode(data).size == (7, 5)
+    with pytest.raises(ModelError, match=f"{other.identity.hex()}.*{tiny.identity.hex()}"):
+        tiny.decode(data)
+    with pytest.raises(ModelError, match=f"{other.identity.hex()}.*not installed"):
+        vqcodec.decode(data)
+
+
+def test_models_are_found_by_name_path_and_identity(
+    tiny: Codec, other: Codec, other_file: Path, installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = vqcodec.load_model("tiny", "cpu")
+    assert (loaded.name, loaded.identity) == ("tiny", tiny.identity)
+    assert vqcodec.load_model(installed / "tiny.safetensors", "cpu") is loaded
+    path = tmp_path / "second.safetensors"
+    shutil.copy(other_file, path)
+    monkeypatch.setenv(registry.ENVIRONMENT, os.pathsep.join([str(installed), str(tmp_path)]))
+    image = noise(20, 10)
+    for name, model in (("tiny", tiny), ("second", other)):
+        data = vqcodec.encode(image, model=name, device="cpu")
+        assert data == model.encode(image)
+        assert vqcodec.decode(data, device="cpu").tobytes() == model.decode(data).tobytes()
+    shutil.copy(installed / "tiny.safetensors", path)
+    assert vqcodec.load_model("second", "cpu").identity == tiny.identity
+    with pytest.raises(ModelError, match="no device"):
+        vqcodec.load_model("tiny", "nonsense")
+
+
+def test_every_damage_to_a_small_file_is_noticed(tiny: Codec, installed: Path) -> None:
+    data = tiny.encode(noise(7, 5, "LA"))
+    assert vqcodec.decode(data).size == (7, 5)
+    for position in range(len(data)):
+        with pytest.raises(FormatError):
+            vqcodec.decode(data[:position])
+        for bit in range(8):
+            damaged = bytearray(data)
+            damaged[position] ^= 1 << bit
+            with pytest.raises(FormatError):
+                vqcodec.decode(bytes(damaged))
+    with pytest.raises(FormatError):
+        vqcodec.decode(data + b"\0")
+
+
+def test_damage_to_a_large_file_is_noticed(tiny: Codec, installed: Path) -> None:
+    data = tiny.encode(noise(255, 257, "RGBA"))
+    rng = np.random.default_rng(2)
+    for position in rng.integers(0, len(data), 100).tolist():
+        damaged = bytearray(data)
+        damaged[position] ^= int(rng.integers(1, 256))
+        for wrong in (bytes(damaged), data[:position]):
+            with pytest.raises(FormatError):
+                vqcodec.decode(wrong)
+
+
+def test_whole_files_that_do_not_fit_the_model(tiny: Codec) -> None:
+    file = container.unpack(tiny.encode(noise(20, 10)))
+    wrong = (
+        replace(file, header=replace(file.header, tile_size=128)),
+        replace(file, streams=file.streams * 2),
+        replace(file, streams=file.streams[:1]),
+        replace(file, header=replace(file.header, mode="RGBA"), alpha=b"no PNG"),
+    )
+    for parts in wrong:
+        with pytest.raises(FormatError):
+            tiny.decode(container.pack(parts))
+
+
+def test_forged_streams_give_an_image_or_an_error(tiny: Codec) -> None:
+    """With right checksums nothing can tell them from an image: they must only not break anything."""
+    file = container.unpack(tiny.encode(noise(70, 66)))
+    rng = np.random.default_rng(3)
+    forged = [tuple(rng.bytes(len(stream)) for stream in file.streams) for _ in range(4)]
+    forged += [tuple(b"" for _ in file.streams), file.streams[::-1], tuple(b"\xff" * 400 for _ in file.streams)]
+    for streams in forged:
+        try:
+            found = tiny.decode(container.pack(replace(file, streams=streams)))
+        except FormatError:
+            continue
+        assert found.size == (70, 66)
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (70, 130), (257, 260)])
+def test_samples(tiny: Codec, width: int, height: int) -> None:
+    image = tiny.sample(width, height, seed=5)
+    assert (image.size, image.mode) == ((width, height), "RGB")
+    assert tiny.sample(width, height, seed=5).tobytes() == image.tobytes()
+    if width > 1:
+        assert tiny.sample(width, height, seed=6).tobytes() != image.tobytes()
+        tiles = np.asarray(image)
+        assert not np.array_equal(tiles[:64, :6], tiles[64:128, :6])
+
+
+@torch.inference_mode()
+def test_samples_follow_the_prior(tiny: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An index costs on average as many bits as the entropies of the distributions that it was drawn from."""
+    drawn: list[list[Tensor]] = []
+    real = tiny.from_indices
+    monkeypatch.setattr(tiny, "from_indices", lambda maps, *size: drawn.append(list(maps)) or real(maps, *size))
+    tiny.sample(256, 256, seed=1)
+    for stages in tiny.frequencies(drawn[0], 256, 256):
+        for indices, frequencies in stages:
+            p = (frequencies / frequencies.sum(1, keepdim=True)).double()
+            bits = -p.log2()
+            entropy = (p * bits).sum(1)
+            deviation = ((p * bits**2).sum(1) - entropy**2).sum().sqrt()
+            cost = bits.gather(1, indices[:, None]).sum()
+            assert abs(cost - entropy.sum()) < 5 * deviation
+            assert entropy.mean() < 0.95 * math.log2(p.shape[1])
+
+
+@pytest.mark.parametrize(("width", "height"), [(0, 5), (5, -1)])
+def test_samples_of_no_size(tiny: Codec, width: int, height: int) -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        tiny.sample(width, height)
+
+
+def test_the_shipped_model_on_a_photograph(shipped: Codec, photo: NDArray[np.uint8]) -> None:
+    image = Image.fromarray(photo)
+    data = shipped.encode(image, verify=True)
+    found = shipped.decode(data)
+    assert (found.size, found.mode) == (image.size, "RGB")
+    error = np.asarray(found, np.float64) - photo
+    psnr = 10 * math.log10(255**2 / (error**2).mean())
+    assert psnr >= 24
+    levels = shipped.config.autoencoder.levels
+    indices = shipped.to_indices(photo)
+    raw = sum(maps.numel() * math.log2(level.codes) for maps, level in zip(indices, levels, strict=True))
+    assert 8 * len(data) <= 0.75 * raw

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Write the golden files of the default model into tests/golden: .vq2 files and the hashes of their indices.
+
+Run it only when a model or the format changes on purpose, and say so in the changelog: tests/test_golden.py holds every
+later version to these files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import click
+import numpy as np
+from PIL import Image
+from skimage import data
+from torch import Tensor
+
+from vqcodec import container
+from vqcodec.codec import Codec, load_model
+
+FOLDER = Path(__file__).resolve().parent.parent / "tests" / "golden"
+
+
+def pictures() -> dict[str, Image.Image]:
+    """Photographs of scikit-image, cut so that whole and cut tiles, one and several, odd sizes and grey occur."""
+    cat, coffee = data.chelsea(), data.coffee()
+    return {
+        "cat-300x280": Image.fromarray(cat[10:290, 80:380]),
+        "coffee-255x100-grey": Image.fromarray(coffee[60:160, 150:405]).convert("L"),
+        "coffee-17x33": Image.fromarray(coffee[100:133, 200:217]),
+    }
+
+
+def indices_hash(indices: list[Tensor]) -> str:
+    """SHA-256 over all index maps as little-endian 16-bit numbers, level by level."""
+    digest = hashlib.sha256()
+    for maps in indices:
+        digest.update(np.ascontiguousarray(maps.numpy().astype("<u2")).tobytes())
+    return digest.hexdigest()
+
+
+def decoded_indices(codec: Codec, file: bytes) -> list[Tensor]:
+    """The index maps that a file holds."""
+    parts = container.unpack(file)
+    return codec.decompress(parts.streams, parts.header.width, parts.header.height, parts.header.group_tiles)
+
+
+@click.command(help=__doc__)
+def main() -> None:
+    codec = load_model(device="cpu")
+    FOLDER.mkdir(exist_ok=True)
+    for old in FOLDER.glob("*.vq2"):
+        old.unlink()
+    hashes = {}
+    for name, picture in pictures().items():
+        file = codec.encode(picture, verify=True)
+        (FOLDER / f"{name}.vq2").write_bytes(file)
+        hashes[name] = indices_hash(decoded_indices(codec, file))
+        click.echo(f"{name}: {len(file)} bytes, indices {hashes[name]}")
+    golden = {"model": codec.name, "identity": codec.identity.hex(), "indices": hashes}
+    (FOLDER / "golden.json").write_text(json.dumps(golden, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
