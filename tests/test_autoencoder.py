@@ -10,6 +10,7 @@ import torch
 from conftest import untrained
 
 from vqcodec.config import PRESETS, AutoencoderConfig, LevelConfig, ModelConfig
+from vqcodec.nets import strips
 from vqcodec.nets.autoencoder import Autoencoder
 
 LEVELS = {
@@ -76,6 +77,22 @@ def test_a_new_model_keeps_most_of_the_image():
     with torch.inference_mode():
         z = model.latents(torch.rand(2, 3, 64, 64), 1)
     assert z.std((0, 1, 2)).min() > 1e-3
+
+
+def test_strips_equal_the_whole_image():
+    model, _ = untrained()
+    image = torch.rand(1, 3, 8 * strips.margin(model.config), 24)
+    few = 4 * strips.margin(model.config) * 24
+    with torch.inference_mode():
+        whole = model.encode(image)
+        for a, b in zip(whole, strips.encode(model, image, few), strict=True):
+            assert (a != b).float().mean() < 1e-3  # near ties may fall either way, as sums are ordered otherwise
+        decoded = strips.decode(model, whole, few)
+        torch.testing.assert_close(decoded, model.decode(whole), atol=1e-4, rtol=0)
+        # and the overlap is needed: without it, the seams show
+        half = image.shape[2] // 2
+        cut = [m[:, :, : half // level.stride] for m, level in zip(whole, model.config.levels, strict=True)]
+        assert (model.decode(cut)[:, :, -8:] - decoded[:, :, half - 8 : half]).abs().max() > 1e-3
 
 
 def test_wrong_sizes_raise():

@@ -30,7 +30,7 @@ COLOURS = {OURS: "#c2185b", "JPEG": "#6b7280", "WebP": "#1d6fb8", "AVIF 4:2:0": 
 FILE = click.Path(dir_okay=False, path_type=Path)
 
 
-class Grid(click.ParamType[Any]):
+class Grid(click.ParamType):
     """Comma-separated integers; the empty string is the empty grid."""
 
     name = "n,n,.."

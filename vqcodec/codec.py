@@ -22,6 +22,7 @@ from vqcodec.exact.check import check_device
 from vqcodec.exact.network import IntegerPrior
 from vqcodec.exact.waveorder import coding_order
 from vqcodec.exact.waves import Draw, run
+from vqcodec.nets import strips
 from vqcodec.nets.autoencoder import Autoencoder
 from vqcodec.tiling import Tiling
 
@@ -124,13 +125,13 @@ class Codec:
         height, width = pixels.shape[:2]
         padded = np.pad(pixels, ((0, -height % multiple), (0, -width % multiple), (0, 0)), mode="edge")
         image = torch.from_numpy(padded).to(self.device).permute(2, 0, 1)[None].float() / 255
-        maps = self.autoencoder.encode(image.contiguous(memory_format=torch.channels_last))
+        maps = strips.encode(self.autoencoder, image)
         return [m[0].cpu() for m in maps]
 
     @torch.inference_mode()
     def from_indices(self, indices: Sequence[Tensor], width: int, height: int) -> Pixels:
         """Index maps -> uint8 [height, width, 3]. Floating point: may differ by 1 between devices."""
-        image = self.autoencoder.decode([m[None].to(self.device) for m in indices])[0]
+        image = strips.decode(self.autoencoder, [m[None].to(self.device) for m in indices])[0]
         pixels = (image.permute(1, 2, 0) * 255).round().clamp(0, 255).to(torch.uint8)
         return np.ascontiguousarray(pixels[:height, :width].cpu().numpy())
 

@@ -34,8 +34,9 @@ def orthogonalized(matrix: Tensor) -> Tensor:
 class Muon(torch.optim.Optimizer):
     """Momentum whose update is orthogonalised for matrices; AdamW for everything else, in the same parameter list.
 
-    A convolution [O, I, h, w] counts as a matrix [O, I * h * w], a prior's product [taps, I, O] as [taps * I, O]. On this project's autoencoder it needs several times
-    fewer steps than AdamW: the long linear path is badly conditioned, and every direction gets the same step.
+    A convolution [O, I, h, w] counts as a matrix [O, I * h * w], a prior's product [taps, I, O] as [taps * I, O]. On
+    this project's autoencoder it needs several times fewer steps than AdamW: the long linear path is badly conditioned,
+    and here every direction gets the same step.
     """
 
     def __init__(self, module: nn.Module, lr: float, weight_decay: float = 0.0) -> None:

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The shipped model earns its bits: stream against ideal, integers against floats, prior against raw indices."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from skimage import data
+
+from vqcodec import registry
+from vqcodec.errors import ModelError
+from vqcodec.rates import float_priors, measure
+
+
+@pytest.fixture(scope="module")
+def rates(shipped):
+    image = np.ascontiguousarray(data.coffee()[100:356, 50:562])
+    return measure(shipped, [image], float_priors(registry.find(), shipped))
+
+
+def test_the_stream_is_as_long_as_the_ideal_code(rates):
+    for level in rates:
+        assert level.ideal - 1 <= level.stream <= level.ideal * 1.002 + 64
+
+
+def test_rounding_costs_less_than_one_percent(rates):
+    assert sum(level.stream for level in rates) < 1.01 * sum(level.floating for level in rates) + 64
+
+
+def test_the_priors_save_bits_at_every_level(shipped, rates):
+    for level, config in zip(rates, shipped.config.autoencoder.levels, strict=True):
+        assert level.indices == config.codebooks * 256 * 512 // config.stride**2
+        assert level.raw == pytest.approx(level.indices * np.log2(config.codes))
+        assert level.stream < 0.95 * level.raw
+    assert sum(level.stream for level in rates) < 0.75 * sum(level.raw for level in rates)
+
+
+def test_the_float_network_knows_no_cut_tiles(shipped):
+    with pytest.raises(ModelError, match="multiples of 256"):
+        measure(shipped, [np.zeros((100, 256, 3), np.uint8)], float_priors(registry.find(), shipped))
