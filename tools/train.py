@@ -71,51 +71,54 @@ def autoencoder(out: Path, data: tuple[Path, ...], val: tuple[Path, ...], preset
     train_autoencoder(model, config, special, load_images(data), load_images(val, limit=24), out)
 
 
-def load_autoencoder(out: Path) -> tuple[Autoencoder, dict[str, Any]]:
-    """The autoencoder of a run and its checkpoint's meta."""
+def load_autoencoder(out: Path, rate_scale: float) -> tuple[Autoencoder, dict[str, Any]]:
+    """The autoencoder of a run, its rate weights scaled, and its checkpoint's meta."""
     tensors, meta = weights.load(out / "autoencoder.ckpt.safetensors")
     model = Autoencoder(ModelConfig.from_dict(meta["model"]).autoencoder)
     state = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
     model.load_state_dict(state)
+    for quantizer in model.level_quantizers():
+        quantizer.rate_weight.mul_(rate_scale)
     return model.eval(), meta
 
 
 @main.command()
 @data
 @click.option("--preset", type=click.Choice(sorted(PRESETS)), help="take the priors' sizes of this preset instead")
+@click.option("--rate-scale", default=1.0, show_default=True, help="of the weight of a bit, against training's")
 @settings(PRIORS)
-def priors(out: Path, data: tuple[Path, ...], val: tuple[Path, ...], preset: str | None, **kw: Any) -> None:
+def priors(
+    out: Path, data: tuple[Path, ...], val: tuple[Path, ...], preset: str | None, rate_scale: float, **kw: Any
+) -> None:
     """Train the priors of all levels on the autoencoder's indices."""
     config = dataclasses.replace(PRIORS, **kw)
-    model, meta = load_autoencoder(out)
+    model, meta = load_autoencoder(out, rate_scale)
     model = model.to(config.device, memory_format=torch.channels_last)
     model_config = ModelConfig.from_dict(meta["model"])
     if preset:
         model_config = dataclasses.replace(model_config, priors=PRESETS[preset].priors)
     train = image_indices(model, load_images(data), config)
-    train_priors(model_config, config, train, image_indices(model, load_images(val), config), out)
+    train_priors(model_config, config, train, image_indices(model, load_images(val), config), out, rate_scale)
 
 
 @main.command()
 @click.option("--out", type=click.Path(exists=True, path_type=Path), required=True, help="folder of the run")
 @click.option("--val", multiple=True, type=click.Path(exists=True, path_type=Path), required=True)
-@click.option("--rate-scale", default=1.0, show_default=True, help="scale of the rate weight, against training's")
 @click.argument("target", type=click.Path(path_type=Path))
-def export(out: Path, val: tuple[Path, ...], rate_scale: float, target: Path) -> None:
+def export(out: Path, val: tuple[Path, ...], target: Path) -> None:
     """Write the weights file TARGET and print its validation figures (float against integer arithmetic)."""
-    model, auto_meta = load_autoencoder(out)
     tensors, meta = weights.load(out / "priors.best.safetensors")
+    model, auto_meta = load_autoencoder(out, meta["rate_scale"])
     config = ModelConfig.from_dict(meta["model"])
     levels = config.autoencoder.levels
     modules = torch.nn.ModuleList(
         LevelPrior(p, level, levels[:i]) for i, (p, level) in enumerate(zip(config.priors, levels, strict=True))
     )
     modules.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
-    for quantizer in model.level_quantizers():
-        quantizer.rate_weight.mul_(rate_scale)
     integer = [to_integers(p) for p in modules if isinstance(p, LevelPrior)]
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
     training = {"autoencoder": auto_meta["train"], "priors": meta["train"], "commit": commit}
+    training |= {"rate_scale": meta["rate_scale"]}
     training |= {"autoencoder_steps": auto_meta["step"], "autoencoder_minutes": auto_meta["elapsed"] / 60}
     training |= {"prior_steps": meta["step"], "prior_minutes": meta["elapsed"] / 60}
     packed = pack_model(model, integer)

@@ -27,6 +27,7 @@ from vqcodec.nets.autoencoder import Autoencoder
 from vqcodec.tiling import Tiling
 
 GROUP_TILES = 16  # tiles that share a stream per level: with 256x256 tiles a megapixel
+MAX_GROUP_PIXELS = 1 << 24  # of a file: a group is decoded at once, so this bounds memory
 BATCH_GROUPS = 4  # groups decoded together; bounds the memory of large images
 
 Pixels = npt.NDArray[np.uint8]
@@ -101,8 +102,8 @@ class Codec:
             raise ModelError(f"the file needs model {head.model.hex()}, this is {self.name} ({self.identity.hex()})")
         if head.tile_size != self.config.tile_size or file.levels != len(self.priors):
             raise FormatError(f"tiles of {head.tile_size} pixels, {file.levels} levels do not fit model {self.name}")
-        if head.group_tiles > BATCH_GROUPS * GROUP_TILES:
-            raise FormatError(f"groups of {head.group_tiles} tiles, more than {BATCH_GROUPS * GROUP_TILES}")
+        if head.group_tiles * head.tile_size**2 > MAX_GROUP_PIXELS:
+            raise FormatError(f"groups of {head.group_tiles} tiles of {head.tile_size} pixels are too large")
         if Image.MAX_IMAGE_PIXELS is not None and head.width * head.height > Image.MAX_IMAGE_PIXELS:
             raise ImageError(f"{head.width}x{head.height} is over Pillow's limit (Image.MAX_IMAGE_PIXELS)")
         indices = self.decompress(file.streams, head.width, head.height, head.group_tiles)
@@ -176,11 +177,17 @@ class Codec:
     ) -> list[Tensor]:
         """Streams -> index maps. Raises FormatError on a wrong stream."""
 
+        sources = []
+
         def source(level: int, first: int) -> Draw:
             group = first // group_tiles
-            return _Source(streams[group * len(self.priors) + level :: len(self.priors)], group_tiles)
+            sources.append(_Source(streams[group * len(self.priors) + level :: len(self.priors)], group_tiles))
+            return sources[-1]
 
-        return self._produce(source, width, height, group_tiles)
+        indices = self._produce(source, width, height, group_tiles)
+        if not all(source.exhausted() for source in sources):
+            raise FormatError("an index stream is longer than its indices: the file was made otherwise than it says")
+        return indices
 
     @torch.inference_mode()
     def _produce(self, source: Callable[[int, int], Draw], width: int, height: int, group_tiles: int) -> list[Tensor]:
@@ -242,6 +249,9 @@ class _Source:
                 mask = inside[part]
                 out[part][mask] = self._decoders[i].decode(np.ascontiguousarray(values[part][mask]))
         return torch.from_numpy(out).long().to(frequencies.device)
+
+    def exhausted(self) -> bool:
+        return all(decoder.exhausted() for decoder in self._decoders)
 
 
 class _Sampler:

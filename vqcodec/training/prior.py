@@ -102,11 +102,13 @@ def train_priors(
     train: Sequence[Indices],
     val: Sequence[Indices],
     out: Path,
+    rate_scale: float = 1.0,
 ) -> nn.ModuleList:
     """Train all levels' priors side by side, or go on from `out/priors.ckpt.safetensors`.
 
     Each step draws config.batch tiles. The checkpoint with the best validation rate stays as
-    `priors.best.safetensors`. Raises FloatingPointError when the loss is not finite.
+    `priors.best.safetensors`. rate_scale is only recorded: how the indices were made. Raises FloatingPointError when
+    the loss is not finite.
     """
     torch.manual_seed(config.seed)
     levels = model_config.autoencoder.levels
@@ -129,7 +131,7 @@ def train_priors(
 
     def save(name: str) -> None:
         meta = {"step": step, "elapsed": clock.elapsed, "best": best, "model": model_config.to_dict()}
-        meta["train"] = dataclasses.asdict(config)
+        meta |= {"train": dataclasses.asdict(config), "rate_scale": rate_scale}
         checkpoint.save(out / name, priors, optimizer, generators, meta)
 
     priors.train()
