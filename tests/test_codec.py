@@ -250,6 +250,23 @@ def test_samples(tiny: Codec, width: int, height: int) -> None:
 
 
 @torch.inference_mode()
+def test_settings_of_the_caller_do_not_matter(tiny: Codec, photo: NDArray[np.uint8]) -> None:
+    """Autocast, another default type and a lower matmul precision around a call change nothing."""
+    image = Image.fromarray(photo[:90, :130])
+    encoded = tiny.encode(image)
+    pixels = tiny.decode(encoded).tobytes()
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_default_dtype(torch.float64)
+        torch.set_float32_matmul_precision("medium")
+        with torch.autocast("cpu", torch.bfloat16):
+            assert tiny.encode(image) == encoded
+            assert tiny.decode(encoded).tobytes() == pixels
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_float32_matmul_precision(before)
+
+
 def test_samples_follow_the_prior(tiny: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
     """An index costs on average as many bits as the entropies of the distributions that it was drawn from."""
     drawn: list[list[Tensor]] = []

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import random
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +32,19 @@ MAX_GROUP_PIXELS = 1 << 24  # of a file: a group is decoded at once, so this bou
 BATCH_GROUPS = 4  # groups decoded together; bounds the memory of large images
 
 Pixels = npt.NDArray[np.uint8]
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _plain(method: Callable[P, T]) -> Callable[P, T]:
+    """Run a method without gradients and outside any autocast of the caller, which would round what must be exact."""
+
+    @functools.wraps(method)
+    def run_plain(*arguments: P.args, **options: P.kwargs) -> T:
+        with torch.inference_mode(), torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+            return method(*arguments, **options)
+
+    return run_plain
 
 
 class Codec:
@@ -119,7 +133,7 @@ class Codec:
         indices = self._produce(lambda level, first: sampler, width, height, GROUP_TILES)
         return Image.fromarray(self.from_indices(indices, width, height))
 
-    @torch.inference_mode()
+    @_plain
     def to_indices(self, pixels: Pixels) -> list[Tensor]:
         """uint8 [H, W, 3] -> index maps (see the class). The image is padded by repeating its edge."""
         multiple = self.config.autoencoder.coarsest
@@ -129,13 +143,14 @@ class Codec:
         maps = strips.encode(self.autoencoder, image)
         return [m[0].cpu() for m in maps]
 
-    @torch.inference_mode()
+    @_plain
     def from_indices(self, indices: Sequence[Tensor], width: int, height: int) -> Pixels:
         """Index maps -> uint8 [height, width, 3]. Floating point: may differ by 1 between devices."""
         image = strips.decode(self.autoencoder, [m[None].to(self.device) for m in indices])[0]
         pixels = (image.permute(1, 2, 0) * 255).round().clamp(0, 255).to(torch.uint8)
         return np.ascontiguousarray(pixels[:height, :width].cpu().numpy())
 
+    @_plain
     def frequencies(
         self, indices: Sequence[Tensor], width: int, height: int, tiles: slice = slice(None)
     ) -> list[list[tuple[Tensor, Tensor]]]:
@@ -158,7 +173,7 @@ class Codec:
             levels.append(stages)
         return levels
 
-    @torch.inference_mode()
+    @_plain
     def compress(self, indices: Sequence[Tensor], width: int, height: int) -> list[bytes]:
         """Index maps -> one stream per group of tiles and level, group by group. Inverse of `decompress`."""
         rows, columns = self._tiling(0, width, height).grid
@@ -171,7 +186,7 @@ class Codec:
                 streams.append(encoder.getvalue())
         return streams
 
-    @torch.inference_mode()
+    @_plain
     def decompress(
         self, streams: Sequence[bytes], width: int, height: int, group_tiles: int = GROUP_TILES
     ) -> list[Tensor]:
@@ -189,7 +204,7 @@ class Codec:
             raise FormatError("an index stream is longer than its indices: the file was made otherwise than it says")
         return indices
 
-    @torch.inference_mode()
+    @_plain
     def _produce(self, source: Callable[[int, int], Draw], width: int, height: int, group_tiles: int) -> list[Tensor]:
         """Index maps, all tiles of several groups in one batch. source: level and first tile of a batch -> its draw."""
         rows, columns = self._tiling(0, width, height).grid

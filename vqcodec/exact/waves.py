@@ -28,7 +28,7 @@ class _History:
     def __init__(self, tiles: int, height: int, channels: int, device: torch.device) -> None:
         self._shape = (tiles, height + 1, channels)
         self._device = device
-        self._waves = [torch.zeros(self._shape, device=device)] * 3
+        self._waves = [torch.zeros(self._shape, dtype=torch.float32, device=device)] * 3
 
     def neighbours(self, first: int, last: int) -> Tensor:
         """The four causal neighbours of rows first..last-1 of the wave to come: [N, R, 4C]."""
@@ -38,7 +38,7 @@ class _History:
 
     def push(self, rows: Tensor, first: int) -> None:
         """Add the wave just computed, [N, R, C]."""
-        wave = torch.zeros(self._shape, device=self._device)
+        wave = torch.zeros(self._shape, dtype=torch.float32, device=self._device)
         wave[:, first + 1 : first + 1 + rows.shape[1]] = rows
         self._waves = [wave, *self._waves[:2]]
 
@@ -61,11 +61,12 @@ def run(
     # Positions of one wave side by side, so that each step takes slices and gathers nothing.
     conds = [c.reshape(n, height * width, -1)[:, order] for c in condition]
     inside = None if valid is None else valid.reshape(n, -1)[:, order]
-    keys = {i: torch.zeros(n, height * width, 2 * channels, device=device) for i in prior.attentions}
+    size = (n, height * width, 2 * channels)
+    keys = {i: torch.zeros(size, dtype=torch.float32, device=device) for i in prior.attentions}
     states: dict[int, Tensor] = {}  # input of each attention layer at the wave before
     histories = [_History(n, height, channels, device) for _ in range(prior.config.layers)]
     found = torch.zeros(n, height * width, dtype=torch.int64, device=device)
-    embedded = torch.zeros(n, 0, channels, device=device)
+    embedded = torch.zeros(n, 0, channels, dtype=torch.float32, device=device)
     start = 0
     for t in range(number_of_waves(height, width)):
         first, last = rows_of_wave(t, height, width)
