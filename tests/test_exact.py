@@ -222,12 +222,25 @@ def test_every_parameter_learns():
 def test_an_overflowing_model_is_refused():
     weight, bias = torch.full((1041, 2), 127), torch.zeros(2)
     with pytest.raises(ExactnessError, match="exact below"):
-        ops.check_bound(weight, bias, 7)
-    ops.check_bound(weight[:1030], bias, 7)
-    with pytest.raises(ExactnessError):
-        ops.check_bound(weight[:1] * 2, bias, 7)
-    with pytest.raises(ExactnessError):
-        ops.check_bound(weight[:1] * 0.5, bias, 7)
+        ops.linear(weight, bias, 7)
+    ops.linear(weight[:1030], bias, 7)
+    for wrong in (weight[:1] * 2, weight[:1] * 0.5):
+        with pytest.raises(ExactnessError, match="integers"):
+            ops.linear(wrong, bias, 7)
+    with pytest.raises(ExactnessError, match="exact below"):
+        ops.linear(weight[:1], torch.tensor([0, 2**24]), 7)
+
+
+def test_folding_the_shift_in_keeps_every_bit():
+    """A product at the edge of the bound, against int64: half up, negative and positive, for every shift in use."""
+    generator = torch.Generator().manual_seed(0)
+    for shift in (ops.SHIFT, ops.SHIFT_TANH, ops.SHIFT_PROJECT, ops.SHIFT_LOGIT):
+        x = torch.randint(-127, 128, (300, 1030), generator=generator)
+        w = torch.randint(-127, 128, (1030, 40), generator=generator)
+        x[:10], w[:, :5] = 127, torch.tensor([127, -127, 126, -126, 1])
+        b = torch.randint(-1000, 1000, (40,), generator=generator)
+        got = ops.rounded(x.float(), ops.linear(w, b, shift))
+        assert torch.equal(got.long(), (x @ w + b + 2 ** (shift - 1)) >> shift)
 
 
 def test_a_model_with_wrong_tensors_is_refused(tiny):
@@ -255,11 +268,11 @@ def test_this_machine_is_exact_and_a_wrong_one_is_refused(monkeypatch):
     check_device("cpu")
     from vqcodec.exact import check
 
-    def sloppy(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        return (x.bfloat16() @ weight.bfloat16()).float() + bias
+    def sloppy(x: Tensor, parameters: ops.Linear) -> Tensor:
+        return ((x.bfloat16() @ parameters.weight.bfloat16()).float() + parameters.bias).floor()
 
     for name, wrong in (
-        ("product", sloppy),
+        ("rounded", sloppy),
         ("rescale", lambda x, shift: torch.round(x * 2.0**-shift)),  # half to even
         ("gate", lambda x: x.chunk(2, -1)[0]),
         ("attend", lambda q, *rest: q),

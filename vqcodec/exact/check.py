@@ -47,29 +47,34 @@ def _integers(low: int, high: int, shape: tuple[int, ...], seed: int) -> Tensor:
 
 def _check_products(device: torch.device) -> None:
     """Random products, and one whose every partial sum climbs to the bound: 1040 * 127 * 127 is just below 2^24."""
-    for rows, inner, columns in ((64, 480, 192), (3, 97, 33), (257, 1040, 64)):
+    for rows, inner, columns, shift in ((64, 480, 192, 7), (3, 97, 33, 1), (257, 1040, 64, 9)):
         x, w = _integers(-127, 127, (rows, inner), 1), _integers(-127, 127, (inner, columns), 2)
         x[0], w[:, 0] = 127, 127
         x[1], w[:, 1] = 126, -127
         b = _integers(-400, 400, (columns,), 3)
-        b[0] = ops.BOUND - 1 - inner * 127 * 127
-        exact = x @ w + b  # int64
-        got = ops.product(x.float().to(device), w.float().to(device), b.float().to(device))
+        b[0] = ops.BOUND - 1 - inner * 127 * 127 - 2 ** (shift - 1)
+        exact = _halved_up(x @ w + b, shift)  # int64
+        parameters = ops.linear(w, b, shift)
+        on_device = ops.Linear(parameters.weight.to(device), parameters.bias.to(device))
+        got = ops.rounded(x.float().to(device), on_device)
         if not torch.equal(got.cpu().double(), exact.double()):
             _refuse("matrix products", device)
+
+
+def _halved_up(x: Tensor, shift: int) -> Tensor:
+    """floor(x / 2^shift + 1/2) of int64."""
+    return (x + 2 ** (shift - 1)) >> shift
 
 
 def _check_pointwise(device: torch.device) -> None:
     x = _integers(-(2**23), 2**23, (64, 128), 4)
     for shift in (1, ops.SHIFT, ops.SHIFT_PROJECT):
-        exact = torch.div(x + 2 ** (shift - 1), 2**shift, rounding_mode="floor")
-        if not torch.equal(ops.rescale(x.float().to(device), shift).cpu().long(), exact):
+        if not torch.equal(ops.rescale(x.float().to(device), shift).cpu().long(), _halved_up(x, shift)):
             _refuse("rescaling", device)
-    x = _integers(-(2**14), 2**14, (64, 128), 5)
-    a, b = x.chunk(2, -1)
-    tanh = torch.div(a + 2 ** (ops.SHIFT_TANH - 1), 2**ops.SHIFT_TANH, rounding_mode="floor").clamp(-127, 127)
-    sigmoid = (torch.div(b + 2 ** (ops.SHIFT - 1), 2**ops.SHIFT, rounding_mode="floor") + 64).clamp(0, 127)
-    if not torch.equal(ops.gate(x.float().to(device)).cpu().long(), (tanh * sigmoid + 64) >> 7):
+    x = _integers(-300, 300, (64, 128), 5)
+    tanh, sigmoid = x.chunk(2, -1)
+    exact = _halved_up(tanh.clamp(-127, 127) * sigmoid.clamp(0, 127), ops.GATE_BITS)
+    if not torch.equal(ops.gate(x.float().to(device)).cpu().long(), exact):
         _refuse("the gate", device)
     table = ops.exp_table(2**14, 1)
     logits = _integers(-500, 500, (64, 512), 6)

@@ -7,7 +7,6 @@ Layout is [tiles, H, W, channels]. Index maps are int64; everything else is floa
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,6 +14,7 @@ from torch import Tensor
 from vqcodec.config import LevelConfig, PriorConfig
 from vqcodec.errors import ModelError
 from vqcodec.exact import ops
+from vqcodec.exact.ops import Linear
 from vqcodec.exact.waveorder import wave_of
 
 # The causal neighbourhood, as (dy, dx), in the order of the rows of a layer's weight: left, above right, above, above
@@ -22,13 +22,6 @@ from vqcodec.exact.waveorder import wave_of
 # waves back.
 TAPS = ((0, -1), (-1, 1), (-1, 0), (-1, -1), (0, 0))
 AROUND = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1))
-
-
-class Linear(NamedTuple):
-    """weight: [I, O], bias: [O], both float32 integers."""
-
-    weight: Tensor
-    bias: Tensor
 
 
 def shifted(x: Tensor, taps: Sequence[tuple[int, int]]) -> Tensor:
@@ -44,6 +37,12 @@ def upsampled(maps: Tensor, ratio: int, codes: int) -> Tensor:
     rows = torch.arange(fine.shape[1], device=maps.device) % ratio
     columns = torch.arange(fine.shape[2], device=maps.device) % ratio
     return fine + (rows[:, None] * ratio + columns) * codes
+
+
+def _residual(x: Tensor, seen: Tensor, inner: Linear, outer: Linear) -> Tensor:
+    """x + W2 relu(W1 seen), clamped."""
+    update = ops.rectified(ops.rounded(seen, inner))
+    return ops.clamped(ops.clamped(ops.rounded(update, outer)).add_(x))
 
 
 class IntegerPrior:
@@ -81,7 +80,7 @@ class IntegerPrior:
         self.projections: list[Linear] = []
         for i in range(config.layers):
             taps = 4 if i == 0 else 5
-            conv = self._linear(f"layer.{i}.conv", (taps + 1) * c, 2 * c, ops.SHIFT_TANH)  # last rows: the condition
+            conv = self._gated(f"layer.{i}.conv", (taps + 1) * c, c)  # last rows: the condition
             self.convs.append(conv.weight[: taps * c])
             self.conds.append(Linear(conv.weight[taps * c :], conv.bias))
             self.projections.append(self._linear(f"layer.{i}.project", c, c, ops.SHIFT_PROJECT))
@@ -116,38 +115,43 @@ class IntegerPrior:
     def _linear(self, name: str, inputs: int, outputs: int, shift: int = ops.SHIFT) -> Linear:
         weight = self._get(f"{name}.weight", (inputs, outputs))
         bias = self._get(f"{name}.bias", (outputs,), limit=ops.BOUND)
-        ops.check_bound(weight, bias, shift)
-        return Linear(weight, bias)
+        return ops.linear(weight, bias, shift)
+
+    def _gated(self, name: str, inputs: int, channels: int) -> Linear:
+        """The product before a gate: each half in its own units, half of the sigmoid's range added."""
+        weight = self._get(f"{name}.weight", (inputs, 2 * channels))
+        bias = self._get(f"{name}.bias", (2 * channels,), limit=ops.BOUND)
+        bias[channels:] += ops.SIGMOID_HALF * 2**ops.SHIFT
+        shift = torch.tensor([ops.SHIFT_TANH, ops.SHIFT], device=self.device).repeat_interleave(channels)
+        return ops.linear(weight, bias, shift)
 
     # What follows is shared by whole maps and waves: it looks at one position at a time. x: [M, ...].
 
     def layer(self, i: int, neighbours: Tensor, cond: Tensor, h: Tensor | None) -> Tensor:
         """Gated residual layer i. neighbours [M, taps * C], cond [M, 2C] (from `condition`), h [M, C] -> [M, C]."""
-        gated = ops.gate(torch.addmm(cond, neighbours, self.convs[i]))
-        update = ops.activation(ops.product(gated, *self.projections[i]), ops.SHIFT_PROJECT)
-        return update if h is None else (update + h).clamp_(-ops.ACT_MAX, ops.ACT_MAX)
+        gated = ops.gate(torch.addmm(cond, neighbours, self.convs[i]).floor_())
+        update = ops.clamped(ops.rounded(gated, self.projections[i]))
+        return update if h is None else ops.clamped(update.add_(h))
 
     def attend(self, i: int, h: Tensor, key_value: Tensor, visible: Tensor) -> Tensor:
         """Attention after layer i. h [N, Q, C]; key_value [N, M, 2C]; visible bool [N or 1, 1, Q or 1, M] -> like h."""
         n, q, c = h.shape
         heads = self.config.heads
-        query = ops.activation(ops.product(h, *self.attentions[i][0]), ops.SHIFT)
+        query = ops.clamped(ops.rounded(h, self.attentions[i][0]))
         query = query.view(n, q, heads, -1).transpose(1, 2)
         key, value = key_value.view(n, -1, 2, heads, c // heads).permute(2, 0, 3, 1, 4)
         mean = ops.attend(query, key, value, visible, self.exp_table).transpose(1, 2).reshape(n, q, c)
-        update = ops.activation(ops.product(mean, *self.attentions[i][2]), ops.SHIFT)
-        return (h + update).clamp_(-ops.ACT_MAX, ops.ACT_MAX)
+        return ops.clamped(ops.clamped(ops.rounded(mean, self.attentions[i][2])).add_(h))
 
     def keys_and_values(self, i: int, h: Tensor, embedded: Tensor) -> Tensor:
         """h, embedded (own index of the position): [..., C] -> [..., 2C]."""
-        return ops.activation(ops.product(torch.cat([h, embedded], -1), *self.attentions[i][1]), ops.SHIFT)
+        return ops.clamped(ops.rounded(torch.cat([h, embedded], -1), self.attentions[i][1]))
 
     def logits(self, stage: int, h: Tensor) -> Tensor:
         """Output stack. h [M, C] -> integers [M, K] in units of 2^-LOGIT_BITS nats."""
         for inner, outer in self.out_blocks:
-            update = ops.relu_activation(ops.product(h, *inner), ops.SHIFT)
-            h = (h + ops.activation(ops.product(update, *outer), ops.SHIFT)).clamp_(-ops.ACT_MAX, ops.ACT_MAX)
-        return ops.rescale(ops.product(h, *self.heads[stage]), ops.SHIFT_LOGIT)
+            h = _residual(h, h, inner, outer)
+        return ops.rounded(h, self.heads[stage])
 
     # Whole maps.
 
@@ -162,7 +166,8 @@ class IntegerPrior:
         """What the maps known before add to every layer of a stage.
 
         coarse: int64 [N, S_i, H_i, W_i], one per coarser level; own: stages 0..stage-1, int64 [N, H, W] each; shape:
-        (N, H, W); valid: bool [N, H, W], False outside the image (None: all inside). Returns [N, H, W, 2C] per layer.
+        (N, H, W); valid: bool [N, H, W], False outside the image (None: all inside). Returns [N, H, W, 2C] per layer,
+        for `layer`: parts of a product, its shift and rounding half folded in (see `ops.Linear`).
         """
         n, h, w = shape
         x = self.stage[stage].expand(n, h, w, -1)
@@ -175,10 +180,9 @@ class IntegerPrior:
             x = x + self.cond_own[j][own[j]]
         x = self._inside(x.clamp(-ops.ACT_MAX, ops.ACT_MAX), valid)
         for inner, outer in self.cond_blocks:
-            update = ops.relu_activation(ops.product(shifted(x, AROUND), *inner), ops.SHIFT)
-            update = ops.activation(ops.product(update, *outer), ops.SHIFT)
-            x = self._inside((x + update).clamp_(-ops.ACT_MAX, ops.ACT_MAX), valid)
-        return [ops.product(x, *linear) for linear in self.conds]
+            x = self._inside(_residual(x, shifted(x, AROUND), inner, outer), valid)
+        flat = x.reshape(-1, x.shape[-1])
+        return [torch.addmm(cond.bias, flat, cond.weight).view(n, h, w, -1) for cond in self.conds]
 
     def map_frequencies(
         self, stage: int, indices: Tensor, condition: Sequence[Tensor], valid: Tensor | None = None

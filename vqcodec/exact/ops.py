@@ -5,9 +5,10 @@ Encoder and decoder must compute identical integer frequencies on any device, ba
 set and library version. Everything here is integer arithmetic carried in floating-point tensors:
 
 - activations are integers in -127..127, weights integers in -127..127, both held in float32;
-- a product is only taken where, for every output column, sum|w| * 127 + |bias| + 2^(shift-1) < 2^24 (`check_bound`,
-  called when a model is made and again when it is loaded): every partial sum, in any order, is then an exact float32;
-- rescaling is a multiplication by a power of two followed by floor(x + 0.5), exact under the same bound;
+- a product is only taken where, for every output column, sum|w| * 127 + |bias| + 2^(shift-1) < 2^24 (`linear`, called
+  when a model is made and again when it is loaded): every partial sum, in any order, is then an exact float32;
+- rescaling is a division by 2^shift and floor(x + 1/2), exact under the same bound; weights and biases are divided
+  beforehand, which moves exponents and leaves every mantissa as it is;
 - non-linear functions are clamps, products of two small integers, and integer look-up tables;
 - attention sums its weighted values in float64 (below 2^53), then makes one IEEE division and a floor.
 
@@ -18,6 +19,7 @@ fused or compiled kernels that reorder non-exact operations. Every tensor that e
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -38,49 +40,62 @@ SHIFT_LOGIT = ACT_BITS + WEIGHT_BITS - LOGIT_BITS
 SIGMOID_HALF = 64  # clamp-sigmoid: 2^7 * (u / 4 + 1 / 2)
 
 
-def check_bound(weight: Tensor, bias: Tensor, shift: int) -> None:
-    """Prove that weight [I, O] and bias [O] (any dtype, integer values) stay exact for all activations.
+class Linear(NamedTuple):
+    """An integer product with its rescaling folded in: weight [I, O] and bias [O], float32, both divided by 2^shift, a
+    power of two, so that every bit stays; the bias has 1/2 added, for rounding half up."""
 
-    Raises ExactnessError if a weight exceeds 127 or sum|w| * 127 + |bias| + 2^(shift-1) reaches 2^24 in a column.
+    weight: Tensor
+    bias: Tensor
+
+
+def linear(weight: Tensor, bias: Tensor, shift: int | Tensor) -> Linear:
+    """Prove that integers weight [I, O] and bias [O] stay exact for all activations, and fold the shift in.
+
+    shift: bits to drop, one number or int64 [O]. Raises ExactnessError if a weight is no integer or exceeds 127, or if
+    sum|w| * 127 + |bias| + 2^(shift-1) reaches 2^24 in a column.
     """
     w, b = weight.double(), bias.double()
     if not (torch.equal(w, w.round()) and torch.equal(b, b.round())) or w.abs().max() > ACT_MAX:
         raise ExactnessError("weights must be integers in -127..127 and biases integers")
-    worst = float((w.abs().sum(0) * ACT_MAX + b.abs()).max()) + 2 ** (shift - 1)
+    step = 2.0 ** torch.as_tensor(shift, dtype=torch.float64, device=w.device)
+    worst = float((w.abs().sum(0) * ACT_MAX + b.abs() + step / 2).max())
     if not worst < BOUND:
         raise ExactnessError(f"a product of this model can reach {worst:.0f}, float32 is exact below {BOUND}")
+    return Linear((w / step).float(), (b / step + 0.5).float())
 
 
-def product(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Exact matrix product: x float32 [..., I] (integers), weight [I, O], bias [O] -> float32 [..., O] (integers)."""
-    flat = torch.addmm(bias, x.reshape(-1, x.shape[-1]), weight)
-    return flat.view(*x.shape[:-1], weight.shape[1])
+def rounded(x: Tensor, parameters: Linear) -> Tensor:
+    """floor((x W + b) / 2^shift + 1/2): x float32 [..., I] (integers) -> float32 [..., O] (integers)."""
+    flat = torch.addmm(parameters.bias, x.reshape(-1, x.shape[-1]), parameters.weight).floor_()
+    return flat.view(*x.shape[:-1], flat.shape[1])
+
+
+def clamped(x: Tensor) -> Tensor:
+    """Clamp to an activation, -127..127, in place."""
+    return x.clamp_(-ACT_MAX, ACT_MAX)
+
+
+def rectified(x: Tensor) -> Tensor:
+    """Clamp to 0..127, in place."""
+    return x.clamp_(0, ACT_MAX)
 
 
 def rescale(x: Tensor, shift: int) -> Tensor:
-    """Division by 2^shift, rounded half up; integers in, integers out, any magnitude that `check_bound` admits."""
+    """Division by 2^shift, rounded half up; integers in, integers out, below 2^24."""
     return torch.floor(x * 2.0**-shift + 0.5)
-
-
-def activation(x: Tensor, shift: int) -> Tensor:
-    """Rescale a product to an activation in -127..127."""
-    return rescale(x, shift).clamp_(-ACT_MAX, ACT_MAX)
-
-
-def relu_activation(x: Tensor, shift: int) -> Tensor:
-    """Rescale a product to an activation in 0..127."""
-    return rescale(x, shift).clamp_(0, ACT_MAX)
 
 
 def gate(x: Tensor) -> Tensor:
     """Gated unit (van den Oord et al. 2016, eq. 2) with clamps in place of tanh and sigmoid.
 
-    x: a product, float32 [..., 2C] -> integers in -127..127, [..., C], in units of 2^-GATE_BITS.
+    x: float32 integers [..., 2C], the first half in units of 2^-GATE_BITS, the second that of the sigmoid's slope plus
+    SIGMOID_HALF; overwritten. Returns integers in -127..127, [..., C], in units of 2^-GATE_BITS.
     """
-    a, b = x.chunk(2, -1)
-    tanh = activation(a, SHIFT_TANH)
-    sigmoid = (rescale(b, SHIFT) + SIGMOID_HALF).clamp_(0, ACT_MAX)
-    return rescale(tanh * sigmoid, GATE_BITS)
+    tanh, sigmoid = x.chunk(2, -1)
+    tanh.clamp_(-ACT_MAX, ACT_MAX)
+    sigmoid.clamp_(0, ACT_MAX)
+    half = torch.full((), 0.5, dtype=x.dtype, device=x.device)
+    return torch.addcmul(half, tanh, sigmoid, value=2.0**-GATE_BITS).floor_()  # below 2^14: exact in any order
 
 
 def exp_table(top: int, floor: int) -> Tensor:
@@ -119,4 +134,4 @@ def attend(query: Tensor, key: Tensor, value: Tensor, visible: Tensor, table: Te
     null = table[peak.clamp(max=255).long()].double()
     total = weights.sum(-1, keepdim=True) + null
     mean = torch.floor(weights @ value.double() / total + 0.5)
-    return mean.float()
+    return mean.to(query.dtype)

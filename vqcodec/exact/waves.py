@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Evaluation of an integer prior wave by wave, for all tiles together, as decoding and sampling need it.
 
-A layer's input at wave t - d, row y is held in row y + 1 of a buffer [tiles, H + 1, C]; row 0 and rows that the wave
-does not touch are zero. The neighbours of row y at wave t are then (see `network.TAPS`): row y of wave t - 1 (left),
-and row y - 1 of waves t - 1 (above right), t - 2 (above) and t - 3 (above left).
+Everything that belongs to one wave lies together: [rows, tiles, channels]. A layer's input at wave t, row y is held in
+row y + 1 of a buffer [H + 1, tiles, C]; row 0 and rows that the wave does not touch are zero. The neighbours of row y
+at wave t are then (see `network.TAPS`): row y of wave t - 1 (left), and row y - 1 of waves t - 1 (above right), t - 2
+(above) and t - 3 (above left).
 """
 
 from __future__ import annotations
@@ -23,24 +24,34 @@ Draw = Callable[[Tensor, "Tensor | None"], Tensor]
 
 
 class _History:
-    """The last three waves of one layer's input."""
+    """The inputs of all layers at the wave in work and the three before it, in a ring of four buffers."""
 
-    def __init__(self, tiles: int, height: int, channels: int, device: torch.device) -> None:
-        self._shape = (tiles, height + 1, channels)
-        self._device = device
-        self._waves = [torch.zeros(self._shape, dtype=torch.float32, device=device)] * 3
+    def __init__(self, layers: int, height: int, tiles: int, channels: int, device: torch.device) -> None:
+        shape = (4, layers, height + 1, tiles, channels)
+        self._ring = torch.zeros(shape, dtype=torch.float32, device=device).unbind(0)
+        self._firsts = [0] * 4
 
-    def neighbours(self, first: int, last: int) -> Tensor:
-        """The four causal neighbours of rows first..last-1 of the wave to come: [N, R, 4C]."""
-        one, two, three = self._waves
-        above = slice(first, last)  # buffer rows are shifted by one
-        return torch.cat([one[:, first + 1 : last + 1], one[:, above], two[:, above], three[:, above]], -1)
+    def start(self, t: int, first: int, last: int) -> None:
+        """Begin wave t, which touches rows first..last-1: both never fall, so only older first rows need clearing."""
+        self._rows, self._above = slice(first + 1, last + 1), slice(first, last)
+        self._waves = [self._ring[(t - d) % 4] for d in range(4)]
+        if self._firsts[t % 4] < first:
+            self._waves[0][:, self._firsts[t % 4] + 1 : first + 1].zero_()
+        self._firsts[t % 4] = first
 
-    def push(self, rows: Tensor, first: int) -> None:
-        """Add the wave just computed, [N, R, C]."""
-        wave = torch.zeros(self._shape, dtype=torch.float32, device=self._device)
-        wave[:, first + 1 : first + 1 + rows.shape[1]] = rows
-        self._waves = [wave, *self._waves[:2]]
+    def neighbours(self, layer: int, own: Tensor | None) -> Tensor:
+        """Causal neighbours of the wave's rows, [R, N, 4C], or [R, N, 5C] with the layer's own input, which is kept."""
+        _, one, two, three = self._waves
+        above = self._above
+        parts = [one[layer, self._rows], one[layer, above], two[layer, above], three[layer, above]]
+        if own is not None:
+            self.keep(layer, own)
+            parts.append(own)
+        return torch.cat(parts, -1)
+
+    def keep(self, layer: int, own: Tensor) -> None:
+        """Store a layer's input at this wave, [R, N, C]."""
+        self._waves[0][layer, self._rows] = own
 
 
 def run(
@@ -56,52 +67,51 @@ def run(
     `draw` is called once a wave, with exactly the frequencies that `IntegerPrior.map_frequencies` gives.
     """
     n, height, width = condition[0].shape[:3]
-    device, channels = prior.device, prior.config.channels
+    device, channels, layers = prior.device, prior.config.channels, prior.config.layers
     order = positions_by_wave(height, width).to(device)
-    # Positions of one wave side by side, so that each step takes slices and gathers nothing.
-    conds = [c.reshape(n, height * width, -1)[:, order] for c in condition]
-    inside = None if valid is None else valid.reshape(n, -1)[:, order]
+    conds = [c.reshape(n, height * width, -1).transpose(0, 1)[order].contiguous() for c in condition]
+    inside = None if valid is None else valid.reshape(n, -1).t()[order].contiguous()
     size = (n, height * width, 2 * channels)
     keys = {i: torch.zeros(size, dtype=torch.float32, device=device) for i in prior.attentions}
     states: dict[int, Tensor] = {}  # input of each attention layer at the wave before
-    histories = [_History(n, height, channels, device) for _ in range(prior.config.layers)]
-    found = torch.zeros(n, height * width, dtype=torch.int64, device=device)
-    embedded = torch.zeros(n, 0, channels, dtype=torch.float32, device=device)
+    history = _History(layers, height, n, channels, device)
+    found = torch.zeros(height * width, n, dtype=torch.int64, device=device)
+    embedded = torch.zeros(0, n, channels, dtype=torch.float32, device=device)
     start = 0
     for t in range(number_of_waves(height, width)):
         first, last = rows_of_wave(t, height, width)
         stop = start + last - first
-        mask = None if inside is None else inside[:, start:stop]
-        x, h = None, None
-        for i in range(prior.config.layers):
-            neighbours = histories[i].neighbours(first, last)
-            if x is not None:
-                histories[i].push(x, first)
-                neighbours = torch.cat([neighbours, x], -1)
-            flat = prior.layer(i, neighbours.flatten(0, 1), conds[i][:, start:stop].flatten(0, 1), h)
+        mask = None if inside is None else inside[start:stop]
+        history.start(t, first, last)
+        x: Tensor | None = None
+        h: Tensor | None = None
+        for i in range(layers):
+            neighbours = history.neighbours(i, x)
+            flat = prior.layer(i, neighbours.flatten(0, 1), conds[i][start:stop].flatten(0, 1), h)
+            x = flat.view(last - first, n, channels)
             if i in prior.attentions:
-                before = start - embedded.shape[1]
                 if start:
-                    keys[i][:, before:start] = prior.keys_and_values(i, states[i], embedded)
-                states[i] = _inside(flat.view(n, last - first, -1), mask)
+                    before = prior.keys_and_values(i, states[i], embedded).transpose(0, 1)
+                    keys[i][:, start - before.shape[1] : start] = before
+                states[i] = _inside(x, mask)
                 visible = torch.ones(1, 1, 1, start, dtype=torch.bool, device=device)
                 if inside is not None:
-                    visible = inside[:, None, None, :start]
-                flat = prior.attend(i, flat.view(n, last - first, -1), keys[i][:, :start], visible).flatten(0, 1)
-            x = _inside(flat.view(n, last - first, -1), mask)
-            h = x.reshape(-1, channels)
+                    visible = inside[:start].t()[:, None, None]
+                x = prior.attend(i, x.transpose(0, 1), keys[i][:, :start], visible).transpose(0, 1).contiguous()
+            x = _inside(x, mask)
+            h = x.flatten(0, 1)
         assert h is not None
-        frequencies = ops.frequencies(prior.logits(stage, h), prior.table)
-        indices = draw(frequencies.view(n, last - first, -1), mask)
+        frequencies = ops.frequencies(prior.logits(stage, h), prior.table).view(last - first, n, -1)
+        indices = draw(frequencies.transpose(0, 1), None if mask is None else mask.t()).t()
         if mask is not None:
             indices = indices * mask
-        found[:, start:stop] = indices
+        found[start:stop] = indices
         embedded = _inside(prior.embed[stage][indices], mask)
-        histories[0].push(embedded, first)
+        history.keep(0, embedded)
         start = stop
     maps = torch.empty_like(found)
-    maps[:, order] = found
-    return maps.view(n, height, width)
+    maps[order] = found
+    return maps.t().reshape(n, height, width)
 
 
 def _inside(x: Tensor, mask: Tensor | None) -> Tensor:
