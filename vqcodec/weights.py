@@ -23,6 +23,9 @@ def save(path: str | Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any
     beside = path.with_name(path.name + ".part")
     detached = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     save_file(detached, beside, metadata={"vqcodec": json.dumps(meta, sort_keys=True)})
+    umask = os.umask(0)
+    os.umask(umask)
+    os.chmod(beside, 0o666 & ~umask)  # safetensors leaves it readable by its owner alone
     os.replace(beside, path)
 
 
