@@ -9,6 +9,7 @@ from conftest import untrained
 from torch import Tensor
 
 from vqcodec.codec import Codec
+from vqcodec.config import PRESETS
 from vqcodec.errors import ExactnessError, ModelError
 from vqcodec.exact import ops, waves
 from vqcodec.exact.check import check_device
@@ -296,3 +297,20 @@ def test_wave_order():
     valid[0, 1] = False
     # waves 0..3 of two 2x2 tiles, the first without its second row
     assert coding_order(2, 2, 2, valid).tolist() == [0, 4, 1, 5, 6, 7]
+
+
+@pytest.mark.parametrize("preset", sorted(PRESETS))
+@torch.inference_mode()
+def test_every_preset_exports_within_the_bound(preset):
+    """New networks of all sizes: the bound holds, and whole maps equal waves on small maps."""
+    config = PRESETS[preset]
+    levels = config.autoencoder.levels
+    generator = torch.Generator().manual_seed(0)
+    maps = []
+    for i, (prior, level) in enumerate(zip(config.priors, levels, strict=True)):
+        side = 4 * levels[0].stride // level.stride
+        maps.append(torch.randint(0, level.codes, (2, level.codebooks, side, side), generator=generator))
+        torch.manual_seed(0)
+        exact = IntegerPrior(prior, level, levels[:i], to_integers(LevelPrior(prior, level, levels[:i])))
+        last = level.codebooks - 1
+        assert torch.equal(whole(exact, i, last, maps, None), by_waves(exact, i, last, maps, None))
