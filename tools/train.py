@@ -24,7 +24,7 @@ from vqcodec.training.prior import TileSampler, bits_per_pixel, image_indices, t
 from vqcodec.training.prior import validate as validate_priors
 from vqcodec.training.schedule import TrainConfig
 
-AUTOENCODER = TrainConfig()
+AUTOENCODER = TrainConfig(batch=12, learning_rate=5e-4)
 PRIORS = TrainConfig(batch=4, learning_rate=2e-3, validate_every=250, log_every=25)
 
 
@@ -61,7 +61,7 @@ def main(threads: int) -> None:
 @main.command()
 @data
 @click.option("--preset", type=click.Choice(sorted(PRESETS)), default="base", show_default=True)
-@click.option("--rate", default=0.05, show_default=True, help="weight of a bit at every level but the coarsest")
+@click.option("--rate", default=0.02, show_default=True, help="weight of a bit at every level but the coarsest")
 @settings(AUTOENCODER)
 def autoencoder(out: Path, data: tuple[Path, ...], val: tuple[Path, ...], preset: str, rate: float, **kw: Any) -> None:
     """Train the VQ-VAE-2 autoencoder."""
