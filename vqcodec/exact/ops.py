@@ -117,6 +117,11 @@ def frequencies(logits: Tensor, table: Tensor) -> Tensor:
     return table[distance.clamp_(max=255).long()]
 
 
+def score_shift(dim: int) -> int:
+    """Bits to drop from a product of query and key of this dimension: the units of a logit, divided by sqrt(dim)."""
+    return 2 * ACT_BITS - LOGIT_BITS + round(math.log2(dim) / 2)
+
+
 def attend(query: Tensor, key: Tensor, value: Tensor, visible: Tensor, table: Tensor) -> Tensor:
     """Integer attention with one zero key and value that are always visible ("nothing to look at").
 
@@ -126,8 +131,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, visible: Tensor, table: Te
     """
     if not key.shape[2]:
         return torch.zeros_like(query)
-    shift = 2 * ACT_BITS - LOGIT_BITS + round(math.log2(query.shape[-1]) / 2)
-    scores = rescale(query @ key.transpose(-1, -2), shift)
+    scores = rescale(query @ key.transpose(-1, -2), score_shift(query.shape[-1]))
     scores = torch.where(visible, scores, -float(BOUND))
     peak = scores.amax(-1, keepdim=True).clamp_(min=0)
     weights = table[(peak - scores).clamp_(max=255).long()].double() * visible

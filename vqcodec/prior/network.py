@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from vqcodec.config import LevelConfig, PriorConfig
 from vqcodec.exact import ops
-from vqcodec.exact.network import TAPS, upsampled
+from vqcodec.exact.network import AROUND, TAPS, upsampled
 from vqcodec.exact.waveorder import wave_of
 from vqcodec.prior.rounding import gate, integers, rescale
 
@@ -77,8 +77,7 @@ class CausalAttention(nn.Module):
         both = rescale(self.key_value(torch.cat([h, embedded], 1), exact), ops.SHIFT, exact).flatten(2)
         q = query.view(n, self.heads, c // self.heads, -1).transpose(2, 3).float()
         k, v = both.view(n, 2, self.heads, c // self.heads, -1).transpose(3, 4).float().unbind(1)
-        shift = 2 * ops.ACT_BITS - ops.LOGIT_BITS + round(math.log2(c // self.heads) / 2)
-        scores = rescale(q @ k.transpose(-1, -2), shift, exact, -ops.BOUND, ops.BOUND)
+        scores = rescale(q @ k.transpose(-1, -2), ops.score_shift(c // self.heads), exact, -ops.BOUND, ops.BOUND)
         wave = wave_of(height, width).flatten().to(h.device)
         scores = scores.masked_fill(wave[None, :] >= wave[:, None], -math.inf) * 2.0**-ops.LOGIT_BITS
         weights = F.softmax(F.pad(scores, (0, 1)), -1)[..., :-1]  # the last key is the zero key
@@ -104,8 +103,7 @@ class LevelPrior(nn.Module):
             nn.Parameter(torch.randn(o.codebooks, (o.stride // level.stride) ** 2 * o.codes, c) * 0.5)
             for o in self.coarser
         )
-        around = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
-        self.cond = nn.ModuleList(OutputBlock(c, around) for _ in range(config.cond_blocks))
+        self.cond = nn.ModuleList(OutputBlock(c, AROUND) for _ in range(config.cond_blocks))
         self.convs = nn.ModuleList(
             IntegerConv(c, 2 * c, TAPS[:4] if i == 0 else TAPS, gain=0.5) for i in range(config.layers)
         )
