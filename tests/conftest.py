@@ -13,7 +13,7 @@ from skimage import data
 
 from vqcodec import registry, weights
 from vqcodec.codec import Codec, pack_model
-from vqcodec.config import PRESETS
+from vqcodec.config import VQVAE2_PRESETS, VQVAE_PRESETS, ModelConfig
 from vqcodec.nets.autoencoder import Autoencoder
 from vqcodec.prior.export import to_integers
 from vqcodec.prior.network import LevelPrior
@@ -33,10 +33,9 @@ def photo() -> NDArray[np.uint8]:
     return np.ascontiguousarray(data.chelsea())
 
 
-def untrained(preset: str = "tiny", seed: int = 0) -> tuple[Autoencoder, list[LevelPrior]]:
-    """Networks of a preset with random weights, large enough that every operation of the path matters."""
+def untrained(config: ModelConfig = VQVAE2_PRESETS["tiny"], seed: int = 0) -> tuple[Autoencoder, list[LevelPrior]]:
+    """Networks with random weights, large enough that every operation of the path matters."""
     torch.manual_seed(seed)
-    config = PRESETS[preset]
     autoencoder = Autoencoder(config.autoencoder).eval()
     levels = config.autoencoder.levels
     pairs = enumerate(zip(config.priors, levels, strict=True))
@@ -51,11 +50,11 @@ def untrained(preset: str = "tiny", seed: int = 0) -> tuple[Autoencoder, list[Le
     return autoencoder, priors
 
 
-def save_untrained(path: Path, preset: str = "tiny", seed: int = 0) -> None:
+def save_untrained(path: Path, config: ModelConfig = VQVAE2_PRESETS["tiny"], seed: int = 0) -> None:
     """Write the weights file of such networks."""
-    autoencoder, priors = untrained(preset, seed)
+    autoencoder, priors = untrained(config, seed)
     tensors = pack_model(autoencoder, [to_integers(p) for p in priors])
-    weights.save(path, tensors, {"model": PRESETS[preset].to_dict()})
+    weights.save(path, tensors, {"model": config.to_dict()})
 
 
 @pytest.fixture(scope="session")
@@ -70,6 +69,20 @@ def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny(tiny_models: Path) -> Codec:
     """A codec of the tiny preset, untrained, through its weights file: two levels, the second of two stages."""
     return Codec.load(registry.find(tiny_models / "tiny.safetensors"), "cpu")
+
+
+@pytest.fixture(scope="session")
+def one_level_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The weights file of an untrained model of one level, of 64-pixel tiles too."""
+    path = tmp_path_factory.mktemp("models") / "one-level.safetensors"
+    save_untrained(path, VQVAE_PRESETS["tiny"])
+    return path
+
+
+@pytest.fixture(scope="session")
+def one_level(one_level_file: Path) -> Codec:
+    """The codec of that file."""
+    return Codec.load(registry.find(one_level_file), "cpu")
 
 
 @pytest.fixture(scope="session")

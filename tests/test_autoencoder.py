@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import untrained
 
-from vqcodec.config import PRESETS, AutoencoderConfig, LevelConfig, ModelConfig
+from vqcodec.config import VQVAE2_PRESETS, AutoencoderConfig, LevelConfig, ModelConfig
 from vqcodec.nets import strips
 from vqcodec.nets.autoencoder import Autoencoder
 
@@ -71,7 +71,7 @@ def test_a_new_model_keeps_most_of_the_image():
     """The orthogonal start makes the linear path a transform code: without quantisers, a straight line from one image
     to the next is kept, and no channel dies."""
     torch.manual_seed(0)
-    model = Autoencoder(PRESETS["base"].autoencoder).eval()
+    model = Autoencoder(VQVAE2_PRESETS["base"].autoencoder).eval()
     for quantizer in model.level_quantizers():
         quantizer.enabled = False
     with torch.inference_mode():
@@ -103,9 +103,9 @@ def test_wrong_sizes_raise():
 
 
 def test_configuration_survives_json_and_is_checked():
-    for config in PRESETS.values():
+    for config in VQVAE2_PRESETS.values():
         assert ModelConfig.from_dict(config.to_dict()) == config
-    base = PRESETS["tiny"].autoencoder
+    base = VQVAE2_PRESETS["tiny"].autoencoder
     for changes in (
         {"widths": (8, 8)},
         {"levels": base.levels[::-1]},

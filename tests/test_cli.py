@@ -282,7 +282,7 @@ def test_sample(folder: Path) -> None:
     assert vq("sample", "s.png").exit_code == 1
     result = vq("sample", "s.png", "-f")
     seed = int(result.stderr.split("seed ")[1].split(",")[0])
-    assert same_pixels("s.png", codec.load_model("tiny").sample(256, 256, seed=seed))
+    assert same_pixels("s.png", codec.load_model("tiny").sample(seed=seed))
 
 
 def test_progress_bar_on_a_terminal(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

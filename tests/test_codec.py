@@ -24,6 +24,7 @@ from vqcodec import codec as codec_module
 from vqcodec import container, registry
 from vqcodec.codec import Codec
 from vqcodec.errors import FormatError, ModelError, VqcodecError
+from vqcodec.rates import measure
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZES = [(1, 1), (7, 5), (255, 257), (2000, 37)]  # the last two: cut tiles, and more than one group
@@ -134,6 +135,23 @@ def test_files_with_other_groups(tiny: Codec, monkeypatch: pytest.MonkeyPatch, g
         data = tiny.encode(image)
     assert container.read_header(data).group_tiles == group_tiles
     assert tiny.decode(data).tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize(("width", "height"), SIZES)
+def test_one_level(one_level: Codec, width: int, height: int) -> None:
+    image = noise(width, height, "LA")
+    data = one_level.encode(image, verify=True)
+    found = one_level.decode(data)
+    assert (found.size, found.mode) == ((width, height), "LA")
+    parts = vqcodec.info(data)
+    assert len(parts.level_bytes) == 1
+    assert parts.groups * 4 <= parts.level_bytes[0] < parts.file_bytes
+    pixels = np.asarray(image.convert("RGB"))
+    expected = one_level.from_indices(one_level.to_indices(pixels), width, height)
+    assert np.array_equal(np.asarray(found)[..., 0], expected[..., 0])
+    (rates,) = measure(one_level, [pixels])
+    assert rates.indices == -(-width // 4) * -(-height // 4)
+    assert rates.stream == 8 * parts.level_bytes[0]
 
 
 def test_verify(tiny: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -282,12 +300,6 @@ def test_samples_follow_the_prior(tiny: Codec, monkeypatch: pytest.MonkeyPatch) 
             cost = bits.gather(1, indices[:, None]).sum()
             assert abs(cost - entropy.sum()) < 5 * deviation
             assert entropy.mean() < 0.95 * math.log2(p.shape[1])
-
-
-@pytest.mark.parametrize(("width", "height"), [(0, 5), (5, -1)])
-def test_samples_of_no_size(tiny: Codec, width: int, height: int) -> None:
-    with pytest.raises(ValueError, match="at least 1"):
-        tiny.sample(width, height)
 
 
 def test_the_shipped_model_on_a_photograph(shipped: Codec, photo: NDArray[np.uint8]) -> None:

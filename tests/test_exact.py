@@ -9,7 +9,7 @@ from conftest import untrained
 from torch import Tensor
 
 from vqcodec.codec import Codec
-from vqcodec.config import PRESETS
+from vqcodec.config import VQVAE2_PRESETS
 from vqcodec.errors import ExactnessError, ModelError
 from vqcodec.exact import ops, waves
 from vqcodec.exact.check import check_device
@@ -299,11 +299,11 @@ def test_wave_order():
     assert coding_order(2, 2, 2, valid).tolist() == [0, 4, 1, 5, 6, 7]
 
 
-@pytest.mark.parametrize("preset", sorted(PRESETS))
+@pytest.mark.parametrize("preset", sorted(VQVAE2_PRESETS))
 @torch.inference_mode()
 def test_every_preset_exports_within_the_bound(preset):
     """New networks of all sizes: the bound holds, and whole maps equal waves on small maps."""
-    config = PRESETS[preset]
+    config = VQVAE2_PRESETS[preset]
     levels = config.autoencoder.levels
     generator = torch.Generator().manual_seed(0)
     maps = []

@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
+import json
 import shutil
+import signal
 import zipfile
 from pathlib import Path
 
@@ -17,15 +20,18 @@ from skimage import data
 
 from vqcodec import registry, weights
 from vqcodec.codec import Codec
-from vqcodec.config import PRESETS
+from vqcodec.config import VAE_PRESETS, VQVAE2_PRESETS, VQVAE_PRESETS
 from vqcodec.nets.autoencoder import Autoencoder
-from vqcodec.training import autoencoder as autoencoder_training
 from vqcodec.training import checkpoint
-from vqcodec.training.autoencoder import AutoencoderTraining, train_autoencoder
-from vqcodec.training.data import CropSampler, load_images
+from vqcodec.training.autoencoder import AutoencoderTask, AutoencoderTraining
+from vqcodec.training.average import Average
+from vqcodec.training.data import CropSampler, grid, load_images
+from vqcodec.training.loop import train
 from vqcodec.training.muon import Muon, orthogonalized
-from vqcodec.training.prior import TileSampler, train_priors
+from vqcodec.training.prior import PriorTask, TileSampler, image_indices
 from vqcodec.training.schedule import Clock, TrainConfig
+from vqcodec.training.vae import VAETask, VAETraining
+from vqcodec.vae import VAEModel
 
 SHORT = TrainConfig(steps=6, batch=2, crop=32, validate_every=3, log_every=2, warmup=2, bf16=False)
 SPECIAL = AutoencoderTraining(rate=(0.0, 0.05), unquantized_steps=2, kmeans_batches=4)
@@ -87,72 +93,206 @@ def test_muon_steps_are_orthogonal_and_descend():
     assert losses[-1] < 0.1 * losses[0]
 
 
-def test_a_resumed_run_equals_the_uninterrupted_one(tmp_path, photos, monkeypatch):
-    """Bit for bit, with one thread: the checkpoint of step 3 goes on to the same weights at step 6."""
+def autoencoder_task(photos, config=SHORT, special=SPECIAL):
+    return AutoencoderTask(VQVAE2_PRESETS["tiny"], config, special, photos, photos[:1])
+
+
+def vae_task(photos):
+    return VAETask(VAE_PRESETS["tiny"], SHORT, VAETraining(), photos, photos[:1])
+
+
+def prior_task(photos):
+    rows = torch.arange(16)
+    maps = [((rows[:, None] + rows) % 32).to(torch.int16)[None].numpy()]
+    return PriorTask(VQVAE_PRESETS["tiny"], SHORT, [maps] * 2, [maps])
+
+
+@pytest.mark.parametrize("make", [autoencoder_task, vae_task, prior_task])
+def test_a_resumed_run_equals_the_uninterrupted_one(tmp_path, photos, make):
+    """Bit for bit, with one thread: the checkpoint of step 3 goes on to the same weights, averages, moments and random
+    states at step 6."""
     torch.set_num_threads(1)
-    real = autoencoder_training.validate
     (tmp_path / "half").mkdir()
+    task = make(photos)
+    name = f"{task.name}.ckpt.safetensors"
+    real = task.validate
 
     def watch(*arguments):
-        if not (tmp_path / "half" / "autoencoder.ckpt.safetensors").exists():
-            shutil.copy(tmp_path / "whole" / "autoencoder.ckpt.safetensors", tmp_path / "half")
+        if (tmp_path / "whole" / name).exists():
+            shutil.copy(tmp_path / "whole" / name, tmp_path / "half")
         return real(*arguments)
 
-    monkeypatch.setattr(autoencoder_training, "validate", watch)
-    arguments = (PRESETS["tiny"], SHORT, SPECIAL, photos, photos[:1])
-    train_autoencoder(*arguments, tmp_path / "whole")
-    assert weights.load(tmp_path / "half" / "autoencoder.ckpt.safetensors")[1]["step"] == 3
-    train_autoencoder(*arguments, tmp_path / "half")
-    a, meta_a = weights.load(tmp_path / "whole" / "autoencoder.ckpt.safetensors")
-    b, meta_b = weights.load(tmp_path / "half" / "autoencoder.ckpt.safetensors")
+    task.validate = watch
+    train(task, SHORT, tmp_path / "whole")
+    assert weights.load(tmp_path / "half" / name)[1]["step"] == 3
+    train(make(photos), SHORT, tmp_path / "half")
+    a, meta_a = weights.load(tmp_path / "whole" / name)
+    b, meta_b = weights.load(tmp_path / "half" / name)
     assert meta_a["step"] == meta_b["step"] == 6
     assert a.keys() == b.keys()
+    assert {k.split(".")[0] for k in a} == {"model", "average", "optimizer", "random"}
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
-def test_not_a_number_stops_the_run(tmp_path, photos, monkeypatch):
-    monkeypatch.setattr(autoencoder_training, "PIXEL_VARIANCE", float("nan"))
-    with pytest.raises(FloatingPointError, match="checkpoint"):
-        train_autoencoder(PRESETS["tiny"], SHORT, SPECIAL, photos, photos[:1], tmp_path)
+def test_not_a_number_stops_the_run_and_keeps_the_last_checkpoint(tmp_path, photos, monkeypatch):
+    task = autoencoder_task(photos)
+    real = task.after
+
+    def poison(step, clock, scalars):
+        real(step, clock, scalars)
+        if step == 4:
+            with torch.no_grad():
+                task.module.head.weight.fill_(float("nan"))
+
+    monkeypatch.setattr(task, "after", poison)
+    with pytest.raises(FloatingPointError, match="the last checkpoint is kept"):
+        train(task, SHORT, tmp_path)
+    tensors, meta = weights.load(tmp_path / "autoencoder.ckpt.safetensors")
+    assert meta["step"] == 3
+    assert all(t.isfinite().all() for t in tensors.values() if t.is_floating_point())
+
+
+def test_a_stop_signal_saves_first(tmp_path, photos):
+    task = autoencoder_task(photos)
+    real = task.after
+
+    def interrupt(step, clock, scalars):
+        real(step, clock, scalars)
+        if step == 2:
+            signal.raise_signal(signal.SIGTERM)
+
+    task.after = interrupt
+    train(task, dataclasses.replace(SHORT, steps=1000, validate_every=1000), tmp_path)
+    assert weights.load(tmp_path / "autoencoder.ckpt.safetensors")[1]["step"] == 2
+
+
+def test_averages_follow_the_weights_and_are_lent(photos):
+    module = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2))
+    average = Average(module, decay=0.9)
+    expected = module[0].weight.detach().double().numpy().copy()
+    for n in range(12):
+        with torch.no_grad():
+            module[0].weight.add_(torch.randn(2, 2))
+        decay = min(0.9, (1 + n) / (10 + n))
+        expected = decay * expected + (1 - decay) * module[0].weight.detach().double().numpy()
+        average.update(module)
+    np.testing.assert_allclose(average.state["0.weight"].numpy(), expected, rtol=1e-5, atol=1e-6)
+    own = module[0].weight.detach().clone()
+    with average.applied(module):
+        assert torch.equal(module[0].weight, average.state["0.weight"])
+    assert torch.equal(module[0].weight, own)
+
+
+def test_the_log_is_json_lines_and_tensorboard(tmp_path, photos, capsys):
+    pytest.importorskip("tensorboard", reason="TensorBoard is not installed (extra train)")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    train(autoencoder_task(photos), SHORT, tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "autoencoder.jsonl").read_text().splitlines()]
+    steps = [line for line in lines if "loss" in line]
+    assert [line["step"] for line in steps] == [2, 4, 6]
+    last = lines[-1]
+    assert [len(row) for row in last["val/usage"]] == [1, 2]
+    assert last["val/order0_bits_per_dim"] == pytest.approx(last["val/order0_bits_per_pixel"] / 3, rel=1e-4)
+    events = EventAccumulator(str(tmp_path / "tensorboard" / "autoencoder")).Reload()
+    assert {"loss", "train/psnr", "val/psnr", "val/perplexity/1/0"} <= set(events.Tags()["scalars"])
+    assert events.Tags()["images"] == ["val/reconstruction"]
+    assert [e.value for e in events.Scalars("loss")] == pytest.approx([s["loss"] for s in steps], rel=1e-4)
+
+
+def test_grids_of_pictures():
+    images = torch.arange(3.0)[:, None, None, None].expand(3, 3, 4, 5) / 3
+    found = grid(images, 2)
+    assert found.shape == (3, 10, 12)
+    assert (found[:, :4, :5] == 0).all()
+    assert (found[:, :4, 5:7] == 1).all()
+    assert torch.equal(found[:, 6:, :5], images[2])
+    assert (found[:, 6:, 7:] == 1).all()
+
+
+PRESETS = {
+    **{f"vqvae-{k}": v for k, v in VQVAE_PRESETS.items()},
+    **{f"vqvae2-{k}": v for k, v in VQVAE2_PRESETS.items()},
+}
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_every_codec_preset_trains(tmp_path, name):
+    """Autoencoder for some steps, quantised from the second; then its priors on its indices: losses are finite, and
+    every parameter that can move moves."""
+    model = PRESETS[name]
+    side = model.tile_size
+    photo = [np.ascontiguousarray(data.astronaut()[100 : 100 + side, 100 : 100 + side])]
+    config = TrainConfig(steps=4, batch=1, crop=side, validate_every=100, log_every=100, warmup=1, bf16=False, ema=0.5)
+    special = AutoencoderTraining((0.01,) * len(model.autoencoder.levels), unquantized_steps=1, kmeans_batches=2)
+    task = AutoencoderTask(model, config, special, photo, photo)
+    before = {k: v.clone() for k, v in task.module.named_parameters()}
+    train(task, config, tmp_path)
+    assert all(not torch.equal(v, before[k]) for k, v in task.module.named_parameters())
+    indices = image_indices(task.module, photo, config)
+    settings = dataclasses.replace(config, steps=1 if model.priors[0].layers > 10 else 3, learning_rate=1e-3)
+    priors = PriorTask(model, settings, indices, indices)
+    start = [p.detach().clone() for p in priors.module.parameters()]
+    assert train(priors, settings, tmp_path).name == "prior.best.safetensors"
+    moved = [not torch.equal(a, b) for a, b in zip(start, priors.module.parameters(), strict=True)]
+    assert sum(moved) > 0.9 * len(moved)
+
+
+@pytest.mark.parametrize("name", sorted(VAE_PRESETS))
+def test_every_vae_preset_trains(tmp_path, photos, name):
+    config = TrainConfig(steps=4, batch=2, validate_every=100, log_every=100, warmup=1, bf16=False)
+    task = VAETask(VAE_PRESETS[name], config, VAETraining(), photos, photos[:1])
+    before = {k: v.clone() for k, v in task.module.named_parameters()}
+    assert train(task, config, tmp_path).name == "vae.best.safetensors"
+    assert all(not torch.equal(v, before[k]) for k, v in task.module.named_parameters())
 
 
 def test_learning_rate_and_time():
     clock = Clock(TrainConfig(steps=100, warmup=10, learning_rate=1.0))
-    assert clock.learning_rate(0) == pytest.approx(0.1, rel=0.01)
-    assert clock.learning_rate(50) == pytest.approx(0.505)
-    assert clock.learning_rate(100) == pytest.approx(0.01)
-    assert not clock.running(100)
+    for step, expected in ((0, 0.1), (50, 0.505), (100, 0.01)):
+        assert clock.running(step) is (step < 100)
+        assert clock.learning_rate(step) == pytest.approx(expected, rel=0.01)
     late = Clock(TrainConfig(steps=100, minutes=1), elapsed=30)
-    assert late.progress(1) == pytest.approx(0.5, abs=0.01)
+    late.running(1)
+    assert late.progress == pytest.approx(0.5, abs=0.01)
     with clock:
-        import signal
-
         signal.raise_signal(signal.SIGTERM)
-    assert clock.stopped
     assert not clock.running(1)
+    assert clock.stopped
+    with pytest.raises(ValueError, match="optimizer"):
+        TrainConfig(optimizer="sgd")
 
 
 def test_priors_learn_and_stop_when_told(tmp_path, photos):
     """On maps with an obvious rule the rate falls far below that of uniform indices; a second call resumes."""
-    config = PRESETS["tiny"]
+    config = VQVAE2_PRESETS["tiny"]
     rows = torch.arange(16)
     top = ((rows[:, None] + rows) % 4 * 8).to(torch.int16)[None].numpy()
     fine = torch.arange(32)
     bottom = torch.stack([(fine[:, None] + fine) % 16, fine.expand(32, 32) % 16]).to(torch.int16).numpy()
     settings = TrainConfig(steps=40, batch=4, learning_rate=5e-3, warmup=5, validate_every=20, log_every=20, bf16=False)
-    priors = train_priors(config, settings, [[top, bottom]] * 2, [[top, bottom]], tmp_path)
-    tensors, meta = weights.load(tmp_path / "priors.best.safetensors")
+    maps = [[top, bottom]] * 2, [[top, bottom]]
+    task = PriorTask(config, settings, *maps)
+    best = train(task, settings, tmp_path)
+    _, meta = weights.load(best)
     uniform = 5 / 64 + 2 * 4 / 16
     assert meta["best"] < 0.6 * uniform
     assert meta["step"] in (20, 40)
-    again = train_priors(config, settings, [[top, bottom]] * 2, [[top, bottom]], tmp_path)
-    assert all(torch.equal(a, b) for a, b in zip(priors.parameters(), again.parameters(), strict=True))
+    last = json.loads((tmp_path / "prior.jsonl").read_text().splitlines()[-1])
+    for name in ("val", "train/evaluated"):
+        nats, bits = last[f"{name}/nats_per_index"], last[f"{name}/bits_per_index"]
+        assert [len(row) for row in nats] == [1, 2]
+        assert bits[1][1] == pytest.approx(nats[1][1] / np.log(2), rel=1e-3)
+    again = PriorTask(config, settings, *maps)
+    train(again, settings, tmp_path)
+    pairs = zip(task.module.parameters(), again.module.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
 
 
 def test_tiles_of_maps_stay_aligned():
     top = np.arange(144, dtype=np.int16).reshape(1, 12, 12)
     bottom = np.arange(576, dtype=np.int16).reshape(1, 24, 24)
-    sampler = TileSampler([[top, np.concatenate([bottom, bottom])]], PRESETS["tiny"])
+    sampler = TileSampler([[top, np.concatenate([bottom, bottom])]], VQVAE2_PRESETS["tiny"])
     coarse, fine = sampler.batch(10)
     assert coarse.shape == (10, 1, 8, 8)
     assert fine.shape == (10, 2, 16, 16)
@@ -168,34 +308,52 @@ def tool():
     return module.main
 
 
-def test_from_photographs_to_a_model_that_encodes(tmp_path, photos):
-    """The tool's three commands, as docs/training.md has them, on the tiny preset."""
+def run_tool(*commands):
+    for command in commands:
+        result = CliRunner().invoke(tool(), [str(part) for part in command], catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+    return result.output
+
+
+@pytest.fixture
+def folder(tmp_path, photos):
     (tmp_path / "photos").mkdir()
     for i, photo in enumerate(photos):
         Image.fromarray(photo).save(tmp_path / "photos" / f"{i}.png")
-    common = ["--out", str(tmp_path / "run"), "--data", str(tmp_path / "photos"), "--val", str(tmp_path / "photos")]
-    short = ["--steps", "260", "--batch", "4", "--validate-every", "260", "--no-bf16"]
-    for command in (
-        ["autoencoder", *common, "--preset", "tiny", "--crop", "32", *short],
-        ["priors", *common, "--steps", "10", "--batch", "2", "--validate-every", "5", "--no-bf16"],
-        [
-            "export",
-            "--out",
-            str(tmp_path / "run"),
-            "--val",
-            str(tmp_path / "photos"),
-            str(tmp_path / "new.safetensors"),
-        ],
-    ):
-        result = CliRunner().invoke(tool(), command, catch_exceptions=False)
-        assert result.exit_code == 0, result.output
-    assert "PSNR" in result.output
-    assert "integer:" in result.output
-    codec = Codec.load(registry.find(tmp_path / "new.safetensors"), "cpu")
+    return tmp_path / "photos"
+
+
+@pytest.mark.parametrize("system", ["vqvae", "vqvae2"])
+def test_from_photographs_to_a_model_that_encodes(tmp_path, photos, folder, system):
+    """The tool's three commands, as docs/training.md has them, on the tiny preset."""
+    common = ["--out", tmp_path / "run", "--data", folder, "--val", folder, "--no-bf16"]
+    target = tmp_path / "new.safetensors"
+    said = run_tool(
+        [system, *common, "--preset", "tiny", "--crop", "32", "--steps", "260", "--batch", "4"],
+        ["prior", *common, "--steps", "10", "--batch", "2", "--validate-every", "5"],
+        ["export", "--out", tmp_path / "run", "--val", folder, target],
+    )
+    assert "PSNR" in said
+    assert "integer:" in said
+    codec = Codec.load(registry.find(target), "cpu")
     image = Image.fromarray(photos[0])
     encoded = codec.encode(image, verify=True)
     decoded = np.asarray(codec.decode(encoded), np.float64)
     error = np.square(decoded - photos[0]).mean()
+    assert error < 0.6 * photos[0].astype(np.float64).var()
+
+
+def test_from_photographs_to_a_vae(tmp_path, photos, folder):
+    common = ["--out", tmp_path / "run", "--data", folder, "--val", folder, "--no-bf16"]
+    target = tmp_path / "new.safetensors"
+    said = run_tool(
+        ["vae", *common, "--preset", "tiny", "--steps", "300", "--learning-rate", "2e-3"],
+        ["export", "--out", tmp_path / "run", "--val", folder, target],
+    )
+    assert "ELBO" in said
+    model = VAEModel.load(registry.find(target))
+    assert model.measure(photos[0]).elbo < 8  # a uniform distribution has 8 bits per dim
+    error = np.square(model.reconstruct(photos[0]).astype(np.float64) - photos[0]).mean()
     assert error < 0.6 * photos[0].astype(np.float64).var()
 
 
@@ -213,15 +371,18 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path):
 
 def test_checkpoint_keeps_the_optimizer(tmp_path):
     torch.manual_seed(0)
-    model = Autoencoder(PRESETS["tiny"].autoencoder)
+    model = Autoencoder(VQVAE2_PRESETS["tiny"].autoencoder)
     optimizer = Muon(model, 1e-3)
     model(torch.rand(1, 3, 16, 16)).image.sum().backward()
     optimizer.step()
-    checkpoint.save(tmp_path / "a.safetensors", model, optimizer, {"g": torch.Generator().manual_seed(4)}, {"step": 1})
-    other = Autoencoder(PRESETS["tiny"].autoencoder)
+    average = Average(model, 0.9)
+    generators = {"g": torch.Generator().manual_seed(4)}
+    checkpoint.save(tmp_path / "a.safetensors", model, average, optimizer, generators, {"step": 1})
+    other = Autoencoder(VQVAE2_PRESETS["tiny"].autoencoder)
     loaded = Muon(other, 1e-3)
     generator = torch.Generator()
-    assert checkpoint.load(tmp_path / "a.safetensors", other, loaded, {"g": generator}) == {"step": 1}
+    found = checkpoint.load(tmp_path / "a.safetensors", other, Average(other, 0.9), loaded, {"g": generator})
+    assert found["step"] == 1
     assert generator.get_state().equal(torch.Generator().manual_seed(4).get_state())
     for a, b in zip(model.parameters(), other.parameters(), strict=True):
         assert torch.equal(a, b)

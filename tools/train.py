@@ -1,43 +1,52 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Train a model: `autoencoder`, then `priors` on its indices, then `export` to a weights file. Thin over
-vqcodec.training; every run goes on from its checkpoint if there is one, and saves first when it is stopped."""
+"""Train a model: `vae`; `vqvae` or `vqvae2`, then `prior` on its indices; then `export` to a weights file. Thin over
+vqcodec.training; every run goes on from its checkpoint if there is one, and saves first when it is stopped. Under
+`torchrun` all processes train together."""
 
 from __future__ import annotations
 
 import dataclasses
-import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 import torch
 
-from vqcodec import weights
-from vqcodec.codec import Codec, pack_model
-from vqcodec.config import PRESETS, ModelConfig
-from vqcodec.nets.autoencoder import Autoencoder
-from vqcodec.prior.export import to_integers
-from vqcodec.prior.network import LevelPrior
-from vqcodec.training.autoencoder import AutoencoderTraining, train_autoencoder, validate
+from vqcodec import parallel
+from vqcodec.config import VAE_PRESETS, VQVAE2_PRESETS, VQVAE_PRESETS, ModelConfig
+from vqcodec.training import export as exporting
+from vqcodec.training.autoencoder import AutoencoderTask, AutoencoderTraining, validate
 from vqcodec.training.data import load_images
-from vqcodec.training.prior import TileSampler, bits_per_pixel, image_indices, train_priors
+from vqcodec.training.loop import train
+from vqcodec.training.prior import PriorTask, TileSampler, bits_per_pixel, image_indices
 from vqcodec.training.prior import validate as validate_priors
-from vqcodec.training.schedule import TrainConfig
+from vqcodec.training.schedule import OPTIMIZERS, TrainConfig
+from vqcodec.training.vae import VAETask, VAETraining
+from vqcodec.training.vae import validate as validate_vae
 
-AUTOENCODER = TrainConfig(batch=12, learning_rate=5e-4)
-PRIORS = TrainConfig(batch=4, learning_rate=2e-3, validate_every=250, log_every=25)
+VAE = TrainConfig(batch=32, crop=64, optimizer="muon")
+AUTOENCODER = TrainConfig(batch=12, optimizer="muon")
+PRIOR = TrainConfig(batch=4, learning_rate=2e-3, weight_decay=0.0, validate_every=250, log_every=25)
+
+PATH = click.Path(path_type=Path)
+EXISTING = click.Path(exists=True, path_type=Path)
 
 
-def settings(defaults: TrainConfig) -> Any:
-    """One option per field of TrainConfig that people change, with the run's own defaults."""
+def settings(defaults: TrainConfig, *without: str) -> Any:
+    """One option per field of TrainConfig, with the run's own defaults."""
 
     def decorate(command: Any) -> Any:
-        for name in ("steps", "minutes", "batch", "crop", "learning_rate", "validate_every", "seed", "bf16", "device"):
-            value = getattr(defaults, name)
-            flag = f"--{name.replace('_', '-')}"
+        for f in reversed(dataclasses.fields(TrainConfig)):
+            if f.name in without:
+                continue
+            value = getattr(defaults, f.name)
+            flag = f"--{f.name.replace('_', '-')}"
             if isinstance(value, bool):
-                flag += f"/--no-{name}"
-            command = click.option(flag, default=value, show_default=True)(command)
+                flag += f"/--no-{f.name}"
+            kind = click.Choice(OPTIMIZERS) if f.name == "optimizer" else type(value)
+            value = "auto" if f.name == "device" else value
+            command = click.option(flag, default=value, type=kind, show_default=True)(command)
         return command
 
     return decorate
@@ -45,10 +54,15 @@ def settings(defaults: TrainConfig) -> Any:
 
 def data(command: Any) -> Any:
     """Where the photographs are."""
-    path = click.Path(exists=True, path_type=Path)
-    command = click.option("--val", multiple=True, type=path, required=True, help="validation images")(command)
-    command = click.option("--data", multiple=True, type=path, required=True, help="folder or zip; repeatable")(command)
-    return click.option("--out", type=click.Path(path_type=Path), required=True, help="folder of the run")(command)
+    command = click.option("--val", multiple=True, type=EXISTING, required=True, help="validation images")(command)
+    command = click.option("--data", multiple=True, type=EXISTING, required=True, help="folder or zip; repeatable")(
+        command
+    )
+    return click.option("--out", type=PATH, required=True, help="folder of the run")(command)
+
+
+def preset(presets: Mapping[str, Any]) -> Any:
+    return click.option("--preset", type=click.Choice(sorted(presets)), default="base", show_default=True)
 
 
 @click.group(help=__doc__)
@@ -60,78 +74,99 @@ def main(threads: int) -> None:
 
 @main.command()
 @data
-@click.option("--preset", type=click.Choice(sorted(PRESETS)), default="base", show_default=True)
-@click.option("--rate", default=0.02, show_default=True, help="weight of a bit at every level but the coarsest")
-@settings(AUTOENCODER)
-def autoencoder(out: Path, data: tuple[Path, ...], val: tuple[Path, ...], preset: str, rate: float, **kw: Any) -> None:
-    """Train the VQ-VAE-2 autoencoder."""
-    config = dataclasses.replace(AUTOENCODER, **kw)
-    model = PRESETS[preset]
-    special = AutoencoderTraining(rate=(0.0, *(rate,) * (len(model.autoencoder.levels) - 1)))
-    train_autoencoder(model, config, special, load_images(data), load_images(val, limit=24), out)
+@preset(VAE_PRESETS)
+@settings(VAE, "crop")
+def vae(out: Path, data: tuple[Path, ...], val: tuple[Path, ...], preset: str, device: str, **kw: Any) -> None:
+    """Train a VAE on crops of the preset's tile size."""
+    with parallel.processes(device) as name:
+        config = dataclasses.replace(VAE, device=name, **kw)
+        images = load_images(data), load_images(val, limit=24)
+        train(VAETask(VAE_PRESETS[preset], config, VAETraining(), *images), config, out)
 
 
-def load_autoencoder(out: Path, rate_scale: float) -> tuple[Autoencoder, dict[str, Any]]:
-    """The autoencoder of a run, its rate weights scaled, and its checkpoint's meta."""
-    tensors, meta = weights.load(out / "autoencoder.ckpt.safetensors")
-    model = Autoencoder(ModelConfig.from_dict(meta["model"]).autoencoder)
-    state = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
-    model.load_state_dict(state)
-    for quantizer in model.level_quantizers():
-        quantizer.rate_weight.mul_(rate_scale)
-    return model.eval(), meta
+def autoencoder(
+    presets: Mapping[str, ModelConfig],
+    out: Path,
+    data: tuple[Path, ...],
+    val: tuple[Path, ...],
+    preset: str,
+    rate: float,
+    commitment: float,
+    device: str,
+    **kw: Any,
+) -> None:
+    """What `vqvae` and `vqvae2` share."""
+    with parallel.processes(device) as name:
+        config = dataclasses.replace(AUTOENCODER, device=name, **kw)
+        model = presets[preset]
+        later = len(model.autoencoder.levels) - 1
+        special = AutoencoderTraining((0.0, *(rate,) * later) if later else (rate,), commitment)
+        images = load_images(data), load_images(val, limit=24)
+        train(AutoencoderTask(model, config, special, *images), config, out)
 
 
 @main.command()
 @data
-@click.option("--preset", type=click.Choice(sorted(PRESETS)), help="take the priors' sizes of this preset instead")
-@click.option("--rate-scale", default=1.0, show_default=True, help="of the weight of a bit, against training's")
-@settings(PRIORS)
-def priors(
-    out: Path, data: tuple[Path, ...], val: tuple[Path, ...], preset: str | None, rate_scale: float, **kw: Any
-) -> None:
-    """Train the priors of all levels on the autoencoder's indices."""
-    config = dataclasses.replace(PRIORS, **kw)
-    model, meta = load_autoencoder(out, rate_scale)
-    model = model.to(config.device, memory_format=torch.channels_last)
-    model_config = ModelConfig.from_dict(meta["model"])
-    if preset:
-        model_config = dataclasses.replace(model_config, priors=PRESETS[preset].priors)
-    train = image_indices(model, load_images(data), config)
-    train_priors(model_config, config, train, image_indices(model, load_images(val), config), out, rate_scale)
+@preset(VQVAE_PRESETS)
+@click.option("--rate", default=0.0, show_default=True, help="weight of a bit; 0: the nearest code")
+@click.option("--commitment", default=0.25, show_default=True, help="weight of the commitment loss")
+@settings(AUTOENCODER)
+def vqvae(**kw: Any) -> None:
+    """Train a VQ-VAE, the autoencoder of one level."""
+    autoencoder(VQVAE_PRESETS, **kw)
 
 
 @main.command()
-@click.option("--out", type=click.Path(exists=True, path_type=Path), required=True, help="folder of the run")
-@click.option("--val", multiple=True, type=click.Path(exists=True, path_type=Path), required=True)
-@click.argument("target", type=click.Path(path_type=Path))
-def export(out: Path, val: tuple[Path, ...], target: Path) -> None:
-    """Write the weights file TARGET and print its validation figures (float against integer arithmetic)."""
-    tensors, meta = weights.load(out / "priors.best.safetensors")
-    model, auto_meta = load_autoencoder(out, meta["rate_scale"])
-    config = ModelConfig.from_dict(meta["model"])
-    levels = config.autoencoder.levels
-    modules = torch.nn.ModuleList(
-        LevelPrior(p, level, levels[:i]) for i, (p, level) in enumerate(zip(config.priors, levels, strict=True))
-    )
-    modules.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
-    integer = [to_integers(p) for p in modules if isinstance(p, LevelPrior)]
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
-    training = {"autoencoder": auto_meta["train"], "priors": meta["train"], "commit": commit}
-    training |= {"rate_scale": meta["rate_scale"]}
-    training |= {"autoencoder_steps": auto_meta["step"], "autoencoder_minutes": auto_meta["elapsed"] / 60}
-    training |= {"prior_steps": meta["step"], "prior_minutes": meta["elapsed"] / 60}
-    packed = pack_model(model, integer)
-    Codec(config, packed)  # checks everything that loading will check
-    weights.save(target, packed, {"model": config.to_dict(), "training": training})
+@data
+@preset(VQVAE2_PRESETS)
+@click.option("--rate", default=0.02, show_default=True, help="weight of a bit at every level but the coarsest")
+@click.option("--commitment", default=0.05, show_default=True, help="weight of the commitment loss")
+@settings(AUTOENCODER)
+def vqvae2(**kw: Any) -> None:
+    """Train a VQ-VAE-2, the autoencoder of several levels."""
+    autoencoder(VQVAE2_PRESETS, **kw)
 
+
+@main.command()
+@data
+@click.option("--rate-scale", default=1.0, show_default=True, help="of the weight of a bit, against training's")
+@settings(PRIOR, "crop")
+def prior(out: Path, data: tuple[Path, ...], val: tuple[Path, ...], rate_scale: float, device: str, **kw: Any) -> None:
+    """Train the priors of all levels on the indices of the autoencoder in --out."""
+    with parallel.processes(device) as name:
+        config = dataclasses.replace(PRIOR, device=name, **kw)
+        model, meta = exporting.load_autoencoder(out / "autoencoder.ckpt.safetensors", rate_scale)
+        model = model.to(config.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        indices = [image_indices(model, load_images(paths), config) for paths in (data, val)]
+        task = PriorTask(ModelConfig.from_dict(meta["model"]), config, *indices, model, rate_scale)
+        train(task, config, out)
+
+
+@main.command()
+@click.option("--out", type=EXISTING, required=True, help="folder of the run")
+@click.option("--val", multiple=True, type=EXISTING, required=True)
+@click.argument("target", type=PATH)
+def export(out: Path, val: tuple[Path, ...], target: Path) -> None:
+    """Write the weights file TARGET and print its validation figures."""
     images = load_images(val)
+    best = out / "vae.best.safetensors"
+    if best.exists():
+        exporting.write_vae(best, target)
+        found = validate_vae(exporting.load_vae(best)[0], images, "cpu")
+        click.echo(f"ELBO {found.elbo:.4f} bits per dim (a bound): reconstruction {found.reconstruction:.4f}")
+        click.echo(f"+ KL {found.kl:.4f}; PSNR {found.psnr:.2f} dB")
+        return
+    auto, best = out / "autoencoder.ckpt.safetensors", out / "prior.best.safetensors"
+    exporting.write_codec(auto, best, target)
+    priors, meta = exporting.load_priors(best)
+    model, _ = exporting.load_autoencoder(auto, meta["rate_scale"])
+    config = ModelConfig.from_dict(meta["model"])
     report = validate(model, images, "cpu")
-    tiles = TileSampler(image_indices(model, images, TrainConfig(bf16=False)), config, 1).batch(32)
     click.echo(f"PSNR {report.psnr:.3f} dB, order-0 entropy {report.order0_bpp:.4f} bpp (estimate)")
-    click.echo(f"usage {[round(u, 3) for u in report.usage]}, perplexity {[round(p, 1) for p in report.perplexity]}")
+    click.echo(f"usage {report.usage}, perplexity {report.perplexity}")
+    tiles = TileSampler(image_indices(model, images, TrainConfig(bf16=False)), config, 1).batch(32)
     for name, exact in (("integer", True), ("float", False)):
-        nats = validate_priors(modules, tiles, exact)
+        nats = validate_priors(priors, tiles, exact)
         click.echo(f"{name}: {bits_per_pixel(nats, config):.5f} bpp (estimate), nats per index {nats}")
 
 

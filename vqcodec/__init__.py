@@ -4,6 +4,7 @@
     data = vqcodec.encode(image)      # PIL.Image.Image -> bytes
     image = vqcodec.decode(data)      # bytes -> PIL.Image.Image
     vqcodec.info(data).bpp            # without torch
+    indices = vqcodec.to_indices(image)  # arrays; vqcodec.from_indices(indices) -> PIL.Image.Image
 
 The names below are imported on first use, so that reading a header never waits for torch.
 """
@@ -18,6 +19,7 @@ from .errors import ExactnessError, FormatError, ImageError, ModelError, Vqcodec
 if TYPE_CHECKING:
     from .codec import Codec, decode, encode, load_model
     from .fileinfo import FileInfo, info
+    from .indices import Indices, from_indices, to_indices
 
 __version__ = "0.1.0"
 
@@ -27,13 +29,16 @@ __all__ = [
     "FileInfo",
     "FormatError",
     "ImageError",
+    "Indices",
     "ModelError",
     "VqcodecError",
     "__version__",
     "decode",
     "encode",
+    "from_indices",
     "info",
     "load_model",
+    "to_indices",
 ]
 
 _LAZY = {
@@ -43,6 +48,9 @@ _LAZY = {
     "load_model": "codec",
     "FileInfo": "fileinfo",
     "info": "fileinfo",
+    "Indices": "indices",
+    "from_indices": "indices",
+    "to_indices": "indices",
 }
 
 

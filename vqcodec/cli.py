@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line: `vqcodec encode|decode|info|models|sample`.
+"""The command line: `vqcodec encode|decode|info|models|sample|indices`.
 
 Data go to stdout, talk goes to stderr; the exit status is 0, 1 when something failed, 2 for wrong usage. What needs
 torch, numpy or Pillow is imported inside the commands, so that `info` and `models` answer at once.
@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import io
 import json
+import math
+import re
 import secrets
 import sys
 import time
@@ -20,9 +22,9 @@ from typing import Any
 import click
 
 from . import __version__, files, registry
-from .container import MAX_PIXELS, MAX_SIDE
+from .container import MAGIC, MAX_PIXELS, MAX_SIDE, read_header
 from .errors import ImageError, VqcodecError
-from .fileinfo import FileInfo, info
+from .fileinfo import describe, info
 from .files import Job
 
 _FORMATS = {"png": ".png", "jpeg": ".jpg", "webp": ".webp", "tiff": ".tiff"}
@@ -147,7 +149,7 @@ def info_command(paths: tuple[str, ...], as_json: bool) -> None:
 
     def work(job: Job) -> str:
         found = info(files.read(job.source))
-        text = json.dumps({"file": job.source, **asdict(found)}) if as_json else _describe_info(job.source, found)
+        text = json.dumps({"file": job.source, **asdict(found)}) if as_json else describe(job.source, found)
         click.echo(text)
         return ""
 
@@ -176,12 +178,30 @@ def models(as_json: bool) -> None:
             click.echo(f"{'':{width}}  {key}: {value}")
 
 
+def _parse_tiles(_context: click.Context, _option: click.Parameter, value: str | None) -> tuple[int, int] | None:
+    if value is None:
+        return None
+    sides = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", value)
+    if sides is None:
+        raise click.BadParameter("give width x height as in 2x1")
+    return int(sides[1]), int(sides[2])
+
+
 @main.command()
 @click.argument("output", metavar="OUT")
 @_model
-@click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Draws the same image again; random by default.")
-@click.option("--width", type=click.IntRange(1, MAX_SIDE), default=256, show_default=True, help="In pixels.")
-@click.option("--height", type=click.IntRange(1, MAX_SIDE), default=256, show_default=True, help="In pixels.")
+@click.option(
+    "--count", type=click.IntRange(1, 1 << 16), default=1, show_default=True, help="Images, of seeds + 0, 1..."
+)
+@click.option("--tiles", metavar="WxH", callback=_parse_tiles, help="Size in tiles of the model; one by default.")
+@click.option("--width", type=click.IntRange(1, MAX_SIDE), help="In pixels.")
+@click.option("--height", type=click.IntRange(1, MAX_SIDE), help="In pixels.")
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Draws the same again; random by default.")
+@click.option("--temperature", type=float, default=1.0, show_default=True, help="Below 1: likelier indices; up to 10.")
+@click.option("--columns", type=click.IntRange(1), help="Of the picture that shows several images.")
+@click.option("--separate", is_flag=True, help="A numbered file for each image: OUT-0, OUT-1...")
+@click.option("--like", metavar="IMAGE", help="Draw around a part of this image or .vq2 file, in its size.")
+@click.option("--keep", type=click.Choice(["top", "upper"]), help="That part: the coarsest level, or the upper half.")
 @_format
 @_force
 @_device
@@ -189,31 +209,123 @@ def models(as_json: bool) -> None:
 def sample(
     output: str,
     model: str | None,
+    count: int,
+    tiles: tuple[int, int] | None,
+    width: int | None,
+    height: int | None,
     seed: int | None,
-    width: int,
-    height: int,
+    temperature: float,
+    columns: int | None,
+    separate: bool,
+    like: str | None,
+    keep: str | None,
     format: str | None,
     force: bool,
     device: str,
     quiet: bool,
 ) -> None:
-    """Draw an image from the model's prior."""
-    if width * height > MAX_PIXELS:
-        raise click.UsageError(f"{width}x{height} is over the limit of {MAX_PIXELS} pixels")
+    """Draw images from a model.
+
+    The same seed gives the same indices on every machine. Several images come on one picture, row by row.
+    """
+    sized = width is not None or height is not None
+    if (tiles and sized) or (like and (tiles or sized)):
+        raise click.UsageError("give one of --tiles, --width and --height, --like")
+    if (like is None) != (keep is None):
+        raise click.UsageError("--like and --keep go together")
+    if separate and (columns or output == "-"):
+        raise click.UsageError("--separate writes a file for each image: it goes neither with --columns nor with -")
+
+    from . import sampling
+
+    if not 0 < temperature <= sampling.MAX_TEMPERATURE:
+        raise click.UsageError(f"the temperature must be above 0 and at most {sampling.MAX_TEMPERATURE}")
     number = secrets.randbelow(2**31) if seed is None else seed
+    targets = [files.numbered(output, i) for i in range(count)] if separate else [output]
 
     def work(job: Job) -> str:
         started = time.perf_counter()
-        written_as = _image_format(job.target, format)
-        files.check_target(job.target, force)
-
-        from . import codec
-
-        image = codec.load_model(model, device).sample(width, height, seed=number)
-        files.write(job.target, _image_bytes(image, written_as), force)
-        return f"{job.target}: {width}x{height}, seed {number}, {time.perf_counter() - started:.2f} s"
+        written_as = _image_format(output, format)
+        for target in targets:
+            files.check_target(target, force)
+        kept = None
+        if like is not None and keep is not None:
+            sampler, kept, across, down = _kept(like, keep, model, device)
+        else:
+            sampler = sampling.load_sampler(model, device)
+            across, down = (side * sampler.tile_size for side in tiles or (1, 1))
+            across, down = width or across, height or down
+        if max(across, down) > MAX_SIDE or count * across * down > MAX_PIXELS:
+            raise click.UsageError(f"{count} of {across}x{down} pixels are over the limit of {MAX_PIXELS}")
+        drawn = sampling.images(sampler, across, down, count=count, seed=number, temperature=temperature, keep=kept)
+        if count > 1 and not separate:
+            drawn = iter([sampling.grid(drawn, count, columns or math.ceil(math.sqrt(count)))])
+        for target, image in zip(targets, drawn, strict=True):
+            files.write(target, _image_bytes(image, written_as), force)
+        name = f"{targets[0]} to {targets[-1]}" if len(targets) > 1 else targets[0]
+        several = f"{count} of " if count > 1 else ""
+        return f"{name}: {several}{across}x{down}, seed {number}, {time.perf_counter() - started:.2f} s"
 
     _run([Job(output, output)], work, quiet)
+
+
+def _kept(like: str, keep: str, model: str | None, device: str) -> tuple[Any, Any, int, int]:
+    """The codec, what `--keep` keeps of the image `--like` (`sampling.Keep`), and its width and height in pixels."""
+    from . import indices, sampling
+
+    data = files.read(like)
+    coded = data.startswith(MAGIC)
+    if coded and model is None:
+        model = str(registry.find_identity(read_header(data).model).path)
+    codec = sampling.with_indices(sampling.load_sampler(model, device))
+    found = indices.extract(codec, data if coded else _open_image(data))
+    maps = indices.index_maps(codec, found)
+    kept = sampling.keep_top(codec, maps) if keep == "top" else sampling.keep_upper(codec, maps, found.height)
+    return codec, kept, found.width, found.height
+
+
+@main.command("indices")
+@click.argument("source", metavar="IN")
+@click.argument("target", metavar="OUT")
+@_model
+@_format
+@_force
+@_device
+@_quiet
+def indices_command(
+    source: str, target: str, model: str | None, format: str | None, force: bool, device: str, quiet: bool
+) -> None:
+    """Write the indices of an image to an .npz file, or the image of such a file.
+
+    IN is an image or a .vq2 file and OUT ends in .npz, or IN is an .npz file and OUT an image or a .vq2 file. `-` is
+    stdin or stdout, which gets an image (--format) if IN ends in .npz. Alpha and metadata are not kept.
+    """
+    jobs = files.plan([source, target], None, "")
+    extension = Path(target).suffix.lower()
+    back = Path(source).suffix.lower() == ".npz" if target == "-" else extension != ".npz"
+
+    from . import indices
+
+    def work(job: Job) -> str:
+        started = time.perf_counter()
+        as_image = _image_format(target, format) if back and extension != ".vq2" else None
+        files.check_target(target, force)
+        data = files.read(source)
+        if not back:
+            image = data if data.startswith(MAGIC) else _open_image(data)
+            found = indices.to_indices(image, model=model, device=device)
+            result = indices.dumps(found)
+        else:
+            found = indices.load(io.BytesIO(data))
+            if as_image is None:
+                result = indices.to_vq2(found, model=model, device=device)
+            else:
+                result = _image_bytes(indices.from_indices(found, model=model, device=device), as_image)
+        files.write(target, result, force)
+        coded = len(result) if as_image is None else len(data)
+        return _summary(job, len(data), len(result), 8 * coded / (found.width * found.height), started)
+
+    _run(jobs, work, quiet)
 
 
 def _run(jobs: list[Job], work: Callable[[Job], str], quiet: bool) -> None:
@@ -266,22 +378,3 @@ def _image_bytes(image: Any, format: str) -> bytes:
 def _summary(job: Job, before: int, after: int, bpp: float, started: float) -> str:
     seconds = time.perf_counter() - started
     return f"{job.source} -> {job.target}: {before} -> {after} bytes, {bpp:.4f} bpp, {seconds:.2f} s"
-
-
-def _describe_info(name: str, found: FileInfo) -> str:
-    """The text of `info` for one file."""
-    rows = [
-        ("image", f"{found.width} x {found.height} pixels, {found.mode}"),
-        ("model", f"{found.model_name or 'not installed'} ({found.model_identity})"),
-        ("file", f"{found.file_bytes} bytes, {found.bpp:.4f} bpp, {found.bits_per_dim:.4f} bits per dim"),
-        ("header", f"{found.header_bytes} bytes"),
-    ]
-    blocks = (("ICC profile", found.icc_bytes), ("EXIF", found.exif_bytes), ("XMP", found.xmp_bytes))
-    rows += [(label, f"{size} bytes") for label, size in blocks if size is not None]
-    if found.alpha_bytes:
-        rows.append(("alpha", f"{found.alpha_bytes} bytes"))
-    for level, size in enumerate(found.level_bytes):
-        rows.append((f"level {level}", f"{size} bytes, {8 * size} bits, {100 * size / found.file_bytes:.1f} %"))
-    rows.append(("overhead", f"{found.overhead_bytes} bytes"))
-    rows.append(("tiles", f"{found.tile_size} x {found.tile_size} pixels, {found.groups} group(s)"))
-    return "\n".join([name, *(f"  {label:<12}{text}" for label, text in rows)])

@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import functools
 import os
-import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
@@ -15,9 +14,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from vqcodec import container, imaging, registry, weights
+from vqcodec import container, imaging, registry, sampling, weights
 from vqcodec.coding import SymbolDecoder, SymbolEncoder
-from vqcodec.config import ModelConfig
+from vqcodec.config import VAE_SYSTEM, ModelConfig
 from vqcodec.errors import FormatError, ImageError, ModelError, VqcodecError
 from vqcodec.exact.check import check_device
 from vqcodec.exact.network import IntegerPrior
@@ -80,13 +79,20 @@ class Codec:
     def load(cls, model: registry.ModelFile, device: str = "auto") -> Codec:
         """Read a weights file. Raises ModelError if it is none, ExactnessError if the device is not exact."""
         tensors, meta = weights.load(model.path)
+        if is_vae(meta):
+            raise ModelError(f"model {model.name} is a VAE: it can be sampled and measured, but it is no codec")
         try:
             config = ModelConfig.from_dict(meta["model"])
         except (KeyError, TypeError, ValueError) as error:
             raise ModelError(f"{model.path} has no valid model configuration: {error}") from error
-        codec = cls(config, tensors, _device(device))
+        codec = cls(config, tensors, pick_device(device))
         codec.name, codec.identity = model.name, model.identity
         return codec
+
+    @property
+    def tile_size(self) -> int:
+        """Side of a tile, in pixels: what the priors see at once."""
+        return self.config.tile_size
 
     def encode(self, image: Image.Image, *, verify: bool = False) -> bytes:
         """image -> the bytes of a .vq2 file, with its metadata. verify: decode the indices again and compare.
@@ -112,6 +118,15 @@ class Codec:
         if it was made with another model."""
         file = container.unpack(data)
         head = file.header
+        indices = self.read_indices(file)
+        pixels = self.from_indices(indices, head.width, head.height)
+        alpha = None if file.alpha is None else imaging.decode_alpha(file.alpha, head.width, head.height)
+        return imaging.to_pil(imaging.Picture(pixels, alpha, head.mode, file.icc, file.exif, file.xmp))
+
+    def read_indices(self, file: container.Container) -> list[Tensor]:
+        """The index maps that a file holds. Raises FormatError, ModelError as `decode`, ImageError above Pillow's limit
+        on the number of pixels."""
+        head = file.header
         if head.model != self.identity:
             raise ModelError(f"the file needs model {head.model.hex()}, this is {self.name} ({self.identity.hex()})")
         if head.tile_size != self.config.tile_size or file.levels != len(self.priors):
@@ -120,18 +135,31 @@ class Codec:
             raise FormatError(f"groups of {head.group_tiles} tiles of {head.tile_size} pixels are too large")
         if Image.MAX_IMAGE_PIXELS is not None and head.width * head.height > Image.MAX_IMAGE_PIXELS:
             raise ImageError(f"{head.width}x{head.height} is over Pillow's limit (Image.MAX_IMAGE_PIXELS)")
-        indices = self.decompress(file.streams, head.width, head.height, head.group_tiles)
-        pixels = self.from_indices(indices, head.width, head.height)
-        alpha = None if file.alpha is None else imaging.decode_alpha(file.alpha, head.width, head.height)
-        return imaging.to_pil(imaging.Picture(pixels, alpha, head.mode, file.icc, file.exif, file.xmp))
+        return self.decompress(file.streams, head.width, head.height, head.group_tiles)
 
-    def sample(self, width: int = 256, height: int = 256, *, seed: int = 0) -> Image.Image:
-        """Draw an image from the priors. The same seed gives the same indices on every machine."""
-        if width < 1 or height < 1:
-            raise ValueError(f"width and height must be at least 1, got {width}x{height}")
-        sampler = _Sampler(random.Random(seed))
-        indices = self._produce(lambda level, first: sampler, width, height, GROUP_TILES)
+    def sample(
+        self,
+        width: int | None = None,
+        height: int | None = None,
+        *,
+        seed: int = 0,
+        temperature: float = 1.0,
+        keep: sampling.Keep | None = None,
+    ) -> Image.Image:
+        """Draw an image from the priors, by default one tile. See `sample_indices`."""
+        width, height = (self.tile_size if side is None else side for side in (width, height))
+        indices = self.sample_indices(width, height, seed=seed, temperature=temperature, keep=keep)
         return Image.fromarray(self.from_indices(indices, width, height))
+
+    def sample_indices(
+        self, width: int, height: int, *, seed: int = 0, temperature: float = 1.0, keep: sampling.Keep | None = None
+    ) -> list[Tensor]:
+        """Draw the index maps of an image from the priors; the same arguments give the same on every machine.
+
+        width, height: in pixels; seed: from 0; temperature: above 0, at most 10, 1 for the model's own distribution;
+        keep: indices that are given (`sampling.keep_top`, `sampling.keep_upper`). Raises ValueError on others.
+        """
+        return next(sampling.draw(self, width, height, [seed], temperature=temperature, keep=keep))
 
     @_plain
     def to_indices(self, pixels: Pixels) -> list[Tensor]:
@@ -176,14 +204,11 @@ class Codec:
     @_plain
     def compress(self, indices: Sequence[Tensor], width: int, height: int) -> list[bytes]:
         """Index maps -> one stream per group of tiles and level, group by group. Inverse of `decompress`."""
-        rows, columns = self._tiling(0, width, height).grid
+        rows, columns = self.tiling(0, width, height).grid
         streams = []
         for first in range(0, rows * columns, GROUP_TILES):
-            for stages in self.frequencies(indices, width, height, slice(first, first + GROUP_TILES)):
-                encoder = SymbolEncoder()
-                for symbols, frequencies in stages:
-                    encoder.encode(symbols.numpy().astype(np.int32), frequencies.numpy())
-                streams.append(encoder.getvalue())
+            levels = self.frequencies(indices, width, height, slice(first, first + GROUP_TILES))
+            streams += [pack_stream(stages) for stages in levels]
         return streams
 
     @_plain
@@ -199,24 +224,38 @@ class Codec:
             sources.append(_Source(streams[group * len(self.priors) + level :: len(self.priors)], group_tiles))
             return sources[-1]
 
-        indices = self._produce(source, width, height, group_tiles)
+        batch = group_tiles * max(1, BATCH_GROUPS * GROUP_TILES // group_tiles)
+        found = self.produce(source, width, height, batch)
         if not all(source.exhausted() for source in sources):
             raise FormatError("an index stream is longer than its indices: the file was made otherwise than it says")
-        return indices
+        return [self.tiling(level, width, height).join(tiles) for level, tiles in enumerate(found)]
 
     @_plain
-    def _produce(self, source: Callable[[int, int], Draw], width: int, height: int, group_tiles: int) -> list[Tensor]:
-        """Index maps, all tiles of several groups in one batch. source: level and first tile of a batch -> its draw."""
-        rows, columns = self._tiling(0, width, height).grid
-        batch = group_tiles * max(1, BATCH_GROUPS * GROUP_TILES // group_tiles)
+    def produce(
+        self,
+        source: Callable[[int, int], Draw],
+        width: int,
+        height: int,
+        batch: int,
+        *,
+        images: int = 1,
+        priors: Sequence[IntegerPrior] | None = None,
+    ) -> list[Tensor]:
+        """Index maps of images of one size, as tiles: per level int64 [images * tiles, S, h, w] on the CPU.
+
+        source: level and first tile of a batch -> its draw; batch: tiles that are produced together; priors: in place
+        of the model's own.
+        """
+        rows, columns = self.tiling(0, width, height).grid
+        number = images * rows * columns
         found: list[list[Tensor]] = [[] for _ in self.priors]
-        for first in range(0, rows * columns, batch):
-            tiles = min(batch, rows * columns - first)
+        for first in range(0, number, batch):
+            tiles = min(batch, number - first)
             known: list[Tensor] = []
-            for level, prior in enumerate(self.priors):
-                tiling = self._tiling(level, width, height)
+            for level, prior in enumerate(priors or self.priors):
+                tiling = self.tiling(level, width, height)
                 valid = tiling.valid()
-                inside = None if valid is None else valid[first : first + tiles].to(self.device)
+                inside = None if valid is None else valid.repeat(images, 1, 1)[first : first + tiles].to(self.device)
                 draw = source(level, first)
                 own: list[Tensor] = []
                 for stage in range(prior.level.codebooks):
@@ -225,9 +264,10 @@ class Codec:
                     own.append(run(prior, stage, condition, draw, inside))
                 known.append(torch.stack(own, 1))
                 found[level].append(known[level].cpu())
-        return [self._tiling(level, width, height).join(torch.cat(tiles)) for level, tiles in enumerate(found)]
+        return [torch.cat(tiles) for tiles in found]
 
-    def _tiling(self, level: int, width: int, height: int) -> Tiling:
+    def tiling(self, level: int, width: int, height: int) -> Tiling:
+        """How the maps of a level are cut into tiles, for an image of width x height pixels."""
         auto = self.config.autoencoder
         return Tiling(width, height, self.config.tile_size, auto.coarsest, auto.levels[level].stride)
 
@@ -235,10 +275,18 @@ class Codec:
         self, level: int, indices: Sequence[Tensor], width: int, height: int, tiles: slice
     ) -> tuple[list[Tensor], Tensor | None]:
         """Tiles [n, S, h, w] of the levels up to this one, and where this one's are valid."""
-        tilings = [self._tiling(i, width, height) for i in range(level + 1)]
+        tilings = [self.tiling(i, width, height) for i in range(level + 1)]
         maps = [tiling.split(m)[tiles] for tiling, m in zip(tilings, indices, strict=False)]
         valid = tilings[level].valid()
         return maps, None if valid is None else valid[tiles]
+
+
+def pack_stream(stages: Sequence[tuple[Tensor, Tensor]]) -> bytes:
+    """The range coder words of a level, from what `Codec.frequencies` gives for it."""
+    encoder = SymbolEncoder()
+    for symbols, frequencies in stages:
+        encoder.encode(symbols.numpy().astype(np.int32), frequencies.numpy())
+    return encoder.getvalue()
 
 
 class _Source:
@@ -269,28 +317,17 @@ class _Source:
         return all(decoder.exhausted() for decoder in self._decoders)
 
 
-class _Sampler:
-    """Draws the indices of a wave at random, in integers.
-
-    Random words are no stream for the range decoder: it refuses those that no encoder could have written.
-    """
-
-    def __init__(self, generator: random.Random) -> None:
-        self._generator = generator
-
-    def __call__(self, frequencies: Tensor, valid: Tensor | None) -> Tensor:
-        ends = frequencies.cpu().numpy().cumsum(2, dtype=np.uint64)
-        n, rows, _ = ends.shape
-        words = np.frombuffer(self._generator.randbytes(8 * n * rows), "<u8").reshape(n, rows, 1).astype(np.uint64)
-        # 40 random bits times a sum below 2^24 fit in 64 bits.
-        points = (words >> np.uint64(24)) * ends[:, :, -1:] >> np.uint64(40)
-        return torch.from_numpy((ends <= points).sum(2)).to(frequencies.device)
-
-
 _loaded: dict[tuple[str, bytes, str], Codec] = {}
 
 
-def _device(name: str) -> str:
+def is_vae(meta: Mapping[str, Any]) -> bool:
+    """Whether the metadata of a weights file are those of a VAE, which has no indices and is no codec."""
+    model = meta.get("model")
+    return isinstance(model, dict) and model.get("system") == VAE_SYSTEM
+
+
+def pick_device(name: str) -> str:
+    """The device that auto, cpu or cuda stands for. Raises ModelError if there is none."""
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -303,7 +340,7 @@ def _device(name: str) -> str:
 
 
 def _load(model: registry.ModelFile, device: str) -> Codec:
-    key = (str(model.path), model.identity, _device(device))
+    key = (str(model.path), model.identity, pick_device(device))
     if key not in _loaded:
         _loaded[key] = Codec.load(model, device)
     return _loaded[key]
@@ -317,6 +354,11 @@ def load_model(name: str | os.PathLike[str] | None = None, device: str = "auto")
     return _load(registry.find(name), device)
 
 
+def load_identity(identity: bytes, device: str = "auto") -> Codec:
+    """The installed model with this identity; kept for the next call. Raises ModelError if there is none."""
+    return _load(registry.find_identity(identity), device)
+
+
 def encode(
     image: Image.Image, *, model: str | os.PathLike[str] | None = None, device: str = "auto", verify: bool = False
 ) -> bytes:
@@ -327,7 +369,7 @@ def encode(
 def decode(data: bytes, *, device: str = "auto") -> Image.Image:
     """The bytes of a .vq2 file -> a Pillow image, with the installed model that the file names. See `Codec.decode`."""
     header = container.read_header(data)
-    return _load(registry.find_identity(header.model), device).decode(data)
+    return load_identity(header.model, device).decode(data)
 
 
 def pack_model(autoencoder: Autoencoder, priors: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:

@@ -97,9 +97,48 @@ class ModelConfig:
         )
 
 
-# Named presets. `paper` has the sizes of the paper (section 3.1 and appendix); `base` is what ships as vq2-base;
-# `tiny` is for tests.
-PRESETS: dict[str, ModelConfig] = {
+@dataclass(frozen=True)
+class VAEConfig:
+    """Variational autoencoder (Kingma and Welling 2013) with one map of Gaussian latents; any multiple of its stride is
+    an image size.
+
+    widths, encoder_blocks, decoder_blocks: channels and residual blocks at strides 2, 4, 8, ...; the last stride is
+    that of the latent map. latents: its channels. tile_size: pixels, the side of the squares it is trained on.
+    """
+
+    widths: tuple[int, ...]
+    encoder_blocks: tuple[int, ...]
+    decoder_blocks: tuple[int, ...]
+    latents: int
+    tile_size: int = 64
+
+    def __post_init__(self) -> None:
+        if not 0 < len(self.widths) == len(self.encoder_blocks) == len(self.decoder_blocks):
+            raise ValueError("widths, encoder_blocks and decoder_blocks must have one entry per stride")
+        if self.latents < 1 or self.tile_size < 1 or self.tile_size % self.stride:
+            raise ValueError(f"latents must be positive and the tile a multiple of {self.stride}; got {self}")
+
+    @property
+    def stride(self) -> int:
+        """Pixels per latent along each axis."""
+        return 2 ** len(self.widths)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types, ready for JSON; `from_dict` reads it back."""
+        return {"system": VAE_SYSTEM} | dataclasses.asdict(self)
+
+    @staticmethod
+    def from_dict(data: dict[str, Any]) -> VAEConfig:
+        """Inverse of `to_dict`. Raises KeyError, TypeError or ValueError on data that is not a configuration."""
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items() if k != "system"}
+        return VAEConfig(**values)
+
+
+VAE_SYSTEM = "vae"  # under "system" in a VAE's configuration; a codec model's has no such key
+
+# Named presets of VQ-VAE-2. `paper` has the sizes of the paper (section 3.1 and appendix); `base` is what ships as
+# vq2-base; `tiny` is for tests.
+VQVAE2_PRESETS: dict[str, ModelConfig] = {
     "paper": ModelConfig(
         AutoencoderConfig(
             levels=(LevelConfig(8, 1, 512, 64), LevelConfig(4, 1, 512, 64)),
@@ -137,4 +176,35 @@ PRESETS: dict[str, ModelConfig] = {
         ),
         tile_size=64,
     ),
+}
+
+# VQ-VAE: one level. `paper` has the sizes of van den Oord et al. 2017 (section 4.1) with a PixelCNN of this project;
+# `base` is what ships as vqvae-base.
+VQVAE_PRESETS: dict[str, ModelConfig] = {
+    "paper": ModelConfig(
+        AutoencoderConfig(
+            levels=(LevelConfig(4, 1, 512, 64),), widths=(128, 256), encoder_blocks=(0, 2), decoder_blocks=(0, 2)
+        ),
+        priors=(PriorConfig(channels=128, layers=15, attention_every=5, cond_blocks=0, out_blocks=2, dropout=0.1),),
+        tile_size=128,
+    ),
+    "base": ModelConfig(
+        AutoencoderConfig(
+            levels=(LevelConfig(4, 1, 512, 16),), widths=(48, 160), encoder_blocks=(1, 4), decoder_blocks=(2, 6)
+        ),
+        priors=(PriorConfig(channels=96, layers=6, attention_every=3, cond_blocks=0, out_blocks=2, dropout=0.05),),
+        tile_size=128,
+    ),
+    "tiny": ModelConfig(
+        AutoencoderConfig(
+            levels=(LevelConfig(4, 1, 32, 8),), widths=(16, 24), encoder_blocks=(0, 1), decoder_blocks=(0, 1)
+        ),
+        priors=(PriorConfig(channels=32, layers=2, attention_every=2, heads=2, cond_blocks=0, out_blocks=1),),
+        tile_size=64,
+    ),
+}
+
+VAE_PRESETS: dict[str, VAEConfig] = {
+    "base": VAEConfig(widths=(64, 128, 192), encoder_blocks=(1, 2, 3), decoder_blocks=(1, 3, 4), latents=128),
+    "tiny": VAEConfig(widths=(16, 24), encoder_blocks=(0, 1), decoder_blocks=(0, 1), latents=8, tile_size=32),
 }

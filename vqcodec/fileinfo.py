@@ -77,3 +77,22 @@ def info(source: bytes | str | os.PathLike[str]) -> FileInfo:
         tile_size=header.tile_size,
         groups=container.number_of_groups(header),
     )
+
+
+def describe(name: str, found: FileInfo) -> str:
+    """What `vqcodec info` says of a file of that name: lines of text."""
+    rows = [
+        ("image", f"{found.width} x {found.height} pixels, {found.mode}"),
+        ("model", f"{found.model_name or 'not installed'} ({found.model_identity})"),
+        ("file", f"{found.file_bytes} bytes, {found.bpp:.4f} bpp, {found.bits_per_dim:.4f} bits per dim"),
+        ("header", f"{found.header_bytes} bytes"),
+    ]
+    blocks = (("ICC profile", found.icc_bytes), ("EXIF", found.exif_bytes), ("XMP", found.xmp_bytes))
+    rows += [(label, f"{size} bytes") for label, size in blocks if size is not None]
+    if found.alpha_bytes:
+        rows.append(("alpha", f"{found.alpha_bytes} bytes"))
+    for level, size in enumerate(found.level_bytes):
+        rows.append((f"level {level}", f"{size} bytes, {8 * size} bits, {100 * size / found.file_bytes:.1f} %"))
+    rows.append(("overhead", f"{found.overhead_bytes} bytes"))
+    rows.append(("tiles", f"{found.tile_size} x {found.tile_size} pixels, {found.groups} group(s)"))
+    return "\n".join([name, *(f"  {label:<12}{text}" for label, text in rows)])

@@ -68,6 +68,12 @@ def plan(paths: Sequence[str], directory: str | None, extension: str) -> list[Jo
     return jobs
 
 
+def numbered(target: str, number: int) -> str:
+    """The name of one of several results: out-3.png for out.png and 3."""
+    path = Path(target)
+    return str(path.with_name(f"{path.stem}-{number}{path.suffix}"))
+
+
 def read(source: str) -> bytes:
     """All bytes of an input."""
     return sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from vqcodec import weights
-from vqcodec.codec import Codec
+from vqcodec.codec import GROUP_TILES, Codec, pack_stream
 from vqcodec.errors import ModelError
 from vqcodec.prior.export import from_integers
 from vqcodec.prior.network import LevelPrior, index_nll
@@ -27,7 +27,8 @@ class LevelRates:
 
     indices: number of indices. raw: log2 K each. order0: under one table per codebook, the entropy of these very
     indices (no table could do better, and its own cost is not counted). ideal: under the integer prior. floating:
-    under the same network without rounding, None if it was not evaluated. stream: of the range coder words.
+    under the same network without rounding, None if it was not evaluated. stream: of the range coder words. usage:
+    share of codes used at all, by codebook.
     """
 
     indices: int
@@ -36,6 +37,7 @@ class LevelRates:
     ideal: float
     floating: float | None
     stream: int
+    usage: list[float]
 
 
 def float_priors(model: ModelFile, codec: Codec) -> list[LevelPrior]:
@@ -66,14 +68,15 @@ def measure(
     for pixels in images:
         height, width = pixels.shape[:2]
         indices = codec.to_indices(pixels)
-        for i, stages in enumerate(codec.frequencies(indices, width, height)):
-            for stage, (symbols, frequencies) in enumerate(stages):
-                counts[i][stage] += np.bincount(symbols.numpy(), minlength=levels[i].codes)
-                share = frequencies.gather(1, symbols[:, None])[:, 0].double() / frequencies.double().sum(1)
-                ideal[i] -= float(share.log2().sum())
-        words = codec.compress(indices, width, height)
-        for i in range(len(levels)):
-            stream[i] += 8 * sum(map(len, words[i :: len(levels)]))
+        rows, columns = codec.tiling(0, width, height).grid
+        for first in range(0, rows * columns, GROUP_TILES):
+            group = codec.frequencies(indices, width, height, slice(first, first + GROUP_TILES))
+            for i, stages in enumerate(group):
+                for stage, (symbols, frequencies) in enumerate(stages):
+                    counts[i][stage] += np.bincount(symbols.numpy(), minlength=levels[i].codes)
+                    share = frequencies.gather(1, symbols[:, None])[:, 0].double() / frequencies.double().sum(1)
+                    ideal[i] -= float(share.log2().sum())
+                stream[i] += 8 * len(pack_stream(stages))
         if floats is not None:
             floating += _float_bits(codec, floats, indices, width, height)
     found = []
@@ -82,9 +85,8 @@ def measure(
         order0 = -float((counts[i] * np.log2(np.where(share > 0, share, 1))).sum())
         number = int(counts[i].sum())
         floated = None if floats is None else float(floating[i])
-        found.append(
-            LevelRates(number, number * math.log2(level.codes), order0, float(ideal[i]), floated, int(stream[i]))
-        )
+        raw, usage = number * math.log2(level.codes), (counts[i] > 0).mean(1).tolist()
+        found.append(LevelRates(number, raw, order0, float(ideal[i]), floated, int(stream[i]), usage))
     return found
 
 

@@ -21,6 +21,7 @@ from vqcodec.exact.waveorder import wave_of
 # left, and (but in the first layer) the position itself. Position (y, x) is in wave x + 2y: these are 1, 1, 2, 3 and 0
 # waves back.
 TAPS = ((0, -1), (-1, 1), (-1, 0), (-1, -1), (0, 0))
+ATTENTION_SCORES = 1 << 24  # computed at once when whole maps are evaluated
 AROUND = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1))
 
 
@@ -207,11 +208,18 @@ class IntegerPrior:
                 key_value = self.keys_and_values(i, self._inside(state.view_as(embedded), valid), embedded).view(
                     n, height * width, -1
                 )
-                flat = self.attend(i, state, key_value, visible).view(positions, -1)
+                flat = self._attend_maps(i, state, key_value, visible).view(positions, -1)
             x = self._inside(flat.view_as(embedded), valid)
             h = x.reshape(positions, -1)
         assert h is not None
         return ops.frequencies(self.logits(stage, h), self.table).view(n, height, width, -1)
+
+    def _attend_maps(self, i: int, h: Tensor, key_value: Tensor, visible: Tensor) -> Tensor:
+        """As `attend`, for whole maps, some tiles at a time: scores take memory with the square of the positions."""
+        step = max(1, ATTENTION_SCORES // (self.config.heads * h.shape[1] ** 2))
+        own = visible.expand(h.shape[0], -1, -1, -1)
+        pieces = [slice(first, first + step) for first in range(0, h.shape[0], step)]
+        return torch.cat([self.attend(i, h[piece], key_value[piece], own[piece]) for piece in pieces])
 
     def _visible(self, height: int, width: int, valid: Tensor | None) -> Tensor:
         """bool [N or 1, 1, HW, HW]: True where the key's wave is before the query's and inside the image."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vqcodec.config import AutoencoderConfig
+from vqcodec.nets.blocks import LatentNorm, Upsample, blocks, initialize
 from vqcodec.nets.quantizer import ResidualQuantizer
 
 
@@ -20,36 +21,6 @@ class Reconstruction(NamedTuple):
     image: Tensor
     indices: list[Tensor]
     commitments: list[Tensor]
-
-
-class ResidualBlock(nn.Module):
-    """x + conv1x1(relu(conv3x3(relu(x)))), [N x C x H x W] to the same; half the channels inside."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.inner = nn.Conv2d(channels, channels // 2, 3, padding=1)
-        self.outer = nn.Conv2d(channels // 2, channels, 1)
-        nn.init.normal_(self.outer.weight, std=0.02)
-        nn.init.zeros_(self.outer.bias)  # type: ignore[arg-type]
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.outer(F.relu(self.inner(F.relu(x))))
-
-
-def blocks(channels: int, number: int) -> nn.Sequential:
-    """A stack of residual blocks."""
-    return nn.Sequential(*(ResidualBlock(channels) for _ in range(number)))
-
-
-class Upsample(nn.Module):
-    """Factor two by sub-pixel convolution (Shi et al. 2016): [N x C x H x W] -> [N x C' x 2H x 2W]."""
-
-    def __init__(self, channels: int, out: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(channels, 4 * out, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.pixel_shuffle(self.conv(x), 2)
 
 
 class Autoencoder(nn.Module):
@@ -85,31 +56,13 @@ class Autoencoder(nn.Module):
                 nn.Sequential(nn.Conv2d(c + seen, c, 1), *blocks(c, 2 if i else 0), nn.Conv2d(c, level.dim, 1))
             )
             # Zero mean and unit variance: else a level drifts faster than its codebook follows, and collapses.
-            self.normalize.append(nn.BatchNorm2d(level.dim, momentum=0.02, affine=False))
+            self.normalize.append(LatentNorm(level.dim, momentum=0.02, affine=False))
             self.from_latent.append(nn.Conv2d(level.dim + seen, c, 3, padding=1))
-        self._initialize()
+        initialize(self)
 
     def level_quantizers(self) -> list[ResidualQuantizer]:
         """The quantiser of every level, coarsest first."""
         return [q for q in self.quantizers if isinstance(q, ResidualQuantizer)]
-
-    def _initialize(self) -> None:
-        """Start the path outside the residual blocks as orthogonal maps of pixel blocks, so that it keeps nearly all of
-        the image: a linear transform code, which training then refines. The blocks follow He et al. 2015."""
-        for name, module in self.named_modules():
-            if not isinstance(module, nn.Conv2d) or name.endswith("outer"):
-                continue
-            nn.init.zeros_(module.bias)  # type: ignore[arg-type]
-            if name.endswith("inner"):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-                continue
-            middle = slice(1, 3) if name.startswith("down") else slice(module.kernel_size[0] // 2, None)
-            middle = middle if name.startswith("down") else slice(middle.start, middle.start + 1)
-            with torch.no_grad():
-                core = torch.empty_like(module.weight[:, :, middle, middle])
-                nn.init.orthogonal_(core)
-                module.weight.zero_()
-                module.weight[:, :, middle, middle] = core
 
     def forward(self, image: Tensor) -> Reconstruction:
         """image: float [N, 3, H, W] in 0..1, H and W multiples of the coarsest stride -> `Reconstruction`."""

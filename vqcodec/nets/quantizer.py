@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from vqcodec import parallel
 from vqcodec.config import LevelConfig
 
 DECAY = 0.99  # of the codebook's moving averages (van den Oord et al. 2017, appendix A.1)
@@ -96,32 +97,37 @@ class ResidualQuantizer(nn.Module):
 
     @torch.no_grad()
     def initialize(self, vectors: Tensor, iterations: int = 10) -> None:
-        """k-means of the residuals, stage by stage. vectors: float [M, D], encoder outputs; M at least K."""
+        """k-means of the residuals, stage by stage. vectors: float [M, D], encoder outputs; all ranks together must
+        have at least K of them."""
         residual = vectors.float()
-        k = self.level.codes
-        if len(residual) < k:
-            raise ValueError(f"k-means needs at least {k} vectors, got {len(residual)}")
+        k, size = self.level.codes, len(residual) * parallel.world()
+        if size < k:
+            raise ValueError(f"k-means needs at least {k} vectors, got {size}")
         for stage in range(self.level.codebooks):
-            codes = residual[torch.randperm(len(residual))[:k]].clone()
+            codes = parallel.drawn_rows(residual, k, replace=False)
             for _ in range(iterations):
-                index = torch.cdist(residual, codes).argmin(1)
-                count = torch.bincount(index, minlength=k).to(residual.dtype)
-                total = torch.zeros_like(codes).index_add_(0, index, residual)
+                count, total = self._totals(residual, torch.cdist(residual, codes).argmin(1))
                 codes = torch.where(count[:, None] > 0, total / count.clamp(min=1)[:, None], codes)
             self.codebooks[stage] = codes
             self._pin_zero_codes()
             index = self.nearest(residual, stage)
-            count = torch.bincount(index, minlength=k).to(residual.dtype)
-            self.counts[stage] = count * (4096 / len(residual)) + DEAD
+            count, _ = self._totals(residual, index)
+            self.counts[stage] = count * (4096 / size) + DEAD
             self.sums[stage] = self.codebooks[stage] * self.counts[stage][:, None]
             residual = residual - self.codebooks[stage][index]
         self._update_bits()
 
+    def _totals(self, residual: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+        """How many vectors of the joint batch chose each code, [K], and their sums, [K, D]."""
+        ones = residual.new_ones(len(residual), 1)
+        both = residual.new_zeros(self.level.codes, self.level.dim + 1)
+        both = parallel.total(both.index_add_(0, index, torch.cat([ones, residual], 1)))
+        return both[:, 0], both[:, 1:]
+
     def _update(self, stage: int, residual: Tensor, index: Tensor) -> None:
         """Equations 6 to 8 for one batch. residual: float [M, D], index: int64 [M]."""
         k = self.level.codes
-        count = torch.bincount(index, minlength=k).to(residual.dtype)
-        total = torch.zeros_like(self.sums[stage]).index_add_(0, index, residual)
+        count, total = self._totals(residual, index)
         self.counts[stage].mul_(DECAY).add_(count, alpha=1 - DECAY)
         self.sums[stage].mul_(DECAY).add_(total, alpha=1 - DECAY)
         size = self.counts[stage].sum()
@@ -139,7 +145,7 @@ class ResidualQuantizer(nn.Module):
             dead[0] = False
         number = int(dead.sum())
         if number:
-            fresh = residual[torch.randint(len(residual), (number,), device=residual.device)]
+            fresh = parallel.drawn_rows(residual, number)
             live = self.counts[stage].mean().clamp(min=1.0)
             self.codebooks[stage, dead] = fresh
             self.counts[stage, dead] = live

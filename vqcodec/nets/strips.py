@@ -32,9 +32,7 @@ def encode(model: Autoencoder, image: Tensor, limit: int = STRIP_PIXELS) -> list
     for top, bottom, first, last in rows:
         maps = model.encode(image[:, :, first:last].contiguous(memory_format=torch.channels_last))
         strides = [level.stride for level in model.config.levels]
-        parts.append(
-            [m[:, :, (top - first) // s : (bottom - first) // s] for m, s in zip(maps, strides, strict=True)]
-        )
+        parts.append([m[:, :, (top - first) // s : (bottom - first) // s] for m, s in zip(maps, strides, strict=True)])
     return [torch.cat(level, 2) for level in zip(*parts, strict=True)]
 
 
@@ -57,6 +55,4 @@ def _rows(config: AutoencoderConfig, height: int, width: int, limit: int) -> lis
     step = max(config.coarsest, (limit // width - 2 * around) // config.coarsest * config.coarsest)
     step = max(step, around)  # else nearly all of the work would be overlap
     starts = range(0, height, step)
-    return [
-        (top, min(height, top + step), max(0, top - around), min(height, top + step + around)) for top in starts
-    ]
+    return [(top, min(height, top + step), max(0, top - around), min(height, top + step + around)) for top in starts]

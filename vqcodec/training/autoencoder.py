@@ -1,81 +1,166 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training of the autoencoder: mean square error, commitment, EMA codebooks, entropy-constrained assignment."""
+"""Training of VQ-VAE and VQ-VAE-2: mean square error, commitment, EMA codebooks, entropy-constrained assignment."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from vqcodec import parallel
 from vqcodec.config import ModelConfig
 from vqcodec.nets.autoencoder import Autoencoder
-from vqcodec.training import checkpoint
-from vqcodec.training.data import CropSampler, Pixels
-from vqcodec.training.muon import Muon
-from vqcodec.training.schedule import Clock, Log, TrainConfig
+from vqcodec.training.data import CropSampler, Pixels, grid, to_device
+from vqcodec.training.loop import Report, Task
+from vqcodec.training.schedule import Clock, TrainConfig
 
 PIXEL_VARIANCE = 0.07  # of photographs in 0..1: the distortion is measured in units of it
-# beta of van den Oord et al. 2017. Theirs is 0.25 on a latent that can shrink; ours has unit variance, where detail
-# that a stage can only partly capture would cost more commitment than it gains in distortion, and would be given up.
-COMMITMENT = 0.05
 RATE_START, RATE_FULL = 0.25, 0.6  # progress at which the rate weight begins to grow, and is all there
+SHOWN = 6  # validation images in a grid
 
 
 @dataclass(frozen=True)
 class AutoencoderTraining:
     """rate: per level, the weight of a bit in the choice of codes, in units of the level's mean residual energy.
     It grows from nothing between RATE_START and RATE_FULL, when every codebook has learned something worth its bits.
-    unquantized_steps: warm-up before the k-means init, from this many batches."""
+    commitment: beta of van den Oord et al. 2017. Theirs is 0.25 on a latent that can shrink; ours has unit variance.
+    With several residual codebooks, detail that a stage can only partly capture would cost more commitment than it
+    gains in distortion, and would be given up: 0.05 is better there. unquantized_steps: warm-up before the k-means
+    init, from this many batches."""
 
     rate: tuple[float, ...]
+    commitment: float = 0.25
     unquantized_steps: int = 150
     kmeans_batches: int = 24
 
 
 @dataclass(frozen=True)
 class Validation:
-    """psnr: dB, mean over images. usage: share of codes used, per codebook; perplexity likewise. order0_bpp: bits per
-    pixel of the indices under their own order-0 entropy (an estimate, no file)."""
+    """psnr: dB, mean over images. order0: entropy of each codebook's indices, by level, in bits per index; order0_bpp:
+    the same in bits per pixel (estimates, no file). usage: share of codes used, by level and codebook; perplexity
+    likewise."""
 
     psnr: float
     order0_bpp: float
-    usage: list[float]
-    perplexity: list[float]
+    order0: list[list[float]]
+    usage: list[list[float]]
+    perplexity: list[list[float]]
+
+    def values(self) -> dict[str, Any]:
+        """For the log. Bits per dim are bits per pixel over the three channels."""
+        nats = [[bits * math.log(2) for bits in row] for row in self.order0]
+        return {
+            "val/psnr": self.psnr,
+            "val/order0_bits_per_pixel": self.order0_bpp,
+            "val/order0_bits_per_dim": self.order0_bpp / 3,
+            "val/order0_bits_per_index": self.order0,
+            "val/order0_nats_per_index": nats,
+            "val/usage": self.usage,
+            "val/perplexity": self.perplexity,
+        }
 
 
 @torch.inference_mode()
 def validate(model: Autoencoder, images: Sequence[Pixels], device: str) -> Validation:
-    """Reconstruct whole images, cropped to multiples of the coarsest stride, and count the codes."""
+    """Reconstruct whole images, cropped to multiples of the coarsest stride, and count the codes. Leaves the model in
+    evaluation mode."""
     model.eval()
-    multiple = model.config.coarsest
     counts = [torch.zeros(level.codebooks, level.codes, dtype=torch.int64) for level in model.config.levels]
     psnrs, pixels = [], 0
     for array in images:
-        h, w = (n - n % multiple for n in array.shape[:2])
-        image = torch.from_numpy(array[:h, :w].copy()).permute(2, 0, 1)[None].to(device)
-        with torch.autocast(device, torch.bfloat16, enabled=device != "cpu"):
-            result = model(image.float() / 255)
+        image = to_device(array, model.config.coarsest, device)
+        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=device != "cpu"):
+            result = model(image)
         decoded = (result.image.float() * 255).round().clamp(0, 255)
-        error = (decoded - image.float()).square().mean().item()
+        error = (decoded - image * 255).square().mean().item()
         psnrs.append(10 * math.log10(255**2 / max(error, 1e-9)))
-        pixels += h * w
+        pixels += image.shape[2] * image.shape[3]
         for count, maps in zip(counts, result.indices, strict=True):
             for stage, index in enumerate(maps[0].cpu()):
                 count[stage] += torch.bincount(index.flatten(), minlength=count.shape[1])
-    model.train()
-    entropies, usage, bits = [], [], 0.0
+    order0, usage, bits = [], [], 0.0
     for count in counts:
         share = count / count.sum(1, keepdim=True)
         entropy = -(share * share.clamp(min=1e-12).log2()).sum(1)
         bits += float((entropy * count.sum(1)).sum())
-        entropies += entropy.tolist()
-        usage += (count > 0).float().mean(1).tolist()
-    return Validation(sum(psnrs) / len(psnrs), bits / pixels, usage, [2**e for e in entropies])
+        order0.append(entropy.tolist())
+        usage.append((count > 0).float().mean(1).tolist())
+    perplexity = [[2**e for e in row] for row in order0]
+    return Validation(sum(psnrs) / len(psnrs), bits / pixels, order0, usage, perplexity)
+
+
+class AutoencoderTask(Task):
+    """Loss: MSE / PIXEL_VARIANCE + commitment * sum over levels of mean (z - sg(q))^2, z of unit variance."""
+
+    name = "autoencoder"
+    module: Autoencoder
+
+    def __init__(
+        self,
+        model_config: ModelConfig,
+        config: TrainConfig,
+        special: AutoencoderTraining,
+        train: Sequence[Pixels],
+        val: Sequence[Pixels],
+    ) -> None:
+        """train, val: uint8 [H, W, 3] each; the same on all ranks."""
+        torch.manual_seed(config.seed)
+        self.model, self.special, self.val = model_config, special, val
+        self.module = Autoencoder(model_config.autoencoder).to(config.device)
+        self.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.sampler = CropSampler(train, config.crop, config.seed)
+        self.generator = self.sampler.generator
+
+    def model_config(self) -> dict[str, Any]:
+        return self.model.to_dict()
+
+    def extra(self) -> dict[str, Any]:
+        return {"special": asdict(self.special)}
+
+    def batch(self, config: TrainConfig) -> Tensor:
+        image = self.sampler.batch(config.batch)
+        return image.to(config.device, memory_format=torch.channels_last, non_blocking=True)
+
+    def loss(self, network: nn.Module, batch: Tensor, config: TrainConfig) -> tuple[Tensor, dict[str, Tensor]]:
+        with torch.autocast(config.device_type, torch.bfloat16, enabled=config.bf16):
+            result = network(batch)
+        distortion = (result.image.float() - batch).square().mean()
+        commitments = torch.stack(result.commitments)
+        loss = distortion / PIXEL_VARIANCE + self.special.commitment * commitments.sum()
+        return loss, {"train/psnr": -10 * distortion.detach().log10(), "train/residual": commitments}
+
+    def before(self, step: int, clock: Clock, config: TrainConfig) -> bool:
+        """Turn the quantisers on after the warm-up, codebooks from k-means."""
+        due = step == self.special.unquantized_steps
+        for quantizer in self.module.level_quantizers():
+            quantizer.enabled = step > self.special.unquantized_steps
+        if due:
+            initialize_codebooks(self.module, self.sampler, config, self.special.kmeans_batches)
+        return due
+
+    def after(self, step: int, clock: Clock, scalars: dict[str, Tensor]) -> None:
+        """Let lambda follow rate * mean residual energy per vector (a moving average, so that it is steady)."""
+        if step <= self.special.unquantized_steps:
+            return
+        ramp = min(1.0, max(0.0, (clock.progress - RATE_START) / (RATE_FULL - RATE_START)))
+        pairs = zip(self.module.level_quantizers(), self.special.rate, strict=True)
+        for (quantizer, weight), residual in zip(pairs, scalars["train/residual"], strict=True):
+            quantizer.rate_weight.lerp_(weight * ramp * residual * quantizer.level.dim, 0.02)
+
+    def validate(self, config: TrainConfig, images: bool) -> Report:
+        found = validate(self.module, self.val, config.device).values()
+        return Report(found, images={"val/reconstruction": self._pairs(config)} if images else {})
+
+    def _pairs(self, config: TrainConfig) -> Tensor:
+        """Originals above their reconstructions, [3, H, W]."""
+        side = min(256, *(min(image.shape[:2]) for image in self.val[:SHOWN]))
+        multiple = self.model.autoencoder.coarsest
+        crops = torch.cat([to_device(i[:side, :side], multiple, config.device) for i in self.val[:SHOWN]])
+        return grid(torch.cat([crops, self.module(crops).image.float()]), len(crops))
 
 
 @torch.no_grad()
@@ -84,102 +169,9 @@ def initialize_codebooks(model: Autoencoder, sampler: CropSampler, config: Train
     for i, quantizer in enumerate(model.level_quantizers()):
         vectors = []
         for _ in range(batches):
-            with torch.autocast(config.device, torch.bfloat16, enabled=config.bf16):
+            with torch.autocast(config.device_type, torch.bfloat16, enabled=config.bf16):
                 z = model.latents(sampler.batch(config.batch).to(config.device), i)
             vectors.append(z.float().reshape(-1, z.shape[-1]))
         quantizer.initialize(torch.cat(vectors))
         quantizer.enabled = True
-
-
-@torch.no_grad()
-def update_rate_weights(model: Autoencoder, commitments: Sequence[Tensor], rate: Sequence[float], ramp: float) -> None:
-    """Let lambda follow rate * mean residual energy per vector (a moving average, so that it is steady)."""
-    for quantizer, commitment, weight, level in zip(
-        model.level_quantizers(), commitments, rate, model.config.levels, strict=True
-    ):
-        target = weight * ramp * commitment.detach() * level.dim
-        quantizer.rate_weight.lerp_(target, 0.02)
-
-
-def train_autoencoder(
-    model_config: ModelConfig,
-    config: TrainConfig,
-    special: AutoencoderTraining,
-    train: Sequence[Pixels],
-    val: Sequence[Pixels],
-    out: Path,
-) -> Autoencoder:
-    """Train, or go on from `out/autoencoder.ckpt.safetensors`. Writes checkpoints and `log.jsonl` into `out`.
-
-    Loss: MSE / PIXEL_VARIANCE + COMMITMENT * sum over levels of mean (z - sg(q))^2, z of unit variance.
-    Raises FloatingPointError when the loss is not finite; the last checkpoint stays.
-    """
-    torch.manual_seed(config.seed)
-    model = Autoencoder(model_config.autoencoder).to(config.device)
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = Muon(model, config.learning_rate, config.weight_decay)
-    sampler = CropSampler(train, config.crop, config.seed)
-    generators = {"sampler": sampler.generator}
-    path = out / "autoencoder.ckpt.safetensors"
-    step, elapsed = 0, 0.0
-    if path.exists():
-        meta = checkpoint.load(path, model, optimizer, generators)
-        step, elapsed = meta["step"], meta["elapsed"]
-    for quantizer in model.level_quantizers():
-        quantizer.enabled = step > special.unquantized_steps
-    clock, log = Clock(config, elapsed), Log(out / "log.jsonl")
-
-    def save() -> None:
-        meta = {"step": step, "elapsed": clock.elapsed, "model": model_config.to_dict()}
-        meta["train"] = dataclasses.asdict(config) | dataclasses.asdict(special)
-        checkpoint.save(path, model, optimizer, generators, meta)
-
-    model.train()
-    with clock:
-        while clock.running(step):
-            if step == special.unquantized_steps:
-                initialize_codebooks(model, sampler, config, special.kmeans_batches)
-            for group in optimizer.param_groups:
-                group["lr"] = clock.learning_rate(step)
-            image = sampler.batch(config.batch).to(config.device, memory_format=torch.channels_last)
-            mse, commitments = training_step(model, optimizer, image, config)
-            if step > special.unquantized_steps:
-                ramp = min(1.0, max(0.0, (clock.progress(step) - RATE_START) / (RATE_FULL - RATE_START)))
-                update_rate_weights(model, commitments, special.rate, ramp)
-            step += 1
-            if step % config.log_every == 0:
-                residual = [float(f"{c.item():.4g}") for c in commitments]
-                log.write(
-                    step=step,
-                    minutes=clock.elapsed / 60,
-                    psnr=-10 * math.log10(mse),
-                    residual=residual,
-                    lr=optimizer.param_groups[0]["lr"],
-                )
-            if step % config.validate_every == 0:
-                save()
-                report = dataclasses.asdict(validate(model, val, config.device))
-                log.write(step=step, **{f"val_{k}": v for k, v in _short(report).items()})
-        save()
-    return model
-
-
-def training_step(
-    model: Autoencoder, optimizer: torch.optim.Optimizer, image: Tensor, config: TrainConfig
-) -> tuple[float, list[Tensor]]:
-    """One update. image: float [N, 3, H, W] in 0..1. Returns the mean square error and the levels' commitments."""
-    with torch.autocast(config.device, torch.bfloat16, enabled=config.bf16):
-        result = model(image)
-    distortion = (result.image.float() - image).square().mean()
-    loss = distortion / PIXEL_VARIANCE + COMMITMENT * torch.stack(result.commitments).sum()
-    if not math.isfinite(loss.item()):
-        raise FloatingPointError(f"the loss is {loss.item()}; the last checkpoint is kept")
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
-    optimizer.step()
-    return distortion.item(), result.commitments
-
-
-def _short(report: dict[str, float | list[float]]) -> dict[str, float | list[float]]:
-    return {k: [float(f"{x:.4g}") for x in v] if isinstance(v, list) else v for k, v in report.items()}
+    parallel.total(torch.zeros(1, device=config.device))  # nobody goes on before all are done

@@ -1,51 +1,91 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Resumable training state: module, the optimiser's moments, random generators and counters in one safetensors file."""
+"""Resumable training state in one safetensors file: module, averaged weights, the optimiser's moments, random
+generators and counters."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from vqcodec import weights
+from vqcodec import parallel, weights
+from vqcodec.training.average import Average
 
 
 def save(
     path: str | Path,
     module: nn.Module,
+    average: Average,
     optimizer: torch.optim.Optimizer,
-    generators: dict[str, torch.Generator],
-    meta: dict[str, Any],
+    generators: Mapping[str, torch.Generator],
+    meta: Mapping[str, Any],
 ) -> None:
-    """Write everything needed to go on. meta: JSON-able counters and configuration."""
+    """Write everything needed to go on; rank 0 writes, all ranks must call. meta: JSON-able counters, configuration."""
     tensors: dict[str, Tensor] = {f"model.{k}": v for k, v in module.state_dict().items()}
+    tensors |= {f"average.{k}": v for k, v in average.state.items()}
     for name, parameter in module.named_parameters():
         for key, value in optimizer.state.get(parameter, {}).items():
             tensors[f"optimizer.{key}.{name}"] = torch.as_tensor(value)
-    tensors["random.torch"] = torch.get_rng_state()
+    for rank, state in enumerate(_of_all_ranks(torch.get_rng_state())):
+        tensors[f"random.torch.{rank}"] = state
+    if torch.cuda.is_available():
+        for rank, state in enumerate(_of_all_ranks(torch.cuda.get_rng_state())):
+            tensors[f"random.cuda.{rank}"] = state
     for name, generator in generators.items():
         tensors[f"random.{name}"] = generator.get_state()
-    weights.save(path, tensors, meta)
+    if parallel.rank() == 0:
+        weights.save(path, tensors, {**meta, "average_updates": average.updates})
 
 
 def load(
     path: str | Path,
     module: nn.Module,
+    average: Average,
     optimizer: torch.optim.Optimizer,
-    generators: dict[str, torch.Generator],
+    generators: Mapping[str, torch.Generator],
 ) -> dict[str, Any]:
-    """Restore what `save` wrote into the given objects and return its meta. Raises ModelError on a foreign file."""
+    """Restore what `save` wrote into the given objects and return its meta.
+
+    With another number of processes than before, the ranks that have no state of their own keep the one that they
+    started with. Raises ModelError on a foreign file.
+    """
     tensors, meta = weights.load(path)
-    module.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
+    module.load_state_dict(part(tensors, "model"))
+    state = part(tensors, "average")
+    average.state = {k: state[k].to(v.device) for k, v in average.state.items()}
+    average.updates = meta["average_updates"]
     parameters = dict(module.named_parameters())
-    for full, value in tensors.items():
-        if full.startswith("optimizer."):
-            _, key, name = full.split(".", 2)
-            parameter = parameters[name]
-            optimizer.state[parameter][key] = value if key == "step" else value.to(parameter.device)
-    torch.set_rng_state(tensors["random.torch"])
+    for full, value in part(tensors, "optimizer").items():
+        key, name = full.split(".", 1)
+        parameter = parameters[name]
+        optimizer.state[parameter][key] = value if key == "step" else value.to(parameter.device)
+    own = f"random.torch.{parallel.rank()}"
+    if own in tensors:
+        torch.set_rng_state(tensors[own])
+    own = f"random.cuda.{parallel.rank()}"
+    if own in tensors and torch.cuda.is_available():
+        torch.cuda.set_rng_state(tensors[own])
     for name, generator in generators.items():
         generator.set_state(tensors[f"random.{name}"])
     return meta
+
+
+def part(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    """The tensors of one part of a checkpoint (model, average, optimizer) without their prefix."""
+    return {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")}
+
+
+def averaged(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The averaged state of a checkpoint, for export and for the next stage, and its meta."""
+    tensors, meta = weights.load(path)
+    return part(tensors, "average"), meta
+
+
+def _of_all_ranks(state: Tensor) -> list[Tensor]:
+    if parallel.world() == 1:
+        return [state]
+    device = "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"
+    return [other.cpu() for other in parallel.gathered(state.to(device))]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Photographs from folders or zip files, decoded once into memory, and random crops of them."""
+"""Photographs from folders or zip files, decoded once into memory, random crops of them, and pictures of many."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor
+
+from vqcodec import parallel
 
 Pixels = npt.NDArray[np.uint8]
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".ppm"}
@@ -56,7 +58,8 @@ def load_images(paths: Sequence[str | Path], limit: int | None = None, workers: 
 class CropSampler:
     """Random square crops with random horizontal flips, from an own generator so that a run can be resumed.
 
-    images: uint8 [H, W, 3] each; those smaller than the crop are left out (ValueError if none remain).
+    images: uint8 [H, W, 3] each; those smaller than the crop are left out (ValueError if none remain). All ranks draw
+    the same joint batch and cut out their share of it.
     """
 
     def __init__(self, images: Sequence[Pixels], size: int, seed: int = 0) -> None:
@@ -67,9 +70,9 @@ class CropSampler:
         self.generator = torch.Generator().manual_seed(seed)
 
     def batch(self, number: int) -> Tensor:
-        """Draw crops: float [number, 3, size, size] in 0..1, channels last in memory."""
-        out = np.empty((number, self.size, self.size, 3), np.uint8)
-        draws = torch.rand(number, 4, generator=self.generator).tolist()
+        """Draw crops: float [number / ranks, 3, size, size] in 0..1, channels last in memory."""
+        draws = torch.rand(number, 4, generator=self.generator)[parallel.share(number)].tolist()
+        out = np.empty((len(draws), self.size, self.size, 3), np.uint8)
         for row, (which, top, left, flip) in zip(out, draws, strict=True):
             image = self.images[int(which * len(self.images))]
             y = int(top * (image.shape[0] - self.size + 1))
@@ -77,3 +80,20 @@ class CropSampler:
             crop = image[y : y + self.size, x : x + self.size]
             row[:] = crop[:, ::-1] if flip < 0.5 else crop
         return torch.from_numpy(out).permute(0, 3, 1, 2).float().div_(255)
+
+
+def to_device(array: Pixels, multiple: int, device: str) -> Tensor:
+    """uint8 [H, W, 3], cropped to multiples of a stride -> float [1, 3, H', W'] in 0..1."""
+    h, w = (n - n % multiple for n in array.shape[:2])
+    image = torch.from_numpy(array[:h, :w].copy()).permute(2, 0, 1)[None].to(device)
+    return (image.float() / 255).contiguous(memory_format=torch.channels_last)
+
+
+def grid(images: Tensor, columns: int) -> Tensor:
+    """Images [N, 3, H, W] side by side, two pixels of white between them -> [3, H', W']."""
+    rows = -(-len(images) // columns)
+    padded = torch.nn.functional.pad(images.clamp(0, 1), (2, 0, 2, 0), value=1.0)
+    padded = torch.cat([padded, padded.new_ones(rows * columns - len(images), *padded.shape[1:])])
+    h, w = padded.shape[2:]
+    whole = padded.view(rows, columns, 3, h, w).permute(2, 0, 3, 1, 4).reshape(3, rows * h, columns * w)
+    return whole[:, 2:, 2:].contiguous()

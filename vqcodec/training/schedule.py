@@ -1,48 +1,70 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the two training loops share: settings, learning rate, time keeping, log lines, stop signals."""
+"""Settings of a training run, its learning rate, time keeping and stop signals."""
 
 from __future__ import annotations
 
-import json
 import math
 import signal
-import sys
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from types import FrameType
 from typing import Any
+
+import torch
+
+from vqcodec import parallel
+
+OPTIMIZERS = ("adamw", "muon")
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How to train. steps: upper bound. minutes: wall-clock budget, counted over resumptions (0: no bound); the
-    cosine of the learning rate follows whichever is further on. batch, crop: crops per step and their side in pixels.
-    warmup: steps of linear warm-up. bf16: autocast the networks (never the quantiser or the loss)."""
+    """How to train. steps: upper bound. minutes: wall-clock budget, counted over resumptions (0: no bound); the cosine
+    of the learning rate follows whichever is further on. batch: crops or tiles per step, of all processes together.
+    crop: their side in pixels. warmup: steps of linear warm-up. clip: bound of the gradient's norm. ema: decay of the
+    averaged weights, which are the ones that are validated and exported. optimizer: one of OPTIMIZERS. bf16: autocast
+    the networks (never the quantiser or the loss). compile: torch.compile the networks."""
 
     steps: int = 10_000
     minutes: float = 0.0
     batch: int = 8
     crop: int = 128
-    learning_rate: float = 6e-4
+    learning_rate: float = 5e-4
     weight_decay: float = 1e-4
     warmup: int = 200
     clip: float = 1.0
+    ema: float = 0.999
+    optimizer: str = "adamw"
     validate_every: int = 500
     log_every: int = 50
     seed: int = 0
     bf16: bool = True
+    compile: bool = False
     device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(f"optimizer must be one of {', '.join(OPTIMIZERS)}, not {self.optimizer!r}")
+        if self.steps < 1 or self.batch < 1 or not 0 <= self.ema < 1:
+            raise ValueError(f"steps and batch must be positive and ema in 0..1; got {self}")
+
+    @property
+    def device_type(self) -> str:
+        """cpu or cuda."""
+        return torch.device(self.device).type
 
 
 class Clock:
     """Progress of a run in 0..1 and its learning rate; stops at the budget.
 
-    While it is entered, SIGINT and SIGTERM only set `stopped`, so that the loop saves first."""
+    All processes go by rank 0's clock, and all stop when one was told to. While it is entered, SIGINT and SIGTERM only
+    ask to stop, so that the loop saves first."""
 
     def __init__(self, config: TrainConfig, elapsed: float = 0.0) -> None:
         self.config = config
+        self.progress = 0.0
         self.stopped = False
+        self._asked = False
         self._start = time.monotonic() - elapsed
         self._handlers: dict[int, Any] = {}
 
@@ -56,41 +78,27 @@ class Clock:
             signal.signal(number, handler)
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
-        self.stopped = True
+        self._asked = True
 
     def running(self, step: int) -> bool:
-        """False when the run is over or was told to stop."""
-        return self.progress(step) < 1 and not self.stopped
+        """Take the time before this step. False when the run is over or was told to stop."""
+        done = step / self.config.steps
+        if self.config.minutes:
+            done = max(done, self.elapsed / (60 * self.config.minutes))
+        if parallel.world() > 1:
+            agreed = parallel.first(torch.tensor([done], dtype=torch.float64, device=self.config.device))
+            done = float(agreed)
+            self._asked = bool(parallel.total(torch.tensor([float(self._asked)], device=self.config.device)))
+        self.progress = min(done, 1.0)
+        self.stopped = self._asked
+        return self.progress < 1 and not self.stopped
 
     @property
     def elapsed(self) -> float:
         """Seconds of training so far, earlier parts of the run included."""
         return time.monotonic() - self._start
 
-    def progress(self, step: int) -> float:
-        """Share of the run that is over: by steps or by time, whichever is more."""
-        done = step / self.config.steps
-        if self.config.minutes:
-            done = max(done, self.elapsed / (60 * self.config.minutes))
-        return min(done, 1.0)
-
     def learning_rate(self, step: int) -> float:
         """Linear warm-up, then half a cosine down to 1 % of the peak."""
         warm = min(1.0, (step + 1) / max(1, self.config.warmup))
-        return self.config.learning_rate * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * self.progress(step))))
-
-
-class Log:
-    """JSON lines in a file, the same on stderr."""
-
-    def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("a", encoding="utf-8")
-
-    def write(self, **values: Any) -> None:
-        """Floats are rounded to five digits."""
-        rounded = {k: float(f"{v:.5g}") if isinstance(v, float) else v for k, v in values.items()}
-        line = json.dumps(rounded)
-        self._file.write(line + "\n")
-        self._file.flush()
-        print(line, file=sys.stderr, flush=True)
+        return self.config.learning_rate * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * self.progress)))

@@ -1,0 +1,359 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Indices as data: images and .vq2 files to .npz files and back, and .npz files that are none."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zipfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from numpy.typing import NDArray
+from PIL import Image
+
+import vqcodec
+from vqcodec import indices as indices_module
+from vqcodec import registry
+from vqcodec.cli import main
+from vqcodec.codec import Codec
+from vqcodec.errors import FormatError, ModelError
+from vqcodec.indices import Indices, dumps, extract, load, save, to_vq2
+
+SIZE = (130, 70)
+
+
+@pytest.fixture(scope="module")
+def image(photo: NDArray[np.uint8]) -> Image.Image:
+    return Image.fromarray(photo[100:170, 100:230])
+
+
+@pytest.fixture(scope="module")
+def found(tiny: Codec, image: Image.Image) -> Indices:
+    return extract(tiny, image)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, tiny_models: Path, image: Image.Image, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory, with a.png; the tiny model is installed and the default."""
+    monkeypatch.setenv(registry.ENVIRONMENT, str(tiny_models))
+    monkeypatch.setattr(registry, "DEFAULT_MODEL", "tiny")
+    monkeypatch.chdir(tmp_path)
+    image.save("a.png")
+    return tmp_path
+
+
+def same(a: Indices, b: Indices) -> bool:
+    return all(np.array_equal(x, y) for x, y in zip(a.levels, b.levels, strict=True)) and (
+        replace(a, levels=b.levels).__dict__ == b.__dict__
+    )
+
+
+def arrays(indices: Indices) -> dict[str, Any]:
+    with np.load(io.BytesIO(dumps(indices)), allow_pickle=False) as file:
+        return dict(file)
+
+
+def test_what_a_file_holds(tiny: Codec, image: Image.Image, found: Indices) -> None:
+    held = arrays(found)
+    assert sorted(held) == ["codes", "height", "identity", "level0", "level1", "model", "strides", "width"]
+    assert (held["width"], held["height"], str(held["model"])) == (130, 70, "tiny")
+    assert str(held["identity"]) == tiny.identity.hex()
+    assert (held["strides"].tolist(), held["codes"].tolist()) == ([8, 4], [32, 16])
+    assert {str(held[name].dtype) for name in ("width", "height", "strides", "codes")} == {"int64"}
+    for level, maps in enumerate(tiny.to_indices(np.asarray(image))):
+        assert held[f"level{level}"].dtype == np.uint16
+        assert np.array_equal(held[f"level{level}"], maps.numpy())
+    assert held["level1"].shape == (2, 18, 34)
+
+
+def test_saving_and_loading(found: Indices, tmp_path: Path) -> None:
+    save(tmp_path / "a.data", found)
+    assert same(load(tmp_path / "a.data"), found)
+    file = io.BytesIO()
+    save(file, found)
+    assert file.getvalue() == (tmp_path / "a.data").read_bytes() == dumps(found)
+    file.seek(0)
+    assert same(load(file), found)
+    plain = io.BytesIO()  # as numpy writes it without compression, one array in Fortran order, and a key too many
+    np.savez(plain, **{**arrays(found), "level1": np.asfortranarray(found.levels[1]), "more": np.zeros(3)})
+    plain.seek(0)
+    assert same(load(plain), found)
+
+
+def test_images_files_and_indices(tiny: Codec, image: Image.Image, found: Indices, folder: Path) -> None:
+    coded = tiny.encode(image)
+    assert same(vqcodec.to_indices(image, device="cpu"), found)
+    assert same(vqcodec.to_indices(coded, device="cpu"), found)
+    assert vqcodec.from_indices(found, device="cpu").tobytes() == tiny.decode(coded).tobytes()
+    assert to_vq2(found, device="cpu") == coded
+
+
+def test_alpha_and_grey(tiny: Codec, image: Image.Image, folder: Path) -> None:
+    grey = image.convert("L")
+    transparent = image.copy()
+    transparent.putalpha(grey)
+    for source in (transparent, tiny.encode(transparent)):
+        with pytest.warns(UserWarning, match="no alpha"):
+            held = vqcodec.to_indices(source, device="cpu")
+        assert same(held, vqcodec.to_indices(image, device="cpu"))
+    held = vqcodec.to_indices(grey, device="cpu")
+    assert vqcodec.from_indices(held, device="cpu").mode == "RGB"
+    assert same(vqcodec.to_indices(tiny.encode(grey), device="cpu"), held)
+
+
+def test_one_level(one_level: Codec, one_level_file: Path, image: Image.Image) -> None:
+    held = load(io.BytesIO(dumps(extract(one_level, image))))
+    assert [maps.shape for maps in held.levels] == [(1, 18, 33)]
+    back = vqcodec.from_indices(held, model=one_level_file, device="cpu")
+    assert back.tobytes() == one_level.decode(one_level.encode(image)).tobytes()
+    assert to_vq2(held, model=one_level_file, device="cpu") == one_level.encode(image)
+
+
+def test_indices_of_another_model(tiny: Codec, other: Codec, image: Image.Image, found: Indices, folder: Path) -> None:
+    foreign = extract(other, image)
+    with pytest.raises(ModelError, match=f"{other.identity.hex()}, which is not installed"):
+        vqcodec.from_indices(foreign, device="cpu")
+    with pytest.raises(ModelError, match=f"those of model other .{other.identity.hex()}., this is tiny"):
+        vqcodec.from_indices(foreign, model="tiny", device="cpu")
+    claimed = replace(found, codes=(32, 64))
+    with pytest.raises(FormatError, match="not those of model tiny"):
+        vqcodec.from_indices(claimed, device="cpu")
+
+
+def test_indices_that_do_not_fit_together(found: Indices) -> None:
+    top, bottom = found.levels
+    wrong: list[dict[str, Any]] = [
+        {"levels": (top, bottom.astype(np.int64))},
+        {"levels": (top, bottom[:, :-1])},
+        {"levels": (top, bottom[0])},
+        {"levels": (top, bottom[:0])},
+        {"levels": (top,)},
+        {"levels": (bottom, top)},
+        {"levels": (top, bottom + 16)},
+        {"levels": (top, np.zeros((48, 18, 34), np.uint16))},
+        {"width": 0},
+        {"width": 136 + 1},
+        {"height": 70000},
+        {"strides": (4, 8)},
+        {"strides": (8, 8)},
+        {"strides": (8, 3)},
+        {"strides": (512, 4), "levels": (top[:, :1, :1], np.zeros((1, 128, 128), np.uint16))},
+        {"strides": (8,)},
+        {"codes": (32,)},
+        {"codes": (32, 1)},
+        {"codes": (32, 1 << 17)},
+    ]
+    for changes in wrong:
+        with pytest.raises(FormatError):
+            replace(found, **changes)
+
+
+def npy(array: Any, **options: Any) -> bytes:
+    file = io.BytesIO()
+    np.lib.format.write_array(file, np.asanyarray(array), **options)
+    return file.getvalue()
+
+
+def claim(shape: str, descr: str = "<u2") -> bytes:
+    """The header of an array of that shape, without its data."""
+    header = f"{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header
+
+
+def members(indices: Indices) -> dict[str, bytes]:
+    return {f"{name}.npy": npy(array) for name, array in arrays(indices).items()}
+
+
+def zipped(files: dict[str, bytes], compression: int = zipfile.ZIP_DEFLATED) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", compression) as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return file.getvalue()
+
+
+class Evil:
+    """Says so if it is ever unpickled."""
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return pytest.fail, ("unpickled",)
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("width", npy(np.int32(130))),
+        ("width", npy(np.array([130]))),
+        ("width", npy(np.int64(-1))),
+        ("width", npy(np.int64(1 << 40))),
+        ("width", npy(np.float64(130))),
+        ("height", npy(np.array(Evil(), object), allow_pickle=True)),
+        ("level1", npy(np.array([Evil()], object), allow_pickle=True)),
+        ("strides", claim(f"({1 << 60},)", "<i8")),
+        ("strides", npy(np.array([], np.int64))),
+        ("strides", npy(np.arange(600))),
+        ("strides", npy(np.array([8, 4]), version=(2, 0))),
+        ("codes", npy(np.array([32, 8]))),
+        ("model", npy(np.int64(1))),
+        ("model", npy("x" * 5000)),
+        ("model", claim("()", "<U1") + b"\xff\xff\xff\xff"),
+        ("model", npy("\x1b[2J")),
+        ("identity", npy("0123")),
+        ("identity", npy("zz" * 8)),
+        ("identity", npy("0" * 15 + "\n")),
+        ("level1", npy(np.zeros((2, 18, 34), np.int64))),
+        ("level1", npy(np.zeros((2, 18, 34), ">u2"))),
+        ("level1", npy(np.zeros((2, 17, 34), np.uint16))),
+        ("level1", npy(np.full((2, 18, 34), 16, np.uint16))),
+        ("level1", npy(np.zeros((2, 18, 34), np.uint16))[:-1]),
+        ("level1", npy(np.zeros((2, 18, 34), np.uint16)) + b"\0"),
+        ("level1", claim(f"({1 << 40}, 18, 34)")),
+        ("level1", claim("(-2, 18, -34)")),
+        ("level1", claim("(2, 18, 'x')")),
+        ("level1", claim("(2, 18, 34), 'more': 1")),
+        ("level1", claim("(" * 90)),
+        ("level1", claim("(2, 18, 34)").replace(b"False", b"open('/')")),
+        ("level1", claim(f"({'9' * 6000}, 18, 34)")),
+        ("level1", claim("(2, 18, 34)", "<u2" + " " * 5000)),
+        ("level1", claim("(2, 18, 34)", "no type")),
+        ("level1", b""),
+        ("level1", b"\x93NUMPY\x01"),
+    ],
+)
+def test_files_with_one_wrong_array(found: Indices, name: str, data: bytes) -> None:
+    assert same(load(io.BytesIO(zipped(members(found)))), found)
+    with pytest.raises(FormatError):
+        load(io.BytesIO(zipped(members(found) | {f"{name}.npy": data})))
+
+
+@pytest.mark.parametrize("name", ["width", "strides", "model", "identity", "level0", "level1"])
+def test_files_with_an_array_missing(found: Indices, name: str) -> None:
+    files = members(found)
+    del files[f"{name}.npy"]
+    with pytest.raises(FormatError, match=f"'{name}' is missing"):
+        load(io.BytesIO(zipped(files)))
+
+
+def test_a_zip_bomb_is_not_inflated(found: Indices, monkeypatch: pytest.MonkeyPatch) -> None:
+    """64 MiB of zeros behind a header that says what it should, and behind one that does not."""
+    sizes: list[int] = []
+    real = zipfile.ZipExtFile.read
+
+    def watched(self: zipfile.ZipExtFile, n: int | None = -1) -> bytes:
+        data = real(self, n)
+        sizes.append(len(data))
+        return data
+
+    zeros = bytes(64 << 20)
+    bombs = [
+        zipped(members(found) | {"level1.npy": head + zeros})
+        for head in (claim("(2, 18, 34)"), claim("(4096, 64, 64)"))
+    ]
+    monkeypatch.setattr(zipfile.ZipExtFile, "read", watched)
+    for bomb in bombs:
+        assert len(bomb) < 1 << 20
+        with pytest.raises(FormatError):
+            load(io.BytesIO(bomb))
+    assert sum(sizes) < 1 << 16
+
+
+def test_damaged_files(found: Indices) -> None:
+    data = dumps(found)
+    rng = np.random.default_rng(1)
+    for wrong in (b"", b"PK\x03\x04", b"\x89PNG", data[:-1], data[:100], data[100:], b"\x80\x04K\x01."):
+        with pytest.raises(FormatError):
+            load(io.BytesIO(wrong))
+    for compression in (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+        with pytest.raises(FormatError, match="does not write"):
+            load(io.BytesIO(zipped(members(found), compression)))
+    refused = 0
+    for _ in range(300):
+        damaged = bytearray(data)
+        for position in rng.integers(0, len(data), 3):
+            damaged[position] ^= int(rng.integers(1, 256))
+        try:
+            load(io.BytesIO(damaged))
+        except FormatError:
+            refused += 1
+    assert refused > 200  # the rest changed what nobody reads: times, attributes, comments
+
+
+# The command
+
+
+def vq(*arguments: str, stdin: bytes | None = None) -> Result:
+    return CliRunner().invoke(main, ["indices", *arguments, "--device", "cpu"], input=stdin)
+
+
+def test_the_way_there_and_back(folder: Path, tiny: Codec, image: Image.Image, found: Indices) -> None:
+    coded = tiny.encode(image)
+    Path("a.vq2").write_bytes(coded)
+    result = vq("a.png", "a.npz")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert "a.png -> a.npz" in result.stderr
+    assert vq("a.vq2", "b.npz", "--quiet").stderr == ""
+    assert Path("a.npz").read_bytes() == Path("b.npz").read_bytes() == dumps(found)
+    assert vq("a.npz", "back.vq2").exit_code == 0
+    assert Path("back.vq2").read_bytes() == coded
+    assert vq("a.npz", "back.png").exit_code == 0
+    assert vq("a.npz", "back", "--format", "tiff").exit_code == 0
+    for name in ("back.png", "back"):
+        with Image.open(name) as shown:
+            assert shown.tobytes() == tiny.decode(coded).tobytes()
+    assert vq("a.png", "a.npz").exit_code == 1
+    assert vq("a.png", "a.npz", "-f").exit_code == 0
+
+
+def test_streams(folder: Path, tiny: Codec, image: Image.Image, found: Indices) -> None:
+    assert vq("-", "-", stdin=Path("a.png").read_bytes()).stdout_bytes == dumps(found)
+    assert vq("a.png", "-").stdout_bytes == dumps(found)
+    save("a.npz", found)
+    with Image.open(io.BytesIO(vq("a.npz", "-").stdout_bytes)) as shown:
+        assert (shown.format, shown.tobytes()) == ("PNG", tiny.decode(tiny.encode(image)).tobytes())
+    assert vq("-", "b.vq2", stdin=dumps(found)).exit_code == 0
+    assert Path("b.vq2").read_bytes() == tiny.encode(image)
+
+
+def test_alpha_is_left_out_with_a_warning(folder: Path, image: Image.Image, found: Indices) -> None:
+    transparent = image.copy()
+    transparent.putalpha(77)
+    transparent.save("alpha.png")
+    result = vq("alpha.png", "a.npz", "--quiet")
+    assert result.exit_code == 0
+    assert result.stderr == "vqcodec: warning: alpha.png: indices carry no alpha channel: it is left out\n"
+    assert Path("a.npz").read_bytes() == dumps(found)
+
+
+def test_errors(folder: Path, found: Indices, other: Codec, image: Image.Image) -> None:
+    save("a.npz", found)
+    save("other.npz", extract(other, image))
+    Path("text.npz").write_text("no indices")
+    before = {path.name for path in folder.iterdir()}
+    for arguments, message in (
+        (["a.png", "b.png"], "a.png: not an .npz file of indices"),
+        (["text.npz", "b.png"], "text.npz: not an .npz file of indices"),
+        (["a.npz", "b.npz"], "a.npz: not an image"),
+        (["a.npz", "b.unknown"], "no image format"),
+        (["missing.npz", "b.png"], "missing.npz: No such file"),
+        (["other.npz", "b.png"], f"{other.identity.hex()}, which is not installed"),
+        (["other.npz", "b.vq2", "--model", "tiny"], f"those of model other ({other.identity.hex()})"),
+        (["a.png", "b.npz", "--model", "missing"], "'missing' is not installed"),
+    ):
+        result = vq(*arguments)
+        assert result.exit_code == 1, arguments
+        assert result.stderr.startswith("vqcodec: error: "), result.output
+        assert result.stderr.count("\n") == 1
+        assert message in result.stderr
+    assert vq("a.png").exit_code == 2
+    assert {path.name for path in folder.iterdir()} == before
+
+
+def test_the_package_has_the_names() -> None:
+    assert (vqcodec.Indices, vqcodec.to_indices) == (indices_module.Indices, indices_module.to_indices)
+    assert vqcodec.from_indices is indices_module.from_indices

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two gloo processes on the CPU train as one process does on the joint batch."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from skimage import data
+
+from vqcodec import parallel, weights
+from vqcodec.config import VQVAE2_PRESETS, VQVAE_PRESETS
+from vqcodec.nets.blocks import LatentNorm
+from vqcodec.nets.quantizer import ResidualQuantizer
+from vqcodec.training.autoencoder import AutoencoderTask, AutoencoderTraining
+from vqcodec.training.loop import train
+from vqcodec.training.prior import PriorTask
+from vqcodec.training.schedule import TrainConfig
+
+CONFIG = TrainConfig(
+    steps=8, batch=4, crop=64, learning_rate=1e-3, validate_every=100, log_every=1, warmup=2, bf16=False
+)
+SPECIAL = AutoencoderTraining(rate=(0.0, 0.05), unquantized_steps=2, kmeans_batches=1)
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def join(rank: int, port: int, work: str, folder: str) -> None:
+    """What each of two processes does: call a function of this module by name."""
+    environment = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    os.environ.update({k: str(v) for k, v in environment.items()})
+    torch.set_num_threads(1)
+    with parallel.processes("cpu"):
+        assert (parallel.rank(), parallel.world()) == (rank, 2)
+        globals()[work](Path(folder))
+
+
+def in_two_processes(work, folder: Path) -> None:
+    torch.multiprocessing.spawn(join, args=(free_port(), work.__name__, str(folder)), nprocs=2)
+
+
+def photos() -> list[np.ndarray]:
+    return [np.ascontiguousarray(image[:256, :320]) for image in (data.chelsea(), data.coffee(), data.astronaut())]
+
+
+def train_autoencoder(folder: Path) -> None:
+    task = AutoencoderTask(VQVAE2_PRESETS["tiny"], CONFIG, SPECIAL, photos(), photos()[:1])
+    train(task, CONFIG, folder / f"of-{parallel.world()}")
+    state = task.module.state_dict()
+    weights.save(folder / f"rank-{parallel.rank()}-of-{parallel.world()}.safetensors", state, {})
+
+
+def test_codebooks_are_identical_and_losses_those_of_the_joint_batch(tmp_path):
+    in_two_processes(train_autoencoder, tmp_path)
+    torch.set_num_threads(1)
+    train_autoencoder(tmp_path)
+    first, second, alone = (
+        weights.load(tmp_path / f"rank-{name}.safetensors")[0] for name in ("0-of-2", "1-of-2", "0-of-1")
+    )
+    assert all(torch.equal(first[k], second[k]) for k in first)
+    logs = []
+    for name in ("of-2", "of-1"):
+        lines = (tmp_path / name / "autoencoder.jsonl").read_text().splitlines()
+        logs.append([json.loads(line) for line in lines if "loss" in line])
+    assert len(logs[0]) == len(logs[1]) == CONFIG.steps
+    for together, single in zip(*logs, strict=True):
+        assert together["loss"] == pytest.approx(single["loss"], rel=2e-3), (together, single)
+    assert any(k.endswith("codebooks") for k in alone)
+    for name in alone:
+        if name.endswith("codebooks"):
+            close = (first[name] - alone[name]).norm() / alone[name].norm()
+            assert close < 0.05, name
+
+
+def quantize(folder: Path) -> None:
+    torch.manual_seed(7)
+    level = VQVAE_PRESETS["tiny"].autoencoder.levels[0]
+    quantizer = ResidualQuantizer(level)
+    norm = LatentNorm(level.dim, momentum=0.1, affine=False)
+    joint = torch.randn(8, level.dim, 6, 6) * 3 + 1
+    joint.requires_grad_(True)
+    weight = torch.randn(8, level.dim, 6, 6)
+    own = parallel.share(8)
+    with parallel.shared_draws(3):
+        normal = norm(joint[own])
+        (normal * weight[own]).sum().backward()
+        z = normal.detach().permute(0, 2, 3, 1)
+        quantizer.initialize(z.reshape(-1, level.dim))
+        quantizer.counts[0, :5] = 0.0  # dead: they restart
+        result = quantizer.train()(z)
+    commitment = parallel.total(result.commitment) / parallel.world()
+    found = {"normal": normal, "gradient": joint.grad[own], "indices": result.indices, "commitment": commitment}
+    buffers = {f"{i}.{k}": v for i, m in enumerate((norm, quantizer)) for k, v in m.state_dict().items()}
+    weights.save(folder / f"{parallel.rank()}-of-{parallel.world()}.safetensors", found | buffers, {})
+
+
+def test_one_step_of_norm_and_quantizer_is_that_of_the_joint_batch(tmp_path):
+    """Statistics, gradients, k-means, moving averages and restarts: to rounding."""
+    in_two_processes(quantize, tmp_path)
+    torch.set_num_threads(1)
+    quantize(tmp_path)
+    first, second, alone = (weights.load(tmp_path / f"{n}.safetensors")[0] for n in ("0-of-2", "1-of-2", "0-of-1"))
+    for name, value in alone.items():
+        if name in ("normal", "gradient", "indices"):
+            joined = torch.cat([first[name], second[name]])
+            torch.testing.assert_close(joined, value, rtol=1e-4, atol=1e-5, msg=name)
+        else:
+            assert torch.equal(first[name], second[name]), name
+            torch.testing.assert_close(first[name], value, rtol=1e-4, atol=1e-5, msg=name)
+
+
+def train_prior(folder: Path) -> None:
+    config = VQVAE_PRESETS["tiny"]
+    config_train = TrainConfig(steps=6, batch=4, validate_every=100, log_every=1, warmup=2, bf16=False)
+    rows = torch.arange(16)
+    maps = [((rows[:, None] + rows) % 32).to(torch.int16)[None].numpy()]
+    task = PriorTask(config, config_train, [maps] * 2, [maps])
+    train(task, config_train, folder / f"of-{parallel.world()}")
+
+
+def test_priors_follow_the_joint_batch(tmp_path):
+    in_two_processes(train_prior, tmp_path)
+    torch.set_num_threads(1)
+    train_prior(tmp_path)
+    lines = [
+        [json.loads(line) for line in (tmp_path / n / "prior.jsonl").read_text().splitlines() if "loss" in line]
+        for n in ("of-2", "of-1")
+    ]
+    assert [row["loss"] for row in lines[0]] == pytest.approx([row["loss"] for row in lines[1]], rel=1e-3)
+
+
+def test_a_batch_that_cannot_be_shared_is_refused(monkeypatch):
+    monkeypatch.setattr(parallel, "world", lambda: 3)
+    with pytest.raises(ValueError, match="cannot be divided"):
+        parallel.share(8)
+
+
+def test_the_tool_under_torchrun(tmp_path):
+    """Autoencoder and prior in two processes, a checkpoint of both, and one process that goes on from it."""
+    (tmp_path / "photos").mkdir()
+    for i, photo in enumerate(photos()):
+        Image.fromarray(photo).save(tmp_path / "photos" / f"{i}.png")
+    where = ["--out", str(tmp_path / "run"), "--data", str(tmp_path / "photos"), "--val", str(tmp_path / "photos")]
+    two = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(free_port())]
+    tool = str(REPOSITORY / "tools" / "train.py")
+    short = ["--device", "cpu", "--no-bf16", "--batch", "4", "--validate-every", "4"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
+    for command in (
+        [*two, tool, "vqvae", *where, "--preset", "tiny", "--crop", "64", "--steps", "160", *short],
+        [*two, tool, "prior", *where, "--steps", "4", *short],
+        [tool, "prior", *where, "--steps", "8", *short],
+    ):
+        done = subprocess.run([sys.executable, *command], capture_output=True, text=True, env=environment, check=False)
+        assert done.returncode == 0, done.stderr[-3000:]
+    meta = weights.load(tmp_path / "run" / "prior.ckpt.safetensors")[1]
+    assert meta["step"] == 8

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Compare VAE, VQ-VAE and VQ-VAE-2: figures on sets of images, and a picture of what they reconstruct and draw.
+
+python tools/systems.py --images val=VAL.zip --images Kodak=KODAK --table docs/systems.md
+python tools/systems.py --picture docs/images/systems.png --pictured docs/images/chelsea.png
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+
+import click
+import numpy as np
+from PIL import Image, ImageDraw
+
+from vqcodec import registry, sampling, systems
+from vqcodec.codec import Codec
+from vqcodec.training.data import load_images
+from vqcodec.vae import VAEModel
+
+MODELS = ("vae-base", "vqvae-base", "vq2-base")
+MARKS = "<!-- figures of {}: begin -->", "<!-- figures of {}: end -->"
+SIDE = 192  # of a picture's cells, in pixels
+SAMPLES = 4
+LABEL = 16
+
+
+@click.command(help=__doc__)
+@click.option("--model", "models", multiple=True, default=MODELS, show_default=True, help="name or weights file")
+@click.option("--images", multiple=True, metavar="NAME=PATH", help="a set of images: folder or zip; repeatable")
+@click.option("--table", "page", type=click.Path(path_type=Path), help="page whose tables are replaced")
+@click.option("--json", "record", type=click.Path(path_type=Path), help="write all figures there")
+@click.option("--bound-samples", default=16, show_default=True, help="draws for the importance-weighted bound; 0: none")
+@click.option("--picture", type=click.Path(path_type=Path), help="write the picture there")
+@click.option("--pictured", type=click.Path(exists=True, path_type=Path), help="image to reconstruct in it")
+def main(
+    models: tuple[str, ...],
+    images: tuple[str, ...],
+    page: Path | None,
+    record: Path | None,
+    bound_samples: int,
+    picture: Path | None,
+    pictured: Path | None,
+) -> None:
+    loaded = [(sampling.load_sampler(name, "cpu"), registry.find(name)) for name in models]
+    found = {}
+    for pair in images:
+        name, _, path = pair.partition("=")
+        if not path:
+            raise click.BadParameter(f"{pair!r} is not NAME=PATH", param_hint="--images")
+        pictures = load_images([path])
+        found[name] = [systems.measure(model, file, pictures, bound_samples) for model, file in loaded]
+        text = systems.table(found[name])
+        click.echo(f"{name}, {len(pictures)} images\n\n{text}\n")
+        if page is not None:
+            replace(page, name, f"{len(pictures)} images:\n\n{text}")
+    if record is not None:
+        rows = {name: [dataclasses.asdict(f) for f in figures] for name, figures in found.items()}
+        record.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+    if picture is not None:
+        if pictured is None:
+            raise click.UsageError("--picture needs --pictured")
+        with Image.open(pictured) as opened:
+            sheet([model for model, _ in loaded], np.asarray(opened.convert("RGB"))).save(picture)
+
+
+def replace(page: Path, name: str, text: str) -> None:
+    """Put a table between the marks of its set."""
+    begin, end = (mark.format(name) for mark in MARKS)
+    before = page.read_text(encoding="utf-8")
+    after, number = re.subn(
+        f"{re.escape(begin)}.*?{re.escape(end)}", lambda _: f"{begin}\n{text}\n{end}", before, flags=re.DOTALL
+    )
+    if number != 1:
+        raise click.ClickException(f"{page} should have one place for {name!r}, marked {begin} and {end}")
+    page.write_text(after, encoding="utf-8")
+
+
+def sheet(models: list[Codec | VAEModel], pixels: np.ndarray) -> Image.Image:
+    """One row a model: original, reconstruction, samples."""
+    top, left = ((n - SIDE) // 2 for n in pixels.shape[:2])
+    crop = np.ascontiguousarray(pixels[top : top + SIDE, left : left + SIDE])
+    whole = Image.new("RGB", ((SIDE + 4) * (SAMPLES + 2), (SIDE + 4 + LABEL) * len(models)), "white")
+    writing = ImageDraw.Draw(whole)
+    for row, model in enumerate(models):
+        y = row * (SIDE + 4 + LABEL)
+        drawn = sampling.images(model, SIDE, SIDE, count=SAMPLES)
+        cells = [Image.fromarray(crop), Image.fromarray(reconstruction(model, crop)), *drawn]
+        labels = ["original", f"{model.name}: reconstruction", *["sample"] * SAMPLES]
+        for column, (cell, label) in enumerate(zip(cells, labels, strict=True)):
+            writing.text((column * (SIDE + 4), y + 2), label, fill="black")
+            whole.paste(cell, (column * (SIDE + 4), y + LABEL))
+    return whole
+
+
+def reconstruction(model: Codec | VAEModel, pixels: np.ndarray) -> np.ndarray:
+    """What is left of an image after the model: uint8 [H, W, 3] to the same."""
+    if isinstance(model, VAEModel):
+        return model.reconstruct(pixels)
+    return model.from_indices(model.to_indices(pixels), pixels.shape[1], pixels.shape[0])
+
+
+if __name__ == "__main__":
+    main()

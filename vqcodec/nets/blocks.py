@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the autoencoders are built of: residual blocks, sub-pixel upsampling, the norm of latents, initial weights."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vqcodec import parallel
+
+
+class ResidualBlock(nn.Module):
+    """x + conv1x1(relu(conv3x3(relu(x)))), [N x C x H x W] to the same; half the channels inside."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.inner = nn.Conv2d(channels, channels // 2, 3, padding=1)
+        self.outer = nn.Conv2d(channels // 2, channels, 1)
+        nn.init.normal_(self.outer.weight, std=0.02)
+        nn.init.zeros_(self.outer.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.outer(F.relu(self.inner(F.relu(x))))
+
+
+def blocks(channels: int, number: int) -> nn.Sequential:
+    """A stack of residual blocks."""
+    return nn.Sequential(*(ResidualBlock(channels) for _ in range(number)))
+
+
+class Upsample(nn.Module):
+    """Factor two by sub-pixel convolution (Shi et al. 2016): [N x C x H x W] -> [N x C' x 2H x 2W]."""
+
+    def __init__(self, channels: int, out: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, 4 * out, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pixel_shuffle(self.conv(x), 2)
+
+
+class LatentNorm(nn.BatchNorm2d):
+    """Batch normalisation (Ioffe, Szegedy 2015) with the statistics of the joint batch of all processes, on any device
+    (PyTorch's SyncBatchNorm needs GPUs). [N x C x H x W] to the same; used without affine parameters."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not self.training or parallel.world() == 1:
+            return super().forward(input)
+        size = input.numel() // input.shape[1] * parallel.world()
+        sums = torch.stack([input.sum((0, 2, 3)), input.square().sum((0, 2, 3))])
+        mean, square = parallel.total_with_gradient(sums) / size
+        variance = square - mean.square()
+        with torch.no_grad():
+            assert self.running_mean is not None
+            assert self.running_var is not None
+            assert self.num_batches_tracked is not None
+            assert self.momentum is not None
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * (size / (size - 1)), self.momentum)
+            self.num_batches_tracked.add_(1)
+        scale = (variance + self.eps).rsqrt()
+        return (input - mean[:, None, None]) * scale[:, None, None]
+
+
+def initialize(network: nn.Module) -> None:
+    """Start the path outside the residual blocks as orthogonal maps of pixel blocks, so that it keeps nearly all of the
+    image: a linear transform code, which training then refines. The blocks follow He et al. 2015.
+
+    Convolutions whose name begins with `down` are taken to have 4x4 kernels and stride 2."""
+    for name, module in network.named_modules():
+        if not isinstance(module, nn.Conv2d) or name.endswith("outer"):
+            continue
+        nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+        if name.endswith("inner"):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            continue
+        first = 1 if name.startswith("down") else module.kernel_size[0] // 2
+        middle = slice(first, first + (2 if name.startswith("down") else 1))
+        with torch.no_grad():
+            core = torch.empty_like(module.weight[:, :, middle, middle])
+            nn.init.orthogonal_(core)
+            module.weight.zero_()
+            module.weight[:, :, middle, middle] = core

@@ -1,0 +1,260 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Drawing images from a model: at a temperature, several at once, or around what is kept of an image.
+
+All that decides an index is integer arithmetic: a seed, a size, a temperature and what is kept give the same indices
+on every machine, whatever the number of threads, and however many images are drawn in the same call.
+"""
+
+from __future__ import annotations
+
+import copy
+import decimal
+import os
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from vqcodec import registry, weights
+from vqcodec.errors import ImageError, ModelError
+from vqcodec.exact import ops
+from vqcodec.exact.network import IntegerPrior
+from vqcodec.exact.waveorder import positions_by_wave
+
+if TYPE_CHECKING:
+    from vqcodec.codec import Codec
+    from vqcodec.vae import VAEModel
+
+BATCH_TILES = 64  # drawn together; above it, an image is drawn in parts: changing it changes what its seed gives
+MAX_TEMPERATURE = 10
+GRID_GAP = 2  # pixels
+
+_EXACT = decimal.Context(prec=50, rounding=decimal.ROUND_HALF_EVEN)  # decimal rounds exp() correctly, everywhere
+
+
+@dataclass(frozen=True, eq=False)
+class Keep:
+    """Index maps, and where sampling leaves them as they are.
+
+    maps: per level int64 [codebooks, H / stride, W / stride], as of `Codec`. masks: per level bool
+    [H / stride, W / stride], True where all codebooks' indices are kept.
+
+    Positions are drawn in the order in which they are coded. A kept index therefore informs what is coded after it, and
+    nothing before; tiles never inform each other.
+    """
+
+    maps: tuple[Tensor, ...]
+    masks: tuple[Tensor, ...]
+
+
+def keep_top(codec: Codec, maps: Sequence[Tensor]) -> Keep:
+    """Keep the coarsest level's maps and draw all finer levels: exactly the model's conditional distribution.
+
+    maps: as of `Codec.to_indices`. Raises ModelError if the model has one level only, as nothing would be drawn.
+    """
+    if len(maps) == 1:
+        raise ModelError(f"model {codec.name} has a single level: with its top map kept, nothing is left to draw")
+    return Keep(tuple(maps), tuple(torch.full(m.shape[1:], not i, dtype=torch.bool) for i, m in enumerate(maps)))
+
+
+def keep_upper(codec: Codec, maps: Sequence[Tensor], height: int) -> Keep:
+    """Keep all levels' indices in the upper half of an image, and draw the rest.
+
+    maps: as of `Codec.to_indices`; height: of the image, in pixels. Half of it is rounded down to the coarsest stride.
+    Raises ImageError if nothing is left of it.
+
+    The convolutions over a map never look at rows below, so that what they give is a draw from the model's conditional
+    distribution. It is not quite one in two places, where what is kept would have to inform what is drawn before it:
+    attention follows the order of the waves x + 2y, in which a kept position to the upper right comes after drawn ones
+    at the lower left; and next to the border, finer maps that are kept were once conditioned on coarser indices (and
+    on earlier codebooks') that are now drawn without knowing them. Tiles are independent of each other: below a border
+    between tiles, nothing is known of what is above.
+    """
+    rows = height // 2 // codec.config.autoencoder.coarsest * codec.config.autoencoder.coarsest
+    if not rows:
+        least = 2 * codec.config.autoencoder.coarsest
+        raise ImageError(f"{height} rows of pixels have no upper half to keep; model {codec.name} needs {least}")
+    masks = []
+    for level, own in zip(codec.config.autoencoder.levels, maps, strict=True):
+        mask = torch.zeros(own.shape[1:], dtype=torch.bool)
+        mask[: rows // level.stride] = True
+        masks.append(mask)
+    return Keep(tuple(maps), tuple(masks))
+
+
+def temperature_table(top: int, floor: int, temperature: float) -> list[int]:
+    """table[d] = max(least, round(top * exp(-d / (2^LOGIT_BITS * T)))) for d = 0..254, least for 255 and all above.
+
+    T is the decimal number that `temperature` is written as; top and floor are the greatest and least frequency of the
+    model's own table (see `ops.exp_table`). The least here is that floor where T > 1, and 0 below: there, codes that
+    have a frequency only so that they can be coded are not drawn. Raises ValueError unless 0 < T <= 10.
+    """
+    if not 0 < temperature <= MAX_TEMPERATURE:
+        raise ValueError(f"the temperature must be above 0 and at most {MAX_TEMPERATURE}, got {temperature}")
+    least = floor if temperature > 1 else 0
+    with decimal.localcontext(_EXACT):
+        scale = 2**ops.LOGIT_BITS * decimal.Decimal(str(temperature))
+        curve = [int((top * (-d / scale).exp()).to_integral_value()) for d in range(255)]
+    return [max(least, value) for value in curve] + [least]
+
+
+def tempered(prior: IntegerPrior, temperature: float) -> IntegerPrior:
+    """The same prior with another table of frequencies, for drawing only; itself at temperature 1."""
+    if temperature == 1:
+        return prior
+    table = temperature_table(int(prior.table[0]), int(prior.table[-1]), temperature)
+    other = copy.copy(prior)
+    other.table = torch.tensor(table, dtype=torch.float32, device=prior.device)
+    return other
+
+
+def draw(
+    codec: Codec,
+    width: int,
+    height: int,
+    seeds: Sequence[int],
+    *,
+    temperature: float = 1.0,
+    keep: Keep | None = None,
+) -> Iterator[list[Tensor]]:
+    """Index maps as of `Codec`, for one image per seed, each the same as if it were drawn alone.
+
+    width, height: in pixels; seeds: from 0; keep: indices that all images share. Raises ValueError on other arguments.
+    """
+    if width < 1 or height < 1:
+        raise ValueError(f"width and height must be at least 1, got {width}x{height}")
+    if any(seed < 0 for seed in seeds):
+        raise ValueError("seeds must not be negative")
+    tilings = [codec.tiling(level, width, height) for level in range(len(codec.priors))]
+    shapes = [(v.codebooks, *t.map_shape) for v, t in zip(codec.config.autoencoder.levels, tilings, strict=True)]
+    if keep is not None and [tuple(m.shape) for m in keep.maps] != shapes:
+        raise ValueError(f"the maps to keep are not those of an image of {width}x{height} pixels")
+    if keep is not None and [tuple(m.shape) for m in keep.masks] != [shape[1:] for shape in shapes]:
+        raise ValueError("the masks do not fit the maps to keep")
+    priors = [tempered(prior, temperature) for prior in codec.priors]
+    tiles = tilings[0].grid[0] * tilings[0].grid[1]
+    together = max(1, BATCH_TILES // tiles)
+    known = None if keep is None else [_in_order(codec, keep, level, width, height) for level in range(len(priors))]
+    for start in range(0, len(seeds), together):
+        generators = [random.Random(seed) for seed in seeds[start : start + together]]
+        source = partial(_Draw, generators, known)
+        found = codec.produce(source, width, height, BATCH_TILES, images=len(generators), priors=priors)
+        for i in range(len(generators)):
+            part = slice(i * tiles, (i + 1) * tiles)
+            yield [tiling.join(maps[part]) for tiling, maps in zip(tilings, found, strict=True)]
+
+
+def _in_order(codec: Codec, keep: Keep, level: int, width: int, height: int) -> tuple[Tensor, Tensor]:
+    """Indices and mask of a level's tiles, [tiles, S * h * w] each, in the order in which they are drawn."""
+    tiling = codec.tiling(level, width, height)
+    maps = tiling.split(keep.maps[level].cpu())
+    masks = tiling.split(keep.masks[level].cpu()[None]).expand_as(maps)
+    order = positions_by_wave(*tiling.tile_shape)
+    return maps.flatten(2)[:, :, order].flatten(1), masks.flatten(2)[:, :, order].flatten(1)
+
+
+class _Draw:
+    """Draws the indices of a wave at random, in integers (see `waves.Draw`); each image has its own random words.
+
+    Words are drawn for every position, also for those outside the image and for those that are known, whose indices
+    are then put in place. A draw is not told where it stands: it counts, and serves one level of one batch.
+
+    Random words are no stream for the range decoder: it refuses those that no encoder could have written.
+    """
+
+    def __init__(
+        self,
+        generators: Sequence[random.Random],
+        known: Sequence[tuple[Tensor, Tensor]] | None,
+        level: int,
+        first: int,
+    ) -> None:
+        """generators: one per image; known: from `_in_order`, per level; first: tile that the batch begins with."""
+        self._generators = generators
+        part = slice(first, first + BATCH_TILES)
+        self._known = None if known is None else [x.repeat(len(generators), 1)[part] for x in known[level]]
+        self._at = 0
+
+    def __call__(self, frequencies: Tensor, valid: Tensor | None) -> Tensor:
+        ends = frequencies.cpu().numpy().cumsum(2, dtype=np.uint64)
+        n, rows, _ = ends.shape
+        share = 8 * rows * (n // len(self._generators))
+        data = b"".join(generator.randbytes(share) for generator in self._generators)
+        words = np.frombuffer(data, "<u8").reshape(n, rows, 1).astype(np.uint64)
+        # 40 random bits times a sum below 2^24 fit in 64 bits.
+        points = (words >> np.uint64(24)) * ends[:, :, -1:] >> np.uint64(40)
+        drawn = torch.from_numpy((ends <= points).sum(2))
+        if self._known is not None:
+            maps, masks = (x[:, self._at : self._at + rows] for x in self._known)
+            drawn = torch.where(masks, maps, drawn)
+            self._at += rows
+        return drawn.to(frequencies.device)
+
+
+def load_sampler(name: str | os.PathLike[str] | None = None, device: str = "auto") -> Codec | VAEModel:
+    """An installed model of any kind by name, or a weights file by path; the default model for None.
+
+    device: auto (a GPU if there is one), cpu, cuda. Raises ModelError if there is no such model.
+    """
+    from vqcodec import codec
+
+    model = registry.find(name)
+    if codec.is_vae(weights.load(model.path)[1]):
+        from vqcodec.vae import VAEModel
+
+        return VAEModel.load(model, codec.pick_device(device))
+    return codec.load_model(name, device)
+
+
+def with_indices(sampler: Codec | VAEModel) -> Codec:
+    """The same, if it is a codec. Raises ModelError for a VAE."""
+    from vqcodec.codec import Codec
+
+    if not isinstance(sampler, Codec):
+        raise ModelError(f"model {sampler.name} is a VAE: it has no indices that could be kept")
+    return sampler
+
+
+def images(
+    sampler: Codec | VAEModel,
+    width: int,
+    height: int,
+    *,
+    count: int = 1,
+    seed: int = 0,
+    temperature: float = 1.0,
+    keep: Keep | None = None,
+) -> Iterator[Image.Image]:
+    """Draw images of mode RGB; the i-th, from 0, is the one that seed + i gives on its own.
+
+    width, height: in pixels. Raises ModelError for something to keep of a model without indices.
+    """
+    from vqcodec.codec import Codec
+
+    seeds = range(seed, seed + count)
+    if keep is not None or isinstance(sampler, Codec):
+        codec = with_indices(sampler)
+        for maps in draw(codec, width, height, seeds, temperature=temperature, keep=keep):
+            yield Image.fromarray(codec.from_indices(maps, width, height))
+    else:
+        for own in seeds:
+            yield sampler.sample(width, height, seed=own, temperature=temperature)
+
+
+def grid(pictures: Iterable[Image.Image], count: int, columns: int) -> Image.Image:
+    """`count` pictures of one size, row by row in so many columns, with a white gap between them; mode RGB."""
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    sheet = Image.new("RGB", (1, 1))
+    for i, picture in enumerate(pictures):
+        across, down = picture.width + GRID_GAP, picture.height + GRID_GAP
+        if not i:
+            sheet = Image.new("RGB", (columns * across - GRID_GAP, rows * down - GRID_GAP), "white")
+        sheet.paste(picture, (i % columns * across, i // columns * down))
+    return sheet

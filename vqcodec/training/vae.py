@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training of the VAE: the negative ELBO, with the KL term growing to its full weight."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vqcodec.config import VAEConfig
+from vqcodec.nets.vae import VAE
+from vqcodec.training.data import CropSampler, Pixels, grid, to_device
+from vqcodec.training.loop import Report, Task
+from vqcodec.training.schedule import Clock, TrainConfig
+
+SHOWN = 8  # reconstructions and samples in a grid
+
+
+@dataclass(frozen=True)
+class VAETraining:
+    """kl_warmup: share of the run over which the weight of the KL term grows from kl_start to 1."""
+
+    kl_warmup: float = 0.1
+    kl_start: float = 0.1
+
+
+@dataclass(frozen=True)
+class VAEValidation:
+    """Means over images, in bits per dimension of 8-bit pixels. elbo = reconstruction + kl bounds the negative
+    log-likelihood from above. psnr: dB of the posterior mean's reconstruction."""
+
+    elbo: float
+    reconstruction: float
+    kl: float
+    psnr: float
+
+
+@torch.inference_mode()
+def validate(model: VAE, images: Sequence[Pixels], device: str) -> VAEValidation:
+    """One draw of the bound for every whole image, cropped to multiples of the stride. Leaves the model in evaluation
+    mode."""
+    model.eval()
+    rows = []
+    for array in images:
+        image = to_device(array, model.config.stride, device)
+        bound = model(image)
+        bits = image.numel() * math.log(2)
+        decoded = model.decode(model.encode(image).mean).mean.round().clamp(0, 255)
+        error = (decoded - image * 255).square().mean().item()
+        psnr = 10 * math.log10(255**2 / max(error, 1e-9))
+        rows.append((-bound.reconstruction.item() / bits, bound.kl.item() / bits, psnr))
+    reconstruction, kl, psnr = (sum(column) / len(rows) for column in zip(*rows, strict=True))
+    return VAEValidation(reconstruction + kl, reconstruction, kl, psnr)
+
+
+class VAETask(Task):
+    """Loss: (-E_q[log P(x|z)] + beta * KL) / dims in nats per dimension, beta from kl_start to 1."""
+
+    name = "vae"
+    module: VAE
+
+    def __init__(
+        self,
+        model_config: VAEConfig,
+        config: TrainConfig,
+        special: VAETraining,
+        train: Sequence[Pixels],
+        val: Sequence[Pixels],
+    ) -> None:
+        """train, val: uint8 [H, W, 3] each; the same on all ranks. Crops have the side of the model's tile."""
+        torch.manual_seed(config.seed)
+        self.model, self.special, self.val = model_config, special, val
+        self.module = VAE(model_config).to(config.device)
+        self.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.sampler = CropSampler(train, model_config.tile_size, config.seed)
+        self.generator = self.sampler.generator
+        self.beta = special.kl_start
+
+    def model_config(self) -> dict[str, Any]:
+        return self.model.to_dict()
+
+    def extra(self) -> dict[str, Any]:
+        return {"special": asdict(self.special)}
+
+    def before(self, step: int, clock: Clock, config: TrainConfig) -> bool:
+        """Set the weight of the KL term."""
+        ramp = min(1.0, clock.progress / max(self.special.kl_warmup, 1e-9))
+        self.beta = self.special.kl_start + (1 - self.special.kl_start) * ramp
+        return False
+
+    def batch(self, config: TrainConfig) -> Tensor:
+        image = self.sampler.batch(config.batch)
+        return image.to(config.device, memory_format=torch.channels_last, non_blocking=True)
+
+    def loss(self, network: nn.Module, batch: Tensor, config: TrainConfig) -> tuple[Tensor, dict[str, Tensor]]:
+        with torch.autocast(config.device_type, torch.bfloat16, enabled=config.bf16):
+            bound = network(batch)
+        dims = batch[0].numel()
+        loss = (self.beta * bound.kl - bound.reconstruction).mean() / dims
+        bits = dims * math.log(2)
+        reconstruction, kl = -bound.reconstruction.detach().mean() / bits, bound.kl.detach().mean() / bits
+        scalars = {"reconstruction": reconstruction, "kl": kl, "elbo": reconstruction + kl}
+        named = {f"train/{k}_bits_per_dim": v for k, v in scalars.items()}
+        return loss, named | {"train/kl_weight": torch.tensor(self.beta, device=batch.device)}
+
+    def validate(self, config: TrainConfig, images: bool) -> Report:
+        found = validate(self.module, self.val, config.device)
+        bits = {k: getattr(found, k) for k in ("elbo", "reconstruction", "kl")}
+        values = {f"val/{k}_bits_per_dim": v for k, v in bits.items()} | {"val/psnr": found.psnr}
+        return Report(values, found.elbo, self._grids(config) if images else {})
+
+    def _grids(self, config: TrainConfig) -> dict[str, Tensor]:
+        side = self.model.tile_size
+        crops = torch.cat([to_device(image[:side, :side], side, config.device) for image in self.val[:SHOWN]])
+        decoded = self.module.decode(self.module.encode(crops).mean).mean / 255
+        cells = side // self.model.stride
+        z = torch.randn(SHOWN, self.model.latents, cells, cells, device=config.device)
+        drawn = self.module.decode(z).mean / 255
+        return {"val/reconstruction": grid(torch.cat([crops, decoded]), len(crops)), "samples": grid(drawn, SHOWN)}
