@@ -205,6 +205,8 @@ VQVAE_PRESETS: dict[str, ModelConfig] = {
 }
 
 VAE_PRESETS: dict[str, VAEConfig] = {
-    "base": VAEConfig(widths=(64, 128, 192), encoder_blocks=(1, 2, 3), decoder_blocks=(1, 3, 4), latents=128),
+    "base": VAEConfig(
+        widths=(64, 128, 192, 256), encoder_blocks=(0, 1, 2, 2), decoder_blocks=(0, 2, 3, 2), latents=256
+    ),
     "tiny": VAEConfig(widths=(16, 24), encoder_blocks=(0, 1), decoder_blocks=(0, 1), latents=8, tile_size=32),
 }

@@ -128,7 +128,7 @@ class VAEModel:
         return VAEFigures(reconstruction + kl, reconstruction, kl, weighted, psnr)
 
     def _image(self, pixels: Pixels) -> Tensor:
-        image = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device).permute(2, 0, 1)[None].float() / 255
+        image = torch.from_numpy(np.array(pixels)).to(self.device).permute(2, 0, 1)[None].float() / 255
         return image.contiguous(memory_format=torch.channels_last)
 
     def _encode(self, pixels: Pixels) -> Tensor:

@@ -61,7 +61,8 @@ def load(
     for full, value in part(tensors, "optimizer").items():
         key, name = full.split(".", 1)
         parameter = parameters[name]
-        optimizer.state[parameter][key] = value if key == "step" else value.to(parameter.device)
+        # Moments must lie in memory as their parameter does: fused optimisers walk both in one loop.
+        optimizer.state[parameter][key] = value if key == "step" else torch.empty_like(parameter).copy_(value).detach()
     own = f"random.torch.{parallel.rank()}"
     if own in tensors:
         torch.set_rng_state(tensors[own])

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a trained VAE does with images: bounds in bits per dim, reconstruction, interpolation between two."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+import numpy as np
+from PIL import Image
+
+from vqcodec import registry, sampling
+from vqcodec.training.data import load_images
+from vqcodec.vae import VAEModel, mean_figures
+
+EXISTING = click.Path(exists=True, path_type=Path)
+model_option = click.option("--model", "name", default="vae-base", show_default=True, help="name or weights file")
+device_option = click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
+
+
+@click.group(help=__doc__)
+def main() -> None:
+    pass
+
+
+def load(name: str, device: str) -> VAEModel:
+    return VAEModel.load(registry.find(name), device)
+
+
+@main.command()
+@model_option
+@device_option
+@click.option("--samples", default=0, help="draws for the importance-weighted bound; 0: leave it out")
+@click.option("--seed", default=0)
+@click.option("--crop", default=0, help="measure the middle square of this side in pixels; 0: whole images")
+@click.argument("paths", nargs=-1, required=True, type=EXISTING)
+def bound(name: str, device: str, samples: int, seed: int, crop: int, paths: tuple[Path, ...]) -> None:
+    """ELBO and its parts in bits per dim, mean over the images of folders, zips and files; JSON on stdout."""
+    model = load(name, device)
+    found = []
+    for i, pixels in enumerate(load_images(paths)):
+        if crop:
+            top, left = ((side - crop) // 2 for side in pixels.shape[:2])
+            pixels = pixels[max(0, top) : max(0, top) + crop, max(0, left) : max(0, left) + crop]
+        found.append(model.measure(pixels, samples=samples, seed=seed + i))
+    click.echo(json.dumps({"model": model.name, "images": len(found)} | asdict(mean_figures(found)), indent=2))
+
+
+@main.command()
+@model_option
+@device_option
+@click.argument("image", type=EXISTING)
+@click.argument("target", type=click.Path(path_type=Path))
+def reconstruct(name: str, device: str, image: Path, target: Path) -> None:
+    """Write what the VAE makes of IMAGE to TARGET."""
+    (pixels,) = load_images([image])
+    Image.fromarray(load(name, device).reconstruct(pixels)).save(target)
+
+
+@main.command()
+@model_option
+@device_option
+@click.option("--steps", default=8, show_default=True, help="pictures in the row, both ends included")
+@click.option("--crop", default=256, show_default=True, help="side of the squares in pixels, from the middle")
+@click.argument("first", type=EXISTING)
+@click.argument("last", type=EXISTING)
+@click.argument("target", type=click.Path(path_type=Path))
+def interpolate(name: str, device: str, steps: int, crop: int, first: Path, last: Path, target: Path) -> None:
+    """Write a row of pictures between FIRST and LAST to TARGET."""
+    ends = []
+    for pixels in load_images([first, last]):
+        side = min(crop, *pixels.shape[:2])
+        top, left = ((n - side) // 2 for n in pixels.shape[:2])
+        square = Image.fromarray(pixels[top : top + side, left : left + side])
+        ends.append(np.asarray(square.resize((crop, crop), Image.Resampling.LANCZOS)))
+    pictures = (Image.fromarray(p) for p in load(name, device).interpolate(*ends, steps))
+    sampling.grid(pictures, steps, steps).save(target)
+
+
+if __name__ == "__main__":
+    main()
