@@ -25,7 +25,7 @@ from vqcodec.training.schedule import OPTIMIZERS, TrainConfig
 from vqcodec.training.vae import VAETask, VAETraining
 from vqcodec.training.vae import validate as validate_vae
 
-VAE = TrainConfig(batch=32, crop=64, learning_rate=2e-3, optimizer="muon")
+VAE = TrainConfig(batch=32, crop=64, learning_rate=7e-4, optimizer="muon")
 AUTOENCODER = TrainConfig(batch=12, optimizer="muon")
 PRIOR = TrainConfig(batch=4, learning_rate=2e-3, weight_decay=0.0, validate_every=250, log_every=25)
 

@@ -15,8 +15,9 @@ from vqcodec.nets.blocks import Upsample, blocks, initialize
 
 LOG_VARIANCE = (-14.0, 6.0)  # of the posterior
 LOG_SCALE = (-3.0, 5.0)  # of the likelihood, in steps of 8-bit pixels
-POSTERIOR_START = -2.0  # initial log-variance
+POSTERIOR_START = -6.0  # initial log-variance: little noise at first, or fine detail is given up before it is learned
 SCALE_START = 2.0  # initial log-scale
+GAIN = 10.0  # of both: they have a way to go from there, which an optimiser's small steps would take too long
 
 
 class Gaussian(NamedTuple):
@@ -94,11 +95,8 @@ class VAE(nn.Module):
         self.head = nn.Conv2d(widths[0], 24, 3, padding=1)
         initialize(self)
         with torch.no_grad():
-            for layer, start in ((self.posterior, POSTERIOR_START), (self.head, SCALE_START)):
-                half = layer.out_channels // 2
-                layer.weight[half:] = 0.0
-                assert layer.bias is not None
-                layer.bias[half:] = start
+            for layer in (self.posterior, self.head):
+                layer.weight[layer.out_channels // 2 :] = 0.0
 
     def encode(self, image: Tensor) -> Gaussian:
         """image: float [N, 3, H, W] in 0..1, H and W multiples of the stride -> Q(z|x), float32 [N, C, H/s, W/s]."""
@@ -108,16 +106,16 @@ class VAE(nn.Module):
         x = self.encode_blocks[0](self.stem(F.pixel_unshuffle(image - 0.5, 2)))
         for down, stack in zip(self.down, self.encode_blocks[1:], strict=True):
             x = stack(down(x))
-        mean, log_variance = self.posterior(x).float().chunk(2, 1)
-        return Gaussian(mean, log_variance.clamp(*LOG_VARIANCE))
+        mean, raw = self.posterior(x).float().chunk(2, 1)
+        return Gaussian(mean, (POSTERIOR_START + GAIN * raw).clamp(*LOG_VARIANCE))
 
     def decode(self, z: Tensor) -> Logistic:
         """z: float [N, C, h, w] -> P(x|z) for images [N, 3, h * stride, w * stride]."""
         x = self.decode_blocks[-1](self.from_latent(z))
         for up, stack in zip(reversed(self.up), reversed(self.decode_blocks[:-1]), strict=True):
             x = stack(up(x))
-        mean, log_scale = (F.pixel_shuffle(half, 2) for half in self.head(x).float().chunk(2, 1))
-        return Logistic(255 * (mean + 0.5), log_scale.clamp(*LOG_SCALE))
+        mean, raw = (F.pixel_shuffle(half, 2) for half in self.head(x).float().chunk(2, 1))
+        return Logistic(255 * (mean + 0.5), (SCALE_START + GAIN * raw).clamp(*LOG_SCALE))
 
     def forward(self, image: Tensor) -> Bound:
         """One draw of the bound. image: float [N, 3, H, W] in 0..1, multiples of 1/255."""
