@@ -21,7 +21,7 @@ from vqcodec.exact.waveorder import wave_of
 # left, and (but in the first layer) the position itself. Position (y, x) is in wave x + 2y: these are 1, 1, 2, 3 and 0
 # waves back.
 TAPS = ((0, -1), (-1, 1), (-1, 0), (-1, -1), (0, 0))
-ATTENTION_SCORES = 1 << 24  # computed at once when whole maps are evaluated
+ATTENTION_SCORES = 1 << 18  # computed at once when whole maps are evaluated
 AROUND = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1))
 
 
@@ -215,11 +215,18 @@ class IntegerPrior:
         return ops.frequencies(self.logits(stage, h), self.table).view(n, height, width, -1)
 
     def _attend_maps(self, i: int, h: Tensor, key_value: Tensor, visible: Tensor) -> Tensor:
-        """As `attend`, for whole maps, some tiles at a time: scores take memory with the square of the positions."""
-        step = max(1, ATTENTION_SCORES // (self.config.heads * h.shape[1] ** 2))
-        own = visible.expand(h.shape[0], -1, -1, -1)
-        pieces = [slice(first, first + step) for first in range(0, h.shape[0], step)]
-        return torch.cat([self.attend(i, h[piece], key_value[piece], own[piece]) for piece in pieces])
+        """As `attend`, for whole maps, some tiles or a part of one at a time, so that the scores stay in the cache."""
+        n, positions, _ = h.shape
+        queries = max(1, min(positions, ATTENTION_SCORES // (self.config.heads * positions)))
+        step = max(1, ATTENTION_SCORES // (self.config.heads * positions * queries))
+        seen = visible.expand(n, -1, -1, -1)
+        found = torch.empty_like(h)
+        for first in range(0, n, step):
+            own = slice(first, first + step)
+            for start in range(0, positions, queries):
+                part = slice(start, start + queries)
+                found[own, part] = self.attend(i, h[own, part], key_value[own], seen[own, :, part])
+        return found
 
     def _visible(self, height: int, width: int, valid: Tensor | None) -> Tensor:
         """bool [N or 1, 1, HW, HW]: True where the key's wave is before the query's and inside the image."""
