@@ -17,31 +17,35 @@ from vqcodec import container
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
 
-from golden import FOLDER, decoded_indices, indices_hash, pictures
+from golden import FOLDER, MODELS, decoded_indices, indices_hash, pictures
 
-GOLDEN = json.loads((FOLDER / "golden.json").read_text())
+GOLDEN = {model: json.loads((FOLDER / model / "golden.json").read_text()) for model in MODELS}
+FILES = [(model, name) for model in MODELS for name in sorted(GOLDEN[model]["indices"])]
 
 
-def test_there_is_a_hash_for_every_file():
-    assert sorted(GOLDEN["indices"]) == sorted(path.stem for path in FOLDER.glob("*.vq2")) == sorted(pictures())
+@pytest.mark.parametrize("model", MODELS)
+def test_there_is_a_hash_for_every_file(model):
+    files = sorted(path.stem for path in (FOLDER / model).glob("*.vq2"))
+    assert sorted(GOLDEN[model]["indices"]) == files == sorted(pictures())
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("name", sorted(GOLDEN["indices"]))
-def test_indices_have_not_changed(shipped, name, threads):
+@pytest.mark.parametrize(("model", "name"), FILES)
+def test_indices_have_not_changed(model, name, threads):
     torch.set_num_threads(threads)
-    file = (FOLDER / f"{name}.vq2").read_bytes()
-    assert container.read_header(file).model.hex() == GOLDEN["identity"] == shipped.identity.hex()
-    indices = decoded_indices(shipped, file)
-    assert indices_hash(indices) == GOLDEN["indices"][name]
+    codec = vqcodec.load_model(model, "cpu")
+    file = (FOLDER / model / f"{name}.vq2").read_bytes()
+    assert container.read_header(file).model.hex() == GOLDEN[model]["identity"] == codec.identity.hex()
+    indices = decoded_indices(codec, file)
+    assert indices_hash(indices) == GOLDEN[model]["indices"][name]
     # and the encoder's probabilities give the very same bytes
     header = container.read_header(file)
-    assert tuple(shipped.compress(indices, header.width, header.height)) == container.unpack(file).streams
+    assert tuple(codec.compress(indices, header.width, header.height)) == container.unpack(file).streams
 
 
-@pytest.mark.parametrize("name", sorted(GOLDEN["indices"]))
-def test_pictures_look_like_their_source(name):
+@pytest.mark.parametrize(("model", "name"), FILES)
+def test_pictures_look_like_their_source(model, name):
     picture = pictures()[name]
-    decoded = vqcodec.decode((FOLDER / f"{name}.vq2").read_bytes(), device="cpu")
+    decoded = vqcodec.decode((FOLDER / model / f"{name}.vq2").read_bytes(), device="cpu")
     assert (decoded.size, decoded.mode) == (picture.size, picture.mode)
     assert peak_signal_noise_ratio(np.asarray(picture), np.asarray(decoded)) > 22

@@ -102,7 +102,7 @@ def test_the_page_the_record_and_the_picture(vae, tiny_models, pictures, tmp_pat
     record = json.loads((tmp_path / "all.json").read_text())["set"]
     assert f"{record[1]['file_bits_per_dim']:.4f}" in rows[1]
     with Image.open(tmp_path / "sheet.png") as sheet:
-        assert sheet.height > 2 * 192
+        assert sheet.height > 2 * 128
 
 
 def test_the_tool_of_the_vae(vae, photo, tmp_path):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write the golden files of the default model into tests/golden: .vq2 files and the hashes of their indices.
+"""Write the golden files of shipped codec models into tests/golden: .vq2 files and the hashes of their indices.
 
 Run it only when a model or the format changes on purpose, and say so in the changelog: tests/test_golden.py holds every
 later version to these files.
@@ -21,6 +21,7 @@ from vqcodec import container
 from vqcodec.codec import Codec, load_model
 
 FOLDER = Path(__file__).resolve().parent.parent / "tests" / "golden"
+MODELS = ("vq2-base", "vqvae-base")
 
 
 def pictures() -> dict[str, Image.Image]:
@@ -48,19 +49,25 @@ def decoded_indices(codec: Codec, file: bytes) -> list[Tensor]:
 
 
 @click.command(help=__doc__)
-def main() -> None:
-    codec = load_model(device="cpu")
-    FOLDER.mkdir(exist_ok=True)
-    for old in FOLDER.glob("*.vq2"):
+@click.option("--model", "models", multiple=True, type=click.Choice(MODELS), default=MODELS, show_default=True)
+def main(models: tuple[str, ...]) -> None:
+    for model in models:
+        write(load_model(model, "cpu"), FOLDER / model)
+
+
+def write(codec: Codec, folder: Path) -> None:
+    """Replace the files of one model."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob("*.vq2"):
         old.unlink()
     hashes = {}
     for name, picture in pictures().items():
         file = codec.encode(picture, verify=True)
-        (FOLDER / f"{name}.vq2").write_bytes(file)
+        (folder / f"{name}.vq2").write_bytes(file)
         hashes[name] = indices_hash(decoded_indices(codec, file))
-        click.echo(f"{name}: {len(file)} bytes, indices {hashes[name]}")
+        click.echo(f"{codec.name}, {name}: {len(file)} bytes, indices {hashes[name]}")
     golden = {"model": codec.name, "identity": codec.identity.hex(), "indices": hashes}
-    (FOLDER / "golden.json").write_text(json.dumps(golden, indent=2) + "\n")
+    (folder / "golden.json").write_text(json.dumps(golden, indent=2) + "\n")
 
 
 if __name__ == "__main__":

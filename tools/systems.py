@@ -23,8 +23,8 @@ from vqcodec.vae import VAEModel
 
 MODELS = ("vae-base", "vqvae-base", "vq2-base")
 MARKS = "<!-- figures of {}: begin -->", "<!-- figures of {}: end -->"
-SIDE = 192  # of a picture's cells, in pixels
-SAMPLES = 4
+SIDE = 128  # of a picture's cells, in pixels: no more than a tile of the codecs, as tiles are drawn independently
+SAMPLES = 6
 LABEL = 16
 
 
