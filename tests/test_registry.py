@@ -124,7 +124,7 @@ def test_info(model_dirs: list[Path], tmp_path: Path, mode: str) -> None:
     assert parts + sum(found.level_bytes) == found.file_bytes == len(data)
     assert found.level_bits == (320, 640)
     assert found.bpp == 8 * len(data) / 5000
-    assert found.bits_per_dim == pytest.approx(found.bpp / (3 if "RGB" in mode else 1))
+    assert found.bits_per_dim == pytest.approx(found.bpp / {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4}[mode])
     assert found.metadata_bytes == (found.icc_bytes or 0) + (found.xmp_bytes or 0)
     assert found.exif_bytes is None
     assert json.loads(json.dumps(dataclasses.asdict(found)))["level_bits"] == [320, 640]

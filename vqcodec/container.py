@@ -61,6 +61,11 @@ class Header:
     group_tiles: int = 16
 
     @property
+    def channels(self) -> int:
+        """Numbers that a pixel has, alpha included: 1 to 4."""
+        return len(self.mode)
+
+    @property
     def has_alpha(self) -> bool:
         """Whether the file carries an alpha channel."""
         return self.mode.endswith("A")

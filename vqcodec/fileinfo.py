@@ -15,8 +15,8 @@ from .errors import ModelError
 class FileInfo:
     """A file, measured. Widths and heights are in pixels, sizes in bytes; `dataclasses.asdict` fits JSON.
 
-    `bpp` is 8 * file_bytes / pixels, all bytes of the file counted; `bits_per_dim` divides that by the number of
-    colour channels, 1 for grey and 3 otherwise. `level_bytes` are the index streams, `level_bits` the same in
+    `bpp` is 8 * file_bytes / pixels, all bytes of the file counted; `bits_per_dim` divides that by the numbers that a
+    pixel has: 1 in mode L, 2 in LA, 3 in RGB, 4 in RGBA. `level_bytes` are the index streams, `level_bits` the same in
     bits, the coarsest level first. These parts add up to `file_bytes`: header_bytes, metadata_bytes, alpha_bytes,
     the sum of level_bytes, and overhead_bytes (the framing of the streams and chunks that readers skip).
     `metadata_bytes` in turn is icc_bytes + exif_bytes + xmp_bytes, each None where there is no such block.
@@ -64,7 +64,7 @@ def info(source: bytes | str | os.PathLike[str]) -> FileInfo:
         model_name=name,
         file_bytes=len(data),
         bpp=bpp,
-        bits_per_dim=bpp if header.mode in ("L", "LA") else bpp / 3,
+        bits_per_dim=bpp / header.channels,
         level_bits=tuple(8 * size for size in parts.levels),
         level_bytes=parts.levels,
         header_bytes=parts.header,

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the bits of the index maps go: raw, order-0, ideal under the prior, and in the stream."""
+"""Where the bits of the index maps go: raw, order-0, ideal under the prior, and in the stream; and of whole files.
+
+Nothing is coded or evaluated for the sake of measuring: the counts are taken while a file is made.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +13,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image
 from torch import Tensor
 
-from vqcodec import weights
-from vqcodec.codec import GROUP_TILES, Codec, pack_stream
+from vqcodec import container, weights
+from vqcodec.codec import GROUP_TILES, Codec, Pixels
 from vqcodec.errors import ModelError
 from vqcodec.prior.export import from_integers
 from vqcodec.prior.network import LevelPrior, index_nll
 from vqcodec.registry import ModelFile
-from vqcodec.tiling import Tiling
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,97 @@ class LevelRates:
     usage: list[float]
 
 
+@dataclass(frozen=True, eq=False)
+class Tally:
+    """What is counted of one level. The tallies of several images add up to that of the set.
+
+    counts: int64 [codebooks, codes], how often each index occurs. The others: bits, as in `LevelRates`.
+    """
+
+    counts: npt.NDArray[np.int64]
+    ideal: float
+    floating: float | None
+    stream: int
+
+    def __add__(self, other: Tally) -> Tally:
+        both = None if self.floating is None or other.floating is None else self.floating + other.floating
+        return Tally(self.counts + other.counts, self.ideal + other.ideal, both, self.stream + other.stream)
+
+    def rates(self) -> LevelRates:
+        """The rates of what was counted; order0 is under the tables of all of it."""
+        counts = self.counts
+        share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+        order0 = -float((counts * np.log2(np.where(share > 0, share, 1))).sum())
+        number = int(counts.sum())
+        usage: list[float] = (counts > 0).mean(1).tolist()
+        raw = number * math.log2(counts.shape[1])
+        return LevelRates(number, raw, order0, self.ideal, self.floating, self.stream, usage)
+
+
+@dataclass(frozen=True, eq=False)
+class FileRates:
+    """A file of `size` bytes, taken apart: `parts` says where its bytes are, `tallies` are its index streams by level,
+    the coarsest first."""
+
+    name: str
+    header: container.Header
+    size: int
+    parts: container.Layout
+    tallies: tuple[Tally, ...]
+
+    @property
+    def pixels(self) -> int:
+        """Width times height."""
+        return self.header.width * self.header.height
+
+    @property
+    def bpp(self) -> float:
+        """Bits of the whole file per pixel."""
+        return 8 * self.size / self.pixels
+
+    @property
+    def bits_per_dim(self) -> float:
+        """Bits of the whole file per number of the image: `Header.channels` numbers a pixel."""
+        return self.bpp / self.header.channels
+
+
+class _Counting(Codec):
+    """A codec that counts what it codes, with the very frequencies that it codes it with."""
+
+    def __init__(self, codec: Codec) -> None:
+        self.__dict__.update(codec.__dict__)
+        self.coded: Sequence[Tensor] = ()
+        self._start()
+
+    def _start(self) -> None:
+        levels = self.config.autoencoder.levels
+        self.counts = [np.zeros((v.codebooks, v.codes), np.int64) for v in levels]
+        self.ideal = [0.0] * len(levels)
+
+    def compress(self, indices: Sequence[Tensor], width: int, height: int) -> list[bytes]:
+        self.coded = indices
+        self._start()
+        return super().compress(indices, width, height)
+
+    def frequencies(
+        self, indices: Sequence[Tensor], width: int, height: int, tiles: slice = slice(None)
+    ) -> list[list[tuple[Tensor, Tensor]]]:
+        found = super().frequencies(indices, width, height, tiles)
+        for i, stages in enumerate(found):
+            for stage, (symbols, frequencies) in enumerate(stages):
+                self.counts[i][stage] += np.bincount(symbols.numpy(), minlength=self.counts[i].shape[1])
+                own = frequencies.gather(1, symbols[:, None])[:, 0].double()
+                total = frequencies.sum(1).double()  # integers below 2^24: exact in float32
+                self.ideal[i] -= float((own / total).log2().sum())
+        return found
+
+    def tallies(self, streams: Sequence[int], floating: npt.NDArray[np.float64] | None) -> tuple[Tally, ...]:
+        """Of what was compressed last. streams: bytes by level; floating: bits by level."""
+        floats = [None if floating is None else float(floating[i]) for i in range(len(streams))]
+        rows = zip(self.counts, self.ideal, floats, streams, strict=True)
+        return tuple(Tally(counts, ideal, floated, 8 * size) for counts, ideal, floated, size in rows)
+
+
 def float_priors(model: ModelFile, codec: Codec) -> list[LevelPrior]:
     """The priors of a weights file as float networks; call them with exact=False."""
     tensors, _ = weights.load(model.path)
@@ -53,58 +147,64 @@ def float_priors(model: ModelFile, codec: Codec) -> list[LevelPrior]:
     return priors
 
 
-@torch.inference_mode()
-def measure(
-    codec: Codec, images: Iterable[npt.NDArray[np.uint8]], floats: Sequence[LevelPrior] | None = None
-) -> list[LevelRates]:
+def measure(codec: Codec, images: Iterable[Pixels], floats: Sequence[LevelPrior] | None = None) -> list[LevelRates]:
     """Rates by level, summed over images uint8 [H, W, 3].
 
     floats: from `float_priors`; sides must then be multiples of the tile (ModelError otherwise), as the float network
     knows no cut tiles.
     """
-    levels = codec.config.autoencoder.levels
-    counts = [np.zeros((v.codebooks, v.codes), np.int64) for v in levels]
-    ideal, floating, stream = np.zeros(len(levels)), np.zeros(len(levels)), np.zeros(len(levels), np.int64)
+    counting, levels = _Counting(codec), len(codec.priors)
+    found: list[tuple[Tally, ...]] = []
     for pixels in images:
         height, width = pixels.shape[:2]
-        indices = codec.to_indices(pixels)
-        rows, columns = codec.tiling(0, width, height).grid
-        for first in range(0, rows * columns, GROUP_TILES):
-            group = codec.frequencies(indices, width, height, slice(first, first + GROUP_TILES))
-            for i, stages in enumerate(group):
-                for stage, (symbols, frequencies) in enumerate(stages):
-                    counts[i][stage] += np.bincount(symbols.numpy(), minlength=levels[i].codes)
-                    share = frequencies.gather(1, symbols[:, None])[:, 0].double() / frequencies.double().sum(1)
-                    ideal[i] -= float(share.log2().sum())
-                stream[i] += 8 * len(pack_stream(stages))
-        if floats is not None:
-            floating += _float_bits(codec, floats, indices, width, height)
-    found = []
-    for i, level in enumerate(levels):
-        share = counts[i] / np.maximum(counts[i].sum(1, keepdims=True), 1)
-        order0 = -float((counts[i] * np.log2(np.where(share > 0, share, 1))).sum())
-        number = int(counts[i].sum())
-        floated = None if floats is None else float(floating[i])
-        raw, usage = number * math.log2(level.codes), (counts[i] > 0).mean(1).tolist()
-        found.append(LevelRates(number, raw, order0, float(ideal[i]), floated, int(stream[i]), usage))
-    return found
+        streams = counting.compress(counting.to_indices(pixels), width, height)
+        sizes = [sum(map(len, streams[level::levels])) for level in range(levels)]
+        floating = None if floats is None else float_bits(codec, floats, counting.coded, width, height)
+        found.append(counting.tallies(sizes, floating))
+    return [total(level).rates() for level in zip(*found, strict=True)]
 
 
-def _float_bits(
+def measure_file(
+    codec: Codec, image: Image.Image, name: str = "", floats: Sequence[LevelPrior] | None = None
+) -> FileRates:
+    """Encode an image, as it is and with its metadata, and take the file apart.
+
+    floats: from `float_priors`; evaluated where both sides are multiples of the tile, elsewhere `floating` is None.
+    Raises ImageError on an image that cannot be encoded.
+    """
+    counting = _Counting(codec)
+    data = counting.encode(image)
+    header, parts = container.read_header(data), container.layout(data)
+    whole = header.width % codec.tile_size == header.height % codec.tile_size == 0
+    floating = None
+    if floats is not None and whole:
+        floating = float_bits(codec, floats, counting.coded, header.width, header.height)
+    return FileRates(name, header, len(data), parts, counting.tallies(parts.levels, floating))
+
+
+def total(tallies: Iterable[Tally]) -> Tally:
+    """The sum of one or more tallies of a level."""
+    first, *others = tallies
+    for other in others:
+        first = first + other
+    return first
+
+
+@torch.inference_mode()
+def float_bits(
     codec: Codec, priors: Sequence[LevelPrior], indices: Sequence[Tensor], width: int, height: int
 ) -> npt.NDArray[np.float64]:
-    """Ideal code length of the float networks, bits by level."""
-    auto, tile = codec.config.autoencoder, codec.config.tile_size
+    """Ideal code length of the float networks, bits by level. Raises ModelError unless all tiles are whole."""
+    tile = codec.tile_size
     if width % tile or height % tile:
         raise ModelError(f"the float network needs sides that are multiples of {tile}, not {width}x{height}")
-    tiles = [
-        Tiling(width, height, tile, auto.coarsest, level.stride).split(maps)
-        for level, maps in zip(auto.levels, indices, strict=True)
-    ]
+    tiles = [codec.tiling(level, width, height).split(maps) for level, maps in enumerate(indices)]
     bits = np.zeros(len(priors))
-    for i, prior in enumerate(priors):
-        for stage in range(prior.level.codebooks):
-            asked = torch.full((len(tiles[0]),), stage)
-            logits = prior(asked, tiles[i], tiles[:i], exact=False)
-            bits[i] += float(index_nll(logits, tiles[i][:, stage]).double().sum()) / math.log(2)
+    for first in range(0, len(tiles[0]), GROUP_TILES):
+        group = [maps[first : first + GROUP_TILES] for maps in tiles]
+        for i, prior in enumerate(priors):
+            for stage in range(prior.level.codebooks):
+                asked = torch.full((len(group[0]),), stage)
+                logits = prior(asked, group[i], group[:i], exact=False)
+                bits[i] += float(index_nll(logits, group[i][:, stage]).double().sum()) / math.log(2)
     return bits

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Time and memory of encoding and decoding by size of the image, threads and device, beside JPEG, WebP and AVIF.
+
+    python tools/benchmark.py --quick
+    python tools/benchmark.py --image PHOTO --threads 1,2 --json benchmark.json --plot benchmark.svg > benchmark.md
+
+The Markdown goes to stdout, progress to stderr; the plot needs the ``eval`` extra. Nothing else should run meanwhile.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+from PIL import Image
+
+from vqcodec.benchmark import growth, measure, plots, report
+from vqcodec.benchmark.contenders import RIVALS, Contender, Ours, Pillow, within
+from vqcodec.benchmark.measure import Plan
+from vqcodec.errors import VqcodecError
+
+SIZES = (0.1, 0.4, 1.0, 2.0, 6.0, 12.0, 24.0)
+QUICK = (0.05, 0.1, 0.2)
+FILE = click.Path(dir_okay=False, path_type=Path)
+MATCHED_FROM = 0.3  # megapixels: at the first size from there on, the others' quality is chosen
+
+
+class Numbers(click.ParamType):
+    """Comma-separated positive numbers, rising."""
+
+    name = "n,n,.."
+
+    def __init__(self, kind: type) -> None:
+        self.kind = kind
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            numbers = tuple(sorted({self.kind(item) for item in value.split(",")}))
+        except ValueError:
+            numbers = ()
+        if not numbers or numbers[0] <= 0:
+            self.fail(f"{value!r} is not a list of positive numbers", param, ctx)
+        return numbers
+
+
+def rivals(names: tuple[str, ...], ours: Ours, source: Image.Image, plan: Plan) -> list[Contender]:
+    """Names alone, or with a quality as in JPEG=75; without one, with as many bytes as ours at a middling size."""
+    reference = measure.picture(source, next((size for size in plan.sizes if size >= MATCHED_FROM), plan.sizes[-1]))
+    found: list[Contender] = []
+    limit = None
+    for entry in names:
+        name, _, quality = entry.partition("=")
+        if name not in RIVALS or (quality and not (quality.isdigit() and 1 <= int(quality) <= 100)):
+            raise click.UsageError(f"--rival {entry}: give one of {', '.join(RIVALS)}, or with a quality as in JPEG=75")
+        if quality:
+            found.append(Pillow(name, int(quality)))
+        else:
+            limit = len(ours.encode(reference)) if limit is None else limit
+            found.append(within(name, reference, limit))
+    return found
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--model", "models", multiple=True, help="Name or weights file; repeatable. The default model if none.")
+@click.option("--device", "devices", multiple=True, default=("cpu",), type=click.Choice(["cpu", "cuda"]))
+@click.option("--threads", type=Numbers(int), default=(1,), help="Counts to try, as in 1,2; 1 by default.")
+@click.option("--sizes", type=Numbers(float), default=SIZES, help="Megapixels, as in 0.1,1,6; up to 24 by default.")
+@click.option("--runs", default=5, show_default=True, type=click.IntRange(1), help="Of which the median is taken.")
+@click.option("--seconds", default=20.0, show_default=True, help="No further run starts after them.")
+@click.option("--quick", is_flag=True, help="Three small sizes, one run each: about a minute.")
+@click.option("--processes/--no-processes", default=True, help="Whole processes and their memory as well (default).")
+@click.option("--image", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Source of the pictures.")
+@click.option("--rival", "names", multiple=True, default=tuple(RIVALS), help="JPEG, WebP or AVIF; or JPEG=75.")
+@click.option("--json", "json_path", type=FILE, help="Write everything.")
+@click.option("--plot", "plot_path", type=FILE, help="Draw it (.svg, .png).")
+def main(
+    models: tuple[str, ...],
+    devices: tuple[str, ...],
+    threads: tuple[int, ...],
+    sizes: tuple[float, ...],
+    runs: int,
+    seconds: float,
+    quick: bool,
+    processes: bool,
+    image: Path | None,
+    names: tuple[str, ...],
+    json_path: Path | None,
+    plot_path: Path | None,
+) -> None:
+    """Time and memory of encoding and decoding, beside JPEG, WebP and AVIF."""
+    plan = Plan(QUICK if quick else sizes, threads, 1 if quick else runs, seconds, processes)
+    source = measure.drawn() if image is None else Image.open(image)
+    try:
+        ours = [Ours(model, device) for device in devices for model in models or (None,)]
+        contenders = [*ours, *rivals(names, ours[0], source, plan)]
+        found = measure.benchmark(contenders, source, plan, lambda line: click.echo(line, err=True))
+    except VqcodecError as error:
+        raise click.ClickException(str(error)) from error
+    grown = growth.growths(found)
+    click.echo(report.markdown(found, grown))
+    if json_path:
+        text = json.dumps(report.as_json(plan, found, grown), indent=2)
+        json_path.write_text(text + "\n", encoding="utf-8")
+    if plot_path:
+        plots.plot(plot_path, found, grown)
+
+
+if __name__ == "__main__":
+    main()
