@@ -4,10 +4,13 @@
 from __future__ import annotations
 
 import importlib
+import io
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 from numpy.typing import NDArray
@@ -37,6 +40,18 @@ def test_psnr_agrees_with_scikit_image(strength: float) -> None:
     a = picture(40, 57)
     b = damaged(a, strength)
     assert metrics.psnr(a, b) == pytest.approx(reference(a, b, data_range=255), abs=1e-9)
+
+
+@pytest.mark.parametrize("quality", [10, 60])
+def test_a_photograph_agrees_with_both(photo: Image, quality: int) -> None:
+    file = io.BytesIO()
+    PIL.Image.fromarray(photo).save(file, "JPEG", quality=quality)
+    decoded = np.array(PIL.Image.open(file))
+    psnr: Any = importlib.import_module("skimage.metrics").peak_signal_noise_ratio
+    ms_ssim: Any = importlib.import_module("pytorch_msssim").ms_ssim
+    tensors = [torch.from_numpy(image).permute(2, 0, 1)[None].float() for image in (photo, decoded)]
+    assert metrics.psnr(photo, decoded) == pytest.approx(psnr(photo, decoded), abs=1e-4)
+    assert metrics.ms_ssim(photo, decoded) == pytest.approx(float(ms_ssim(*tensors, data_range=255)), abs=1e-4)
 
 
 def test_psnr_by_hand() -> None:
@@ -85,7 +100,7 @@ def test_ms_ssim_refuses_small_images() -> None:
         metrics.ms_ssim(a, a)
 
 
-@pytest.mark.parametrize("measure", [metrics.psnr, metrics.ms_ssim])
+@pytest.mark.parametrize("measure", [metrics.psnr, metrics.ms_ssim, metrics.ssimulacra2])
 def test_wrong_images_are_refused(measure: object) -> None:
     assert callable(measure)
     good = picture(180, 180)
@@ -103,6 +118,32 @@ def test_ms_ssim_db() -> None:
     assert metrics.ms_ssim_db(1.0) == math.inf
     with pytest.raises(ValueError, match="over 1"):
         metrics.ms_ssim_db(1.01)
+
+
+def test_ssimulacra2_scale() -> None:
+    a = picture(96, 120)
+    assert metrics.ssimulacra2(a, a) == pytest.approx(100.0)
+    values = [metrics.ssimulacra2(a, damaged(a, strength)) for strength in (2.0, 10.0, 40.0)]
+    assert 100.0 > values[0] > values[1] > values[2]
+
+
+def test_ssimulacra2_takes_the_original_first(tmp_path: Path) -> None:
+    a, b = picture(64, 48), damaged(picture(64, 48), 15.0)
+    paths = tmp_path / "a.png", tmp_path / "b.png"
+    for image, path in zip((a, b), paths, strict=True):
+        PIL.Image.fromarray(image).save(path)
+    reference: Any = importlib.import_module("ssimulacra2").compute_ssimulacra2
+    assert metrics.ssimulacra2(a, b) == reference(*map(str, paths))
+    assert metrics.ssimulacra2(a, b) != metrics.ssimulacra2(b, a)
+
+
+def test_ssimulacra2_refuses_small_images_and_a_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    a = picture(30, metrics.SSIMULACRA2_MIN_SIDE - 1)
+    with pytest.raises(ValueError, match="at least 8"):
+        metrics.ssimulacra2(a, a)
+    with_package = metrics.version.__wrapped__()
+    monkeypatch.setattr(metrics, "has_ssimulacra2", lambda: False)
+    assert metrics.version.__wrapped__() != with_package
 
 
 def test_bits_per_pixel() -> None:
@@ -132,6 +173,20 @@ def test_bd_rate_covers_only_the_common_range_in_any_order() -> None:
     result = metrics.bd_rate([rate(q) for q in anchor], anchor, [0.8 * rate(q) for q in test], test)
     assert result.percent == pytest.approx(-20.0)
     assert (result.low, result.high) == (28.0, 33.0)
+
+
+@pytest.mark.filterwarnings("ignore")  # the reference says when little of two curves overlaps
+@pytest.mark.parametrize("seed", range(6))
+def test_bd_rate_agrees_with_an_independent_package(seed: int) -> None:
+    reference: Any = importlib.import_module("bjontegaard").bd_rate
+    rng = np.random.default_rng(seed)
+    curves = []
+    for points in (4 + seed, 9 - seed):
+        rates = np.cumsum(rng.uniform(0.05, 0.4, points))
+        quality = rng.uniform(24, 29) + np.cumsum(rng.uniform(0.3, 3.0, points))
+        curves += [rates, quality]
+    expected = reference(*curves, method="pchip", require_matching_points=False)
+    assert metrics.bd_rate(*(c.tolist() for c in curves)).percent == pytest.approx(expected, abs=0.1)
 
 
 def test_bd_rate_averages_the_logarithm() -> None:

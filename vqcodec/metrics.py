@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measures of rate and distortion, as the image-compression literature reports them.
 
-Everything here is float64 numpy on 8-bit RGB images; nothing imports torch. Only the functions on
-rate-distortion curves need scipy, which comes with the ``eval`` extra.
+Everything here is float64 numpy on 8-bit RGB images; nothing imports torch. Only SSIMULACRA2 and the functions on
+rate-distortion curves need packages of the ``eval`` extra.
 """
 
 from __future__ import annotations
 
+import functools
+import importlib
+import importlib.metadata
+import importlib.util
+import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +19,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 Floats = NDArray[np.float64]
 
@@ -26,6 +32,11 @@ _SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 
 MS_SSIM_MIN_SIDE = (_WINDOW - 1) * 2 ** (len(_SCALE_WEIGHTS) - 1) + 1
 """Shortest image side, in pixels, for which the window still fits at the coarsest scale (161)."""
+
+SSIMULACRA2_MIN_SIDE = 8
+"""Shortest image side, in pixels, that SSIMULACRA2 takes."""
+
+_VERSION = 1  # to be raised whenever a function here gives another value than before
 
 
 def psnr(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
@@ -95,6 +106,45 @@ def ms_ssim_db(value: float) -> float:
     if value > 1.0:
         raise ValueError(f"MS-SSIM cannot be over 1, got {value}")
     return math.inf if value == 1.0 else -10.0 * math.log10(1.0 - value)
+
+
+def ssimulacra2(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
+    """SSIMULACRA2 (Sneyers, Cloudinary 2023), a perceptual measure fitted to people's opinions of coded images.
+
+    As the package ``ssimulacra2`` computes it. The first image is the original: the measure is not symmetric.
+
+    Args:
+        a: uint8 RGB image [H, W, 3], sRGB, both sides at least ``SSIMULACRA2_MIN_SIDE`` pixels.
+        b: what became of it, same shape.
+
+    Returns:
+        100 for equal images, 90 where no difference can be seen, 70 for high, 50 for medium, 30 for low quality;
+        below 0 for the worst.
+
+    Raises:
+        ValueError: wrong shape or dtype, the shapes differ, or an image too small.
+        ModuleNotFoundError: the package is not installed.
+    """
+    _check_pair(a, b)
+    if min(a.shape[:2]) < SSIMULACRA2_MIN_SIDE:
+        raise ValueError(f"SSIMULACRA2 needs sides of at least {SSIMULACRA2_MIN_SIDE} pixels")
+    compute: Any = importlib.import_module("ssimulacra2").compute_ssimulacra2
+    files = io.BytesIO(), io.BytesIO()  # the package reads files
+    for image, file in zip((a, b), files, strict=True):
+        Image.fromarray(image).save(file, "PPM")
+    return float(compute(*files))
+
+
+def has_ssimulacra2() -> bool:
+    """Whether the package that ``ssimulacra2`` needs is installed."""
+    return importlib.util.find_spec("ssimulacra2") is not None
+
+
+@functools.cache
+def version() -> str:
+    """Changes whenever a metric may give another value than before: results kept in a file carry it."""
+    package = importlib.metadata.version("ssimulacra2") if has_ssimulacra2() else "none"
+    return f"{_VERSION}, ssimulacra2 {package}"
 
 
 def bits_per_pixel(size: int, width: int, height: int) -> float:

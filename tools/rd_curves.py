@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rate-distortion of models beside JPEG, WebP, AVIF and JPEG XL on folders of images; needs the `eval` extra.
+
+    python tools/rd_curves.py FOLDER --model NAME --cache rd.jsonl --csv rows.csv --json means.json --plot rd.svg
+    python tools/rd_curves.py FOLDER --model NAME --cache rd.jsonl --html report.html
+    python tools/rd_curves.py --model NAME --picture strip.png --image FILE --crop 100,80,220,220
+
+Tables in Markdown go to stdout, progress to stderr. Rates are those of whole files in bytes. With --cache a run that
+was broken off goes on where it was.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from vqcodec.errors import VqcodecError
+from vqcodec.evaluation import tables
+from vqcodec.evaluation.codecs import RIVAL_GRIDS, Ours, ours, rivals
+from vqcodec.evaluation.curves import Curve, curves, read_published
+from vqcodec.evaluation.equal_bytes import GROUPS, compare_file
+from vqcodec.evaluation.measuring import Cache, Row, evaluate, images_of, summarise
+from vqcodec.evaluation.workers import Workers
+
+FILE = click.Path(dir_okay=False, path_type=Path)
+EXISTING = click.Path(exists=True, dir_okay=False, path_type=Path)
+FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+
+
+class Numbers(click.ParamType):
+    """Comma-separated integers; the empty string is the empty list."""
+
+    name = "n,n,.."
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            return tuple(int(item) for item in value.split(",") if item.strip())
+        except ValueError:
+            self.fail(f"{value!r} is not a list of integers", param, ctx)
+
+
+def counter(dataset: str) -> Callable[[int, int], None]:
+    """Writes how far the work is, each time that another per cent is done."""
+    last = -1
+
+    def progress(done: int, total: int) -> None:
+        nonlocal last
+        if 100 * done // max(total, 1) != last:
+            last = 100 * done // max(total, 1)
+            click.echo(f"{dataset}: {done} of {total}", err=True)
+
+    return progress
+
+
+def spread(items: Sequence[Path], number: int) -> list[Path]:
+    """That many items, or all, evenly spread over the list, the first and the last among them."""
+    if number >= len(items):
+        return list(items)
+    return [items[round(i * (len(items) - 1) / max(1, number - 1))] for i in range(number)]
+
+
+def write_page(
+    path: Path,
+    by_dataset: dict[str, list[Curve]],
+    rows: Sequence[Row],
+    pictures: Sequence[tuple[Path, Ours, Sequence[Sequence[str]]]],
+    max_bpp: float,
+    workers: Workers,
+) -> None:
+    """The HTML page; pictures: tasks of the viewer."""
+    from vqcodec.report.page import Dataset, page
+    from vqcodec.report.pictures import case
+
+    progress, cases = counter("pictures"), {}
+    for number, found in workers.run(case, pictures):
+        cases[number] = found
+        progress(len(cases), len(pictures))
+    sets = [Dataset(n, found, [row for row in rows if row.dataset == n]) for n, found in by_dataset.items()]
+    path.write_text(page(sets, [cases[i] for i in range(len(cases))], max_bpp), encoding="utf-8")
+
+
+@click.command(help=__doc__)
+@click.argument("folders", nargs=-1, type=FOLDER)
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    help="Model, by name or path; several make a curve, the first is shown in pictures.",
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda, for the models.")
+@click.option("--jpeg", type=Numbers(), default=RIVAL_GRIDS["JPEG"], help="Qualities; '' leaves JPEG out.")
+@click.option("--webp", type=Numbers(), default=RIVAL_GRIDS["WebP"], help="Qualities; '' leaves WebP out.")
+@click.option("--avif", type=Numbers(), default=RIVAL_GRIDS["AVIF 4:2:0"], help="Qualities of both samplings.")
+@click.option("--jxl", type=Numbers(), default=RIVAL_GRIDS["JPEG XL"], help="Qualities; '' leaves JPEG XL out.")
+@click.option("--jobs", default=os.cpu_count() or 1, show_default=True, type=click.IntRange(1), help="Processes.")
+@click.option("--cache", type=FILE, help="File of JSON lines that keeps all results.")
+@click.option("--csv", "csv_path", type=FILE, help="Write a row an image, codec and setting.")
+@click.option("--json", "json_path", type=FILE, help="Write the means.")
+@click.option("--plot", "plot_path", type=FILE, help="Draw the curves (.png, .svg).")
+@click.option("--max-bpp", default=1.5, show_default=True, type=click.FloatRange(0, min_open=True), help="Of the plot.")
+@click.option("--published", type=(str, EXISTING), help="Name of a FOLDER, and CSV of curves published for its images.")
+@click.option("--published-codec", multiple=True, help="Codec, or 'CODEC METRIC', of that file; all by default.")
+@click.option("--html", type=FILE, help="Write a page with all of it, which needs nothing else.")
+@click.option("--html-images", default=6, show_default=True, type=click.IntRange(0), help="In its viewer, of a folder.")
+@click.option(
+    "--html-image", multiple=True, help="File name of an image of the viewer, in place of evenly spread ones."
+)
+@click.option("--picture", type=FILE, help="Draw a strip at equal bytes.")
+@click.option("--image", type=EXISTING, help="Image of the strip.")
+@click.option("--crop", type=Numbers(), help="x,y,w,h of the strip; the whole image by default.")
+@click.option("--scale", default=1, show_default=True, type=click.IntRange(1, 8), help="Magnification of the strip.")
+def main(**options: Any) -> None:
+    _check(options)
+    try:
+        with Workers(options["jobs"] if options["folders"] else 1) as workers:
+            run(options, workers)
+    except (VqcodecError, OSError, ValueError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _check(options: dict[str, Any]) -> None:
+    """Refuse command lines that cannot mean anything."""
+    if not options["folders"] and options["picture"] is None:
+        raise click.UsageError("give a folder of images, or --picture")
+    if options["picture"] is not None and not (options["models"] and options["image"]):
+        raise click.UsageError("--picture needs --model and --image")
+    if options["crop"] is not None and len(options["crop"]) != 4:
+        raise click.UsageError("--crop takes four integers: x,y,w,h")
+    names = [folder.resolve().name for folder in options["folders"]]
+    if len(set(names)) < len(names):
+        raise click.UsageError("two folders have the same name")
+    if options["published"] and options["published"][0] not in names:
+        raise click.UsageError(f"--published is for one of the folders: {', '.join(names)}")
+
+
+def run(options: dict[str, Any], workers: Workers) -> None:
+    """Everything that was asked for."""
+    grids = {"JPEG": options["jpeg"], "WebP": options["webp"], "JPEG XL": options["jxl"]}
+    grids |= dict.fromkeys(("AVIF 4:2:0", "AVIF 4:4:4"), options["avif"])
+    own = ours(options["models"], device=options["device"])
+    groups = [tuple(name for name in group if grids[name]) for group in GROUPS]
+    groups = [group for group in groups if group]
+    if options["folders"]:
+        measure_folders(options, workers, own, grids, groups)
+    if options["picture"] is not None:
+        from vqcodec.report.strip import strip
+
+        strip(compare_file(options["image"], own[0], groups), options["crop"], options["scale"]).save(
+            options["picture"]
+        )
+
+
+def measure_folders(
+    options: dict[str, Any],
+    workers: Workers,
+    own: list[Ours],
+    grids: dict[str, Sequence[float]],
+    groups: Sequence[Sequence[str]],
+) -> None:
+    """Measure, and write what was asked for."""
+    codecs, cache, rows = [*own, *rivals(grids)], Cache(options["cache"]), []
+    for folder in options["folders"]:
+        rows += evaluate(folder, codecs, cache, workers, counter(folder.resolve().name))
+    points = summarise(rows)
+    click.echo(tables.markdown(points))
+    if options["csv_path"]:
+        tables.write_csv(options["csv_path"], rows)
+    if options["json_path"]:
+        tables.write_json(options["json_path"], points)
+    by_dataset = {folder.resolve().name: curves(points, folder.resolve().name) for folder in options["folders"]}
+    if options["published"]:
+        dataset, path = options["published"]
+        by_dataset[dataset] += read_published(path, dataset, options["published_codec"])
+    if options["plot_path"]:
+        from vqcodec.report.plots import plot
+
+        plot(options["plot_path"], by_dataset, options["max_bpp"])
+    if options["html"]:
+        pictures = [(path, own[0], groups) for path in viewed(options)] if own else []
+        write_page(options["html"], by_dataset, rows, pictures, options["max_bpp"], workers)
+
+
+def viewed(options: dict[str, Any]) -> list[Path]:
+    """The images of the page's viewer."""
+    folders = [images_of(folder) for folder in options["folders"]]
+    names = options["html_image"]
+    if not names:
+        return [path for paths in folders for path in spread(paths, options["html_images"])]
+    lost = set(names) - {path.name for paths in folders for path in paths}
+    if lost:
+        raise ValueError(f"there is no image {', '.join(sorted(lost))} in the folders")
+    return [path for paths in folders for path in paths if path.name in names]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who competes: the codecs that Pillow writes, and ours. Each object is one codec at one setting.
+
+Every codec gets the same 8-bit RGB pixels without metadata. The objects are small and can be sent to other processes.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib
+import importlib.metadata
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import PIL
+from PIL import Image, features
+
+OURS = "vqcodec"
+_PACKAGE = Path(__file__).resolve().parent.parent
+_NO_PART_OF_FILES = (
+    "evaluation",
+    "report",
+    "training",
+    "benchmark",
+    "bits_per_dim.py",
+    "cli.py",
+    "rates.py",
+    "systems.py",
+)
+
+
+class Codec(Protocol):
+    """One point of a rate-distortion curve: a codec at one setting."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def setting(self) -> str: ...
+
+    @property
+    def cache_key(self) -> str | None:
+        """All that the bytes depend on besides the pixels; None when results must not be cached."""
+
+    def encode(self, image: Image.Image) -> bytes: ...
+
+    def decode(self, data: bytes) -> Image.Image: ...
+
+
+class Format(NamedTuple):
+    """How Pillow writes a rival: its name there, lowest quality, step between qualities (the highest is 100), options
+    of `Image.save`, the same in words."""
+
+    pillow: str
+    lowest: float
+    step: float
+    options: Mapping[str, Any]
+    words: str
+
+
+# Speed 6 and effort 7 are the encoders' defaults. One tile compresses best; AVIF's bytes depend on its threads.
+_AVIF = {"speed": 6, "autotiling": False, "max_threads": 1}
+FORMATS: dict[str, Format] = {
+    "JPEG": Format("JPEG", 1, 1, {"optimize": True, "progressive": True}, "optimised, progressive, 4:2:0"),
+    "WebP": Format("WEBP", 0, 1, {"method": 6}, "method 6"),
+    "AVIF 4:2:0": Format("AVIF", 0, 1, {**_AVIF, "subsampling": "4:2:0"}, "speed 6"),
+    "AVIF 4:4:4": Format("AVIF", 0, 1, {**_AVIF, "subsampling": "4:4:4"}, "speed 6"),
+    "JPEG XL": Format("JXL", 0, 0.25, {"effort": 7, "num_threads": 0}, "effort 7"),
+}
+RIVAL_GRIDS: dict[str, tuple[float, ...]] = {
+    "JPEG": (5, 10, 15, 20, 30, 40, 50, 60, 70, 80, 90, 95),
+    "WebP": (0, 5, 15, 30, 45, 60, 75, 90),
+    "AVIF 4:2:0": (10, 20, 30, 40, 50, 60, 70, 80),
+    "AVIF 4:4:4": (10, 20, 30, 40, 50, 60, 70, 80),
+    "JPEG XL": (5, 10, 20, 30, 40, 55, 70, 80, 90),
+}
+
+
+@dataclass(frozen=True)
+class Rival:
+    """A codec of Pillow's at one quality; `name` is a key of `FORMATS`, `quality` up to 100.
+
+    Raises ValueError on an unknown name or a quality out of range, OSError if this Pillow cannot write the format.
+    """
+
+    name: str
+    quality: float
+
+    def __post_init__(self) -> None:
+        if self.name not in FORMATS:
+            raise ValueError(f"unknown codec {self.name!r}: choose from {', '.join(FORMATS)}")
+        lowest, step = FORMATS[self.name].lowest, FORMATS[self.name].step
+        if not lowest <= self.quality <= 100 or self.quality % step:
+            raise ValueError(f"{self.name} takes qualities of {lowest} to 100 in steps of {step}, not {self.quality}")
+        library_version(self.name)
+
+    @property
+    def setting(self) -> str:
+        return f"{self.quality:g}"
+
+    @property
+    def cache_key(self) -> str:
+        format_ = FORMATS[self.name]
+        options = json.dumps(format_.options, sort_keys=True)
+        return f"{format_.pillow} {self.setting} {options} {library_version(self.name)}"
+
+    def encode(self, image: Image.Image) -> bytes:
+        format_ = FORMATS[self.name]
+        quality = int(self.quality) if format_.step == 1 else self.quality
+        buffer = io.BytesIO()
+        image.save(buffer, format_.pillow, quality=quality, **format_.options)
+        return buffer.getvalue()
+
+    def decode(self, data: bytes) -> Image.Image:
+        return Image.open(io.BytesIO(data)).convert("RGB")
+
+
+@functools.cache
+def library_version(name: str) -> str:
+    """What writes the files of a rival, with its version. Raises OSError if it is not installed."""
+    format_ = FORMATS[name].pillow
+    if format_ == "JXL":  # a plugin, which registers itself when it is imported
+        try:
+            importlib.import_module("pillow_jxl")
+        except ImportError as error:
+            raise OSError("JPEG XL needs the package pillow-jxl-plugin, of the eval extra") from error
+        return f"pillow-jxl-plugin {importlib.metadata.version('pillow-jxl-plugin')}"
+    feature = {"JPEG": "jpg"}.get(format_, format_.lower())
+    if not features.check(feature):
+        raise OSError(f"this Pillow ({PIL.__version__}) cannot write {format_}; AVIF needs 11.3 or newer")
+    library = {"JPEG": "libjpeg-turbo", "WEBP": "libwebp", "AVIF": "libavif"}[format_]
+    version = features.version_feature("libjpeg_turbo") if format_ == "JPEG" else features.version(feature)
+    return f"{library} {version}, Pillow {PIL.__version__}"
+
+
+def rivals(grids: Mapping[str, Sequence[float]] = RIVAL_GRIDS) -> list[Codec]:
+    """The rivals at every quality of `grids`."""
+    return [Rival(name, quality) for name, grid in grids.items() for quality in grid]
+
+
+@dataclass(frozen=True)
+class Ours:
+    """This package's codec with one model (a name or a path) at one setting; `name` is that of its curve.
+
+    A curve is a list of these, over models, over qualities, or both: see `ours`. quality: handed to `Codec.encode`
+    where it is not None. The model is loaded once in a process.
+    """
+
+    model: str
+    quality: int | None = None
+    device: str = "auto"
+    name: str = OURS
+
+    @property
+    def setting(self) -> str:
+        stem = Path(self.model).stem
+        return stem if self.quality is None else f"{stem} q{self.quality}"
+
+    @property
+    def cache_key(self) -> str:
+        from vqcodec.codec import pick_device
+        from vqcodec.registry import find
+
+        version = f"{source_version()} torch {importlib.metadata.version('torch')} {pick_device(self.device)}"
+        return f"{OURS} {find(self.model).identity.hex()} quality {self.quality} {version}"
+
+    def encode(self, image: Image.Image) -> bytes:
+        options: dict[str, Any] = {} if self.quality is None else {"quality": self.quality}
+        return bytes(self._codec().encode(image, **options))
+
+    def decode(self, data: bytes) -> Image.Image:
+        decoded: Image.Image = self._codec().decode(data)
+        return decoded.convert("RGB")
+
+    def _codec(self) -> Any:
+        from vqcodec.codec import load_model  # here, so that evaluating the rivals alone needs no torch
+
+        return load_model(self.model, self.device)
+
+
+def ours(models: Sequence[str], qualities: Sequence[int | None] = (None,), device: str = "auto") -> list[Ours]:
+    """One point for every model and quality, in that order: together one curve."""
+    return [Ours(model, quality, device) for model in models for quality in qualities]
+
+
+@functools.cache
+def source_version() -> str:
+    """The version of this package, with a hash over the sources that decide what is in a file."""
+    import vqcodec
+
+    digest = hashlib.sha256()
+    for path in sorted(_PACKAGE.rglob("*.py")):
+        place = path.relative_to(_PACKAGE)
+        if place.parts[0] not in _NO_PART_OF_FILES:
+            digest.update(place.as_posix().encode() + b"\0" + path.read_bytes())
+    return f"{vqcodec.__version__}+{digest.hexdigest()[:16]}"

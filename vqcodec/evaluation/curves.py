@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Curves of means: whose they are, how they compare, and curves that others have published."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from vqcodec import metrics
+
+from .codecs import FORMATS
+from .measuring import Point
+
+Kind = Literal["ours", "rival", "published"]
+CurveReader = Callable[[Sequence[float], Sequence[float], float], float | None]  # rates, qualities, where
+
+
+class Quality(NamedTuple):
+    """A measure of quality over which curves are drawn and compared: its field of `Point`, name, unit, digits."""
+
+    field: str
+    name: str
+    unit: str
+    digits: int
+
+    @property
+    def label(self) -> str:
+        return f"{self.name}, {self.unit}" if self.unit else self.name
+
+
+QUALITIES = (
+    Quality("psnr", "PSNR", "dB", 2),
+    Quality("ms_ssim_db", "MS-SSIM", "dB", 2),
+    Quality("ssimulacra2", "SSIMULACRA2", "", 1),
+)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Points of one codec on one dataset, by rising rate."""
+
+    name: str
+    kind: Kind
+    points: tuple[Point, ...]
+
+    def values(self, quality: Quality) -> list[tuple[Point, float]]:
+        """The points that have a finite value of this quality, with it."""
+        found = [(point, getattr(point, quality.field)) for point in self.points]
+        return [(point, value) for point, value in found if value is not None and math.isfinite(value)]
+
+    def monotone(self, quality: Quality) -> tuple[list[float], list[float]]:
+        """Rates and qualities, without points that cost more than another and are no better."""
+        rates: list[float] = []
+        values: list[float] = []
+        for point, value in self.values(quality):
+            if not rates or (point.bpp > rates[-1] and value > values[-1]):
+                rates.append(point.bpp)
+                values.append(value)
+        return rates, values
+
+    def read(self, reader: CurveReader, quality: Quality, at: float | None) -> float | None:
+        """`metrics.rate_at_quality` or `metrics.quality_at_rate`; None beyond the ends of the curve."""
+        rates, values = self.monotone(quality)
+        return None if at is None or len(rates) < 2 else reader(rates, values, at)
+
+
+@dataclass(frozen=True)
+class EqualQuality:
+    """What a rival needs for the quality of one of our points: bits per pixel, and by how many per cent our rate
+    differs from that (negative: we need fewer bits)."""
+
+    rate: float
+    percent: float
+
+
+def curves(points: Sequence[Point], dataset: str) -> list[Curve]:
+    """The curves of one dataset: ours first, then the rivals in the order of `FORMATS`."""
+    by_codec: dict[str, list[Point]] = {}
+    for point in points:
+        if point.dataset == dataset:
+            by_codec.setdefault(point.codec, []).append(point)
+    names = [name for name in by_codec if name not in FORMATS] + [name for name in FORMATS if name in by_codec]
+    return [
+        Curve(name, "rival" if name in FORMATS else "ours", tuple(sorted(by_codec[name], key=lambda p: p.bpp)))
+        for name in names
+    ]
+
+
+def datasets(points: Sequence[Point]) -> list[str]:
+    """Names of the datasets, in order of appearance."""
+    return list(dict.fromkeys(point.dataset for point in points))
+
+
+def at_equal_quality(point: Point, rival: Curve, quality: Quality) -> EqualQuality | None:
+    """Compare one of our points with a rival's curve; None where that does not reach the point's quality."""
+    rate = rival.read(metrics.rate_at_quality, quality, getattr(point, quality.field))
+    return None if rate is None else EqualQuality(rate, 100 * (point.bpp / rate - 1))
+
+
+def bd_rate(ours: Curve, rival: Curve, quality: Quality) -> metrics.BDRate | None:
+    """BD-rate of our curve against a rival's; None where they have no quality in common or one is a single point."""
+    try:
+        return metrics.bd_rate(*rival.monotone(quality), *ours.monotone(quality))
+    except ValueError:
+        return None
+
+
+def read_published(path: Path, dataset: str, wanted: Sequence[str] = ()) -> list[Curve]:
+    """Published curves from a CSV file with the columns codec, bpp, and where known psnr_rgb or psnr, ms_ssim (from 0
+    to 1), ssimulacra2, opt_metric (what a learned codec was trained for) and source.
+
+    wanted: names of codecs, or "NAME METRIC" for one of a codec that is there by several metrics; all by default.
+    Where several sources give a curve, the first is taken. Raises ValueError if a wanted one is not there or the file
+    is not such a table.
+    """
+    groups: dict[tuple[str, str], dict[str, list[Point]]] = {}
+    with path.open(newline="", encoding="utf-8") as stream:
+        for number, line in enumerate(csv.DictReader(stream), 2):
+            point = _published_point(line, dataset, f"{path}, line {number}")
+            sources = groups.setdefault((point.codec, line.get("opt_metric") or "n/a"), {})
+            sources.setdefault(line.get("source") or "", []).append(point)
+    found = []
+    for (codec, metric), sources in groups.items():
+        name = codec if metric == "n/a" else f"{codec} {metric}"
+        if not wanted or codec in wanted or name in wanted:
+            points = sorted(next(iter(sources.values())), key=lambda p: p.bpp)
+            found.append(Curve(name, "published", tuple(points)))
+    lost = [name for name in wanted if not any(c.name == name or c.name.startswith(f"{name} ") for c in found)]
+    if lost:
+        known = ", ".join(sorted({codec for codec, _ in groups}))
+        raise ValueError(f"{path} has no curve of {', '.join(lost)}: choose from {known}")
+    return found
+
+
+def _published_point(line: dict[str, str], dataset: str, where: str) -> Point:
+    try:
+        bpp, psnr = float(line["bpp"]), float(line.get("psnr_rgb") or line.get("psnr") or "nan")
+        similarity, ssimulacra2 = (float(line[name]) if line.get(name) else None for name in ("ms_ssim", "ssimulacra2"))
+        decibels = None if similarity is None else metrics.ms_ssim_db(similarity)
+        return Point(dataset, line["codec"], "", 0, bpp, bpp / 3, psnr, similarity, decibels, ssimulacra2)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{where}: no point of a published curve ({error!r})") from error

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One image through every codec, at as many bytes as ours needs for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from .codecs import FORMATS, Codec, Rival
+from .measuring import Measurement, compare, load_rgb
+
+GROUPS = (("JPEG",), ("WebP",), ("AVIF 4:2:0", "AVIF 4:4:4"), ("JPEG XL",))
+"""Rivals that are shown; of a group the one with the best PSNR."""
+
+_BEYOND = 4  # steps of quality that bisection looks further, as sizes are not quite monotone in it
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One picture of a comparison: RGB pixels, who made them at what setting, and what was measured.
+
+    result: None for the original. fits: False for a rival whose smallest file is larger than ours.
+    """
+
+    name: str
+    setting: str
+    image: Image.Image
+    result: Measurement | None = None
+    fits: bool = True
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The original, ours and the rivals, in this order, and our file."""
+
+    image: str
+    shown: tuple[Shown, ...]
+    data: bytes
+
+
+def compare_file(path: Path, ours: Codec, groups: Sequence[Sequence[str]] = GROUPS) -> Comparison:
+    """`compare_image` for the image of a file: a task of `Workers`."""
+    return compare_image(path.name, load_rgb(path), ours, groups)
+
+
+def compare_image(name: str, image: Image.Image, ours: Codec, groups: Sequence[Sequence[str]] = GROUPS) -> Comparison:
+    """Encode an RGB image with ours, then with every rival at the best quality that needs no more bytes."""
+    data = ours.encode(image)
+    shown = [Shown("original", "", image), _shown(ours, image, data, len(data))]
+    for group in groups:
+        found = []
+        for rival_name in group:
+            rival, file = largest_within(rival_name, image, len(data))
+            found.append(_shown(rival, image, file, len(data)))
+        shown.append(max(found, key=lambda s: (s.fits, s.result.psnr if s.result else 0.0)))
+    return Comparison(name, tuple(shown), data)
+
+
+def _shown(codec: Codec, image: Image.Image, data: bytes, limit: int) -> Shown:
+    decoded = codec.decode(data)
+    result = compare(image, decoded, len(data), f"{codec.name} {codec.setting}")
+    return Shown(codec.name, codec.setting, decoded, result, fits=len(data) <= limit)
+
+
+def largest_within(name: str, image: Image.Image, limit: int) -> tuple[Rival, bytes]:
+    """The rival's file of the highest quality that has at most `limit` bytes.
+
+    When even its lowest quality needs more, that file: the caller must compare its length with `limit`. Found by
+    bisection; as sizes are not quite monotone in the quality, the next few qualities are tried too.
+    """
+    lowest, step = FORMATS[name].lowest, FORMATS[name].step
+    files: dict[int, bytes] = {}
+
+    def at(number: int) -> Rival:
+        return Rival(name, lowest + step * number)
+
+    def fits(number: int) -> bool:
+        if number not in files:
+            files[number] = at(number).encode(image)
+        return len(files[number]) <= limit
+
+    low, last = 0, round((100 - lowest) / step)
+    if fits(low):
+        high = last
+        while low < high:
+            middle = (low + high + 1) // 2
+            low, high = (middle, high) if fits(middle) else (low, middle - 1)
+        low = next((number for number in range(min(low + _BEYOND, last), low, -1) if fits(number)), low)
+    return at(low), files[low]

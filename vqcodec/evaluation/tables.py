@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rows and means as CSV, JSON and Markdown."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+
+from vqcodec import metrics
+
+from .curves import QUALITIES, Curve, at_equal_quality, bd_rate, curves, datasets
+from .measuring import Measurement, Point, Row
+
+
+def write_csv(path: Path, rows: Sequence[Row]) -> None:
+    """A line an image, codec and setting: which image first, then what was measured on it."""
+    names = [f.name for f in fields(Row)]
+    measured = [f.name for f in fields(Measurement)]
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, names[len(measured) :] + measured)
+        writer.writeheader()
+        writer.writerows(asdict(row) for row in rows)
+
+
+def write_json(path: Path, points: Sequence[Point]) -> None:
+    """Means as a list of objects; infinity (a lossless codec) becomes null, as JSON has none."""
+    means = [
+        {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in item.items()}
+        for item in (asdict(point) for point in points)
+    ]
+    path.write_text(json.dumps(means, indent=2) + "\n", encoding="utf-8")
+
+
+def markdown(points: Sequence[Point]) -> str:
+    """Tables, one set a dataset: each of our points beside the rivals at its rate and at its quality.
+
+    The rivals' figures are read off their curves of means (pchip, logarithm of the rate), never beyond their ends: a
+    dash stands there. Per cents say by how much our rate differs from the rival's at equal quality; the rival's, in
+    bits per pixel, is beside them. With two points of ours or more the BD-rate against each rival follows. Without
+    one, the means themselves.
+    """
+    parts = []
+    for dataset in datasets(points):
+        found = curves(points, dataset)
+        ours, rivals = ([curve for curve in found if curve.kind == kind] for kind in ("ours", "rival"))
+        parts += [_comparison(point, rivals) for curve in ours for point in curve.points]
+        parts += [_bd_rates(curve, rivals) for curve in ours if len(curve.points) > 1 and rivals]
+        if not ours:
+            parts.append(_means(dataset, rivals))
+    return "\n\n".join(parts)
+
+
+def _comparison(point: Point, rivals: Sequence[Curve]) -> str:
+    similarity, ssimulacra2 = number(point.ms_ssim, ".4f"), number(point.ssimulacra2, ".1f")
+    lines = [
+        f"{point.dataset}, {point.images} images: {point.codec} {point.setting} at {point.bpp:.3f} bpp\n",
+        "| codec | PSNR, dB | MS-SSIM | SSIMULACRA2 | ours at equal PSNR | at equal MS-SSIM | at equal SSIMULACRA2 |",
+        "|---|---|---|---|---|---|---|",
+        f"| **{point.codec} {point.setting}** | {point.psnr:.2f} | {similarity} | {ssimulacra2} | | | |",
+    ]
+    for rival in rivals:
+        psnr, decibels, third = (rival.read(metrics.quality_at_rate, quality, point.bpp) for quality in QUALITIES)
+        similarity = number(None if decibels is None else 1 - 10 ** (-decibels / 10), ".4f")
+        cells = [rival.name, number(psnr, ".2f"), similarity, number(third, ".1f")]
+        for quality in QUALITIES:
+            equal = at_equal_quality(point, rival, quality)
+            cells.append("-" if equal is None else f"{equal.percent:+.1f} % ({equal.rate:.3f})")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _bd_rates(ours: Curve, rivals: Sequence[Curve]) -> str:
+    heads = [f"{quality.name} | over{f', {quality.unit}' if quality.unit else ''}" for quality in QUALITIES]
+    who = f"{ours.points[0].dataset}: BD-rate of {ours.name} ({len(ours.points)} points)"
+    lines = [
+        f"{who}, negative where it needs fewer bits\n",
+        f"| against | {' | '.join(heads)} |",
+        "|---" * (1 + 2 * len(heads)) + "|",
+    ]
+    for rival in rivals:
+        cells = [rival.name]
+        for quality in QUALITIES:
+            delta, digits = bd_rate(ours, rival, quality), quality.digits
+            over = None if delta is None else f"{delta.low:.{digits}f} to {delta.high:.{digits}f}"
+            cells += ["-", "-"] if delta is None or over is None else [f"{delta.percent:+.1f} %", over]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _means(dataset: str, rivals: Sequence[Curve]) -> str:
+    lines = [
+        f"{dataset}\n",
+        "| codec | setting | bpp | PSNR, dB | MS-SSIM | SSIMULACRA2 |",
+        "|---|---|---|---|---|---|",
+    ]
+    for curve in rivals:
+        for point in curve.points:
+            similarity, ssimulacra2 = number(point.ms_ssim, ".4f"), number(point.ssimulacra2, ".1f")
+            cells = (curve.name, point.setting, f"{point.bpp:.3f}", f"{point.psnr:.2f}", similarity, ssimulacra2)
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def number(value: float | None, spec: str) -> str:
+    """A value as text, a dash for None."""
+    return "-" if value is None else f"{value:{spec}}"

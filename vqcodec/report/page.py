@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The page: one HTML file that needs nothing else, neither network nor other files."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from importlib import resources
+from typing import Any
+
+import vqcodec
+from vqcodec import metrics
+from vqcodec.evaluation.codecs import FORMATS, library_version
+from vqcodec.evaluation.curves import QUALITIES, Curve
+from vqcodec.evaluation.measuring import Row
+
+from . import charts, styles, tables
+from .pictures import HEAT, Case, as_json, peak_of
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What the page says of one set of images. rows: of our codec and the rivals, as measured."""
+
+    name: str
+    curves: Sequence[Curve]
+    rows: Sequence[Row]
+
+    @property
+    def images(self) -> int:
+        return len({row.image for row in self.rows})
+
+
+def page(sets: Sequence[Dataset], cases: Sequence[Case], max_bpp: float) -> str:
+    """The HTML. cases: images of the viewer, none for a page without it; max_bpp: right end of the curves."""
+    rivals = [c.name for c in sets[0].curves if c.kind == "rival"] if sets else []
+    parts = {
+        "colours": _colours(),
+        "style": _file("style.css"),
+        "summary": _summary(sets),
+        "datasets": "".join(_dataset(dataset, max_bpp) for dataset in sets),
+        "viewer": _viewer(cases) if cases else "",
+        "method": _method(rivals),
+        "scripts": _file("charts.js") + (_file("viewer.js") if cases else ""),
+    }
+    return fill(_file("template.html"), parts)
+
+
+def fill(template: str, parts: Mapping[str, str]) -> str:
+    """Replace each {{name}} by its part, as it is. Raises KeyError on a name that is no part."""
+    return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], template)
+
+
+def _file(name: str) -> str:
+    return (resources.files(__package__) / name).read_text(encoding="utf-8")
+
+
+def _colours() -> str:
+    """The curves' colours as CSS variables --NAME, and classes c-NAME that use them."""
+    light, dark = ("".join(f"--{s.key}:{getattr(s, ground)};" for s in styles.ALL) for ground in ("light", "dark"))
+    classes = "".join(f".c-{s.key}{{--c:var(--{s.key})}}" for s in styles.ALL)
+    heat = f".heat-scale{{background:linear-gradient(90deg,{','.join(HEAT)})}}"
+    return f":root{{{light}}}@media (prefers-color-scheme:dark){{:root{{{dark}}}}}{classes}{heat}"
+
+
+def _summary(sets: Sequence[Dataset]) -> str:
+    models = dict.fromkeys(p.setting for s in sets for c in s.curves if c.kind == "ours" for p in c.points)
+    number = "; ".join(f"{s.images} images of {escape(s.name)}" for s in sets)
+    shown = f", {'models' if len(models) > 1 else 'model'} {escape(', '.join(models))}" if models else ""
+    return f"vqcodec {escape(vqcodec.__version__)}{shown}. {number[:1].upper() + number[1:]}."
+
+
+def _dataset(dataset: Dataset, max_bpp: float) -> str:
+    ours, rivals = ([c for c in dataset.curves if c.kind == kind] for kind in ("ours", "rival"))
+    found = []
+    for curve in ours:
+        if len(curve.points) > 1 or not rivals:
+            found.append(tables.figures([curve]))
+        if rivals:
+            found.append(_against(curve, rivals))
+    head = f"{escape(dataset.name)}, {dataset.images} images"
+    panels = [
+        charts.chart(dataset.curves, quality, max_bpp, f"{dataset.name}, {quality.label} over bits per pixel")
+        for quality in QUALITIES
+    ]
+    every = "".join(
+        tables.every_image([row for row in dataset.rows if (row.codec, row.setting) == (c.name, p.setting)], p.setting)
+        for c in ours
+        for p in c.points
+    )
+    return (
+        f'<section class="dataset"><h2>{head}</h2>'
+        f'<div class="charts">{charts.legend(dataset.curves)}<div class="panels">{"".join(panels)}</div></div>'
+        f'<div class="tables">{"".join(found)}</div>'
+        f"<details><summary>The values of the curves</summary>{tables.values(dataset.curves)}</details>"
+        + (f"<details><summary>Ours on every image</summary>{every}</details>" if every else "")
+        + "</section>"
+    )
+
+
+def _against(ours: Curve, rivals: Sequence[Curve]) -> str:
+    """Our curve against the rivals': a BD-rate needs two points."""
+    if len(ours.points) > 1:
+        return tables.bd_rates(ours, rivals)
+    return tables.equal_rate(ours.points[0], rivals) + tables.equal_quality(ours.points[0], rivals)
+
+
+def _viewer(cases: Sequence[Case]) -> str:
+    peak = peak_of(cases)
+    data = "".join(
+        f'<script type="application/json" class="case" data-image="{escape(case.image)}">'
+        f"{_script_json(as_json(case, peak))}</script>"
+        for case in cases
+    )
+    return fill(_file("viewer.html"), {"peak": f"{peak:.2f}", "data": data})
+
+
+def _script_json(data: Any) -> str:
+    """JSON that cannot end the script element that it stands in."""
+    return json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+
+
+def _method(rivals: Sequence[str]) -> str:
+    versions = "".join(
+        f"<dt>{escape(name)}</dt><dd>{escape(FORMATS[name].words)}; {escape(library_version(name))}</dd>"
+        for name in rivals
+    )
+    return f"<dl>{versions}<dt>metrics</dt><dd>version {escape(metrics.version())}</dd></dl>"

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the page's viewer shows of an image: the pictures at equal bytes and the map of the bits, as data."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from vqcodec import container, metrics
+from vqcodec.evaluation.codecs import FORMATS, Ours
+from vqcodec.evaluation.equal_bytes import GROUPS, Shown, compare_image
+from vqcodec.evaluation.measuring import load_rgb
+
+from .bits import BitsMap, bits_map
+
+# Dark to bright with rising lightness, so that it can be read without colour as well.
+HEAT = ("#0b0a24", "#3b1065", "#7d1d6f", "#bb3754", "#e8612f", "#f9a11f", "#fbe67a", "#fcfdd0")
+_WEBP_EFFORT = 4
+
+
+@dataclass(frozen=True)
+class Case:
+    """One image of the viewer, its sides in pixels.
+
+    shown: names and figures of the pictures; sources: the pictures as lossless WebP; bits: where our bits go;
+    stream_bytes: of the index streams in our file.
+    """
+
+    image: str
+    shown: tuple[dict[str, Any], ...]
+    sources: tuple[bytes, ...]
+    width: int
+    height: int
+    bits: BitsMap
+    stream_bytes: int
+
+
+def case(path: Path, ours: Ours, groups: Sequence[Sequence[str]] = GROUPS) -> Case:
+    """Everything about the image of a file: a task of `Workers`."""
+    from vqcodec.codec import load_model
+
+    image = load_rgb(path)
+    comparison = compare_image(path.name, image, ours, groups)
+    codec = load_model(ours.model, ours.device)
+    file = container.unpack(comparison.data)
+    found = bits_map(codec, codec.read_indices(file), *image.size)
+    shown, sources = zip(*((_facts(s), lossless(s.image)) for s in comparison.shown), strict=True)
+    return Case(path.name, shown, sources, *image.size, found, sum(map(len, file.streams)))
+
+
+def _facts(shown: Shown) -> dict[str, Any]:
+    """Names and figures of a picture, for the page."""
+    facts: dict[str, Any] = {"name": shown.name, "setting": shown.setting, "fits": shown.fits}
+    if shown.name in FORMATS:
+        facts["setting"] = f"quality {shown.setting}"
+    if shown.result is None:
+        facts["setting"] = f"{shown.image.width} × {shown.image.height} pixels"
+    else:
+        bpp = metrics.bits_per_pixel(shown.result.size, *shown.image.size)
+        result = shown.result
+        facts |= {"bytes": result.size, "bpp": bpp, "psnr": result.psnr if np.isfinite(result.psnr) else None}
+        facts |= {"ms_ssim": result.ms_ssim, "ssimulacra2": result.ssimulacra2}
+    return facts
+
+
+def lossless(image: Image.Image) -> bytes:
+    """The bytes of a WebP file with exactly these pixels."""
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", lossless=True, method=_WEBP_EFFORT)
+    return buffer.getvalue()
+
+
+def as_json(shown: Case, peak: float) -> dict[str, Any]:
+    """The viewer's data. peak: bits per pixel at the bright end of the map's colours."""
+    data: dict[str, Any] = {"image": shown.image, "width": shown.width, "height": shown.height}
+    data["pictures"] = [
+        facts | {"src": uri(source, "image/webp")} for facts, source in zip(shown.shown, shown.sources, strict=True)
+    ]
+    rows, columns = shown.bits.bits.shape
+    data["bits"] = {
+        "src": uri(heat_png(shown.bits.per_pixel, peak), "image/png"),
+        "width": columns * shown.bits.stride,
+        "height": rows * shown.bits.stride,
+        "levels": [round(bits, 1) for bits in shown.bits.levels],
+        "streamBytes": shown.stream_bytes,
+        "most": float(shown.bits.per_pixel.max()),
+    }
+    return data
+
+
+def heat_png(density: NDArray[np.float64], peak: float) -> bytes:
+    """A map [H, W] of values from 0 to `peak` (and above, cut) in the colours of `HEAT`, one pixel a value."""
+    levels = np.clip(np.rint(density * (255 / peak)), 0, 255).astype(np.uint8)
+    image = Image.fromarray(levels, "L")
+    image.putpalette(_palette())
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def _palette() -> bytes:
+    anchors = np.array([[int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in HEAT])
+    at = np.linspace(0, len(HEAT) - 1, 256)
+    channels = [np.interp(at, np.arange(len(HEAT)), anchors[:, i]) for i in range(3)]
+    return np.rint(np.stack(channels, axis=1)).astype(np.uint8).tobytes()
+
+
+def peak_of(cases: Sequence[Case]) -> float:
+    """One bright end for all maps, so that they can be compared: bits per pixel that 0.5 % of all places exceed."""
+    values = np.concatenate([shown.bits.per_pixel.ravel() for shown in cases])
+    return max(1e-6, float(np.quantile(values, 0.995)))
+
+
+def uri(data: bytes, media: str) -> str:
+    """The data as an address that needs no network."""
+    return f"data:{media};base64,{base64.b64encode(data).decode()}"
