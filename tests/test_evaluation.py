@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import csv
 import io
+import multiprocessing
 import os
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -341,3 +343,12 @@ def test_csv(folder: Path, tmp_path: Path) -> None:
     assert len(table) == 4
     assert list(table[0])[:4] == ["dataset", "image", "codec", "setting"]
     assert int(table[0]["size"]) == len(Rival("JPEG", 10).encode(drawing()))
+
+
+def test_another_process_can_write_every_format(folder: Path):
+    """Workers get codecs pickled, and must find the plugin themselves."""
+    pytest.importorskip("pillow_jxl", reason="pillow-jxl-plugin is not installed (extra eval)")
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        size = pool.submit(measuring.measure_file, Rival("JPEG XL", 50), folder / "0.png").result().size
+    assert size == len(Rival("JPEG XL", 50).encode(drawing()))

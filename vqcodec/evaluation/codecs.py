@@ -112,11 +112,13 @@ class Rival:
     def encode(self, image: Image.Image) -> bytes:
         format_ = FORMATS[self.name]
         quality = int(self.quality) if format_.step == 1 else self.quality
+        library_version(self.name)  # a process that got this object from another has not met the plugin yet
         buffer = io.BytesIO()
         image.save(buffer, format_.pillow, quality=quality, **format_.options)
         return buffer.getvalue()
 
     def decode(self, data: bytes) -> Image.Image:
+        library_version(self.name)
         return Image.open(io.BytesIO(data)).convert("RGB")
 
 
