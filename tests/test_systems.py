@@ -79,7 +79,7 @@ def test_figures_of_a_vae(vae, pictures):
 def test_minutes_of_all_stages():
     assert systems.training_minutes({}) == 0
     assert systems.training_minutes({"training": {"a": {"minutes": 2}, "b": {"minutes": 3}, "commit": "x"}}) == 5
-    assert systems.training_minutes({"training": {"autoencoder_minutes": 4.5, "prior_minutes": 1.0}}) == 5.5
+    assert systems.training_minutes({"training": {"autoencoder": {"minutes": 9}, "autoencoder_minutes": 4.5}}) == 4.5
 
 
 def test_the_page_the_record_and_the_picture(vae, tiny_models, pictures, tmp_path):

@@ -95,9 +95,10 @@ def _of_codec(model: Codec, minutes: float, prior_numbers: int, images: Sequence
 def training_minutes(meta: Mapping[str, Any]) -> float:
     """Minutes of all stages of training, from a weights file's metadata."""
     training = meta.get("training", {})
-    stages = [part["minutes"] for part in training.values() if isinstance(part, dict) and "minutes" in part]
     older = [value for key, value in training.items() if key.endswith("_minutes")]
-    return float(sum(stages) + sum(older))
+    if older:  # there, a stage's own "minutes" are the ones that it was allowed
+        return float(sum(older))
+    return float(sum(part["minutes"] for part in training.values() if isinstance(part, dict)))
 
 
 def table(figures: Sequence[SystemFigures]) -> str:
