@@ -223,7 +223,9 @@ def test_every_codec_preset_trains(tmp_path, name):
     model = PRESETS[name]
     side = model.tile_size
     photo = [np.ascontiguousarray(data.astronaut()[100 : 100 + side, 100 : 100 + side])]
-    config = TrainConfig(steps=4, batch=1, crop=128, validate_every=100, log_every=100, warmup=1, bf16=False, ema=0.5)
+    config = TrainConfig(
+        steps=4, batch=1, crop=min(128, side), validate_every=100, log_every=100, warmup=1, bf16=False, ema=0.5
+    )
     special = AutoencoderTraining((0.01,) * len(model.autoencoder.levels), unquantized_steps=1, kmeans_batches=8)
     task = AutoencoderTask(model, config, special, photo, photo)
     before = {k: v.clone() for k, v in task.module.named_parameters()}
