@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -17,6 +20,18 @@ from vqcodec.config import VQVAE2_PRESETS, VQVAE_PRESETS, ModelConfig
 from vqcodec.nets.autoencoder import Autoencoder
 from vqcodec.prior.export import to_integers
 from vqcodec.prior.network import LevelPrior
+
+
+def load_tool(name: str) -> ModuleType:
+    """The script tools/NAME.py as a module."""
+    path = Path(__file__).resolve().parent.parent / "tools" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"{name}_tool", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import resource
 import signal
@@ -16,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from conftest import load_tool
 from PIL import Image
 
 from vqcodec import codec as codec_module
@@ -277,12 +277,7 @@ def test_the_commands_do_what_is_done_in_process(ours: Ours, tmp_path: Path) -> 
 
 @pytest.fixture(scope="module")
 def tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("benchmark_tool", ROOT / "tools" / "benchmark.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_tool("benchmark")
 
 
 def test_command_line(tool: ModuleType, tiny_models: Path, tmp_path: Path) -> None:

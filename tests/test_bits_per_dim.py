@@ -4,9 +4,7 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import json
-import sys
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from conftest import load_tool
 from PIL import Image, ImageCms
 
 import vqcodec
@@ -149,13 +148,7 @@ def test_the_float_network_is_evaluated_where_tiles_are_whole(tiny: Codec, tiny_
 
 @pytest.fixture(scope="module")
 def tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("bits_per_dim_tool", ROOT / "tools" / "bits_per_dim.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_tool("bits_per_dim")
 
 
 @pytest.fixture

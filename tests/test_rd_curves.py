@@ -4,9 +4,7 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import json
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from conftest import load_tool
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -25,13 +24,7 @@ RIVALS = ["--jpeg", "10,50,90", "--webp", "0,50,90", "--avif", "", "--jxl", "", 
 
 @pytest.fixture(scope="module")
 def tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("rd_curves_tool", ROOT / "tools" / "rd_curves.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_tool("rd_curves")
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from conftest import load_tool
 from PIL import Image
 
 from vqcodec import registry, systems, weights
@@ -23,9 +23,7 @@ TOOLS = Path(__file__).resolve().parent.parent / "tools"
 
 
 def run(name, *arguments):
-    spec = importlib.util.spec_from_file_location(f"{name}_tool", TOOLS / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load_tool(name)
     result = CliRunner().invoke(module.main, [str(a) for a in arguments], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return result.stdout

@@ -4,17 +4,16 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import json
 import shutil
 import signal
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from conftest import load_tool
 from PIL import Image
 from skimage import data
 
@@ -302,17 +301,9 @@ def test_tiles_of_maps_stay_aligned():
     assert torch.equal(fine[:, 0, 0, 0], 2 * y * 24 + 2 * x)
 
 
-def tool():
-    path = Path(__file__).resolve().parent.parent / "tools" / "train.py"
-    spec = importlib.util.spec_from_file_location("train_tool", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
-
-
 def run_tool(*commands):
     for command in commands:
-        result = CliRunner().invoke(tool(), [str(part) for part in command], catch_exceptions=False)
+        result = CliRunner().invoke(load_tool("train").main, [str(part) for part in command], catch_exceptions=False)
         assert result.exit_code == 0, result.output
     return result.output
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +29,7 @@ from vqcodec.bits_per_dim import Record
 from vqcodec.codec import Codec
 from vqcodec.errors import ImageError, VqcodecError
 from vqcodec.prior.network import LevelPrior
-from vqcodec.training.data import SUFFIXES
+from vqcodec.training.data import members
 from vqcodec.vae import VAEModel
 
 FILE = click.Path(dir_okay=False, path_type=Path)
@@ -62,19 +61,9 @@ def open_images(paths: Sequence[Path]) -> Iterator[tuple[str, Image.Image]]:
 
 def _each(paths: Sequence[Path]) -> Iterator[tuple[str, Image.Image]]:
     for path in paths:
-        if path.is_dir():
-            base = path.resolve()
-            for file in sorted(p for p in base.rglob("*") if p.suffix.lower() in SUFFIXES):
-                with Image.open(file) as image:
-                    yield f"{base.name}/{file.relative_to(base).as_posix()}", image
-        elif path.suffix.lower() == ".zip":
-            with zipfile.ZipFile(path) as archive:
-                for name in sorted(name for name in archive.namelist() if Path(name).suffix.lower() in SUFFIXES):
-                    with Image.open(io.BytesIO(archive.read(name))) as image:
-                        yield f"{path.name}/{name}", image
-        else:
-            with Image.open(path) as image:
-                yield path.name, image
+        for name, source in members(path):
+            with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+                yield name, image
 
 
 def without_metadata(image: Image.Image) -> Image.Image:

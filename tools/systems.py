@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw
 
 from vqcodec import registry, sampling, systems
 from vqcodec.codec import Codec
-from vqcodec.training.data import load_images
+from vqcodec.training.data import load_images, middle
 from vqcodec.vae import VAEModel
 
 MODELS = ("vae-base", "vqvae-base", "vq2-base")
@@ -63,8 +63,8 @@ def main(
     if picture is not None:
         if pictured is None:
             raise click.UsageError("--picture needs --pictured")
-        with Image.open(pictured) as opened:
-            sheet([model for model, _ in loaded], np.asarray(opened.convert("RGB"))).save(picture)
+        (pixels,) = load_images([pictured])
+        sheet([model for model, _ in loaded], pixels).save(picture)
 
 
 def replace(page: Path, name: str, text: str) -> None:
@@ -81,26 +81,18 @@ def replace(page: Path, name: str, text: str) -> None:
 
 def sheet(models: list[Codec | VAEModel], pixels: np.ndarray) -> Image.Image:
     """One row a model: original, reconstruction, samples."""
-    top, left = ((n - SIDE) // 2 for n in pixels.shape[:2])
-    crop = np.ascontiguousarray(pixels[top : top + SIDE, left : left + SIDE])
+    crop = np.ascontiguousarray(middle(pixels, SIDE))
     whole = Image.new("RGB", ((SIDE + 4) * (SAMPLES + 2), (SIDE + 4 + LABEL) * len(models)), "white")
     writing = ImageDraw.Draw(whole)
     for row, model in enumerate(models):
         y = row * (SIDE + 4 + LABEL)
         drawn = sampling.images(model, SIDE, SIDE, count=SAMPLES)
-        cells = [Image.fromarray(crop), Image.fromarray(reconstruction(model, crop)), *drawn]
+        cells = [Image.fromarray(crop), Image.fromarray(systems.reconstruction(model, crop)), *drawn]
         labels = ["original", f"{model.name}: reconstruction", *["sample"] * SAMPLES]
         for column, (cell, label) in enumerate(zip(cells, labels, strict=True)):
             writing.text((column * (SIDE + 4), y + 2), label, fill="black")
             whole.paste(cell, (column * (SIDE + 4), y + LABEL))
     return whole
-
-
-def reconstruction(model: Codec | VAEModel, pixels: np.ndarray) -> np.ndarray:
-    """What is left of an image after the model: uint8 [H, W, 3] to the same."""
-    if isinstance(model, VAEModel):
-        return model.reconstruct(pixels)
-    return model.from_indices(model.to_indices(pixels), pixels.shape[1], pixels.shape[0])
 
 
 if __name__ == "__main__":

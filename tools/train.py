@@ -151,16 +151,12 @@ def export(out: Path, val: tuple[Path, ...], target: Path) -> None:
     images = load_images(val)
     best = out / "vae.best.safetensors"
     if best.exists():
-        exporting.write_vae(best, target)
-        found = validate_vae(exporting.load_vae(best)[0], images, "cpu")
+        found = validate_vae(exporting.write_vae(best, target), images, "cpu")
         click.echo(f"ELBO {found.elbo:.4f} bits per dim (a bound): reconstruction {found.reconstruction:.4f}")
         click.echo(f"+ KL {found.kl:.4f}; PSNR {found.psnr:.2f} dB")
         return
     auto, best = out / "autoencoder.ckpt.safetensors", out / "prior.best.safetensors"
-    exporting.write_codec(auto, best, target)
-    priors, meta = exporting.load_priors(best)
-    model, _ = exporting.load_autoencoder(auto, meta["rate_scale"])
-    config = ModelConfig.from_dict(meta["model"])
+    config, model, priors = exporting.write_codec(auto, best, target)
     report = validate(model, images, "cpu")
     click.echo(f"PSNR {report.psnr:.3f} dB, order-0 entropy {report.order0_bpp:.4f} bpp (estimate)")
     click.echo(f"usage {report.usage}, perplexity {report.perplexity}")

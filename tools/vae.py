@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from vqcodec import registry, sampling
-from vqcodec.training.data import load_images
+from vqcodec.training.data import load_images, middle
 from vqcodec.vae import VAEModel, mean_figures
 
 EXISTING = click.Path(exists=True, path_type=Path)
@@ -42,8 +42,7 @@ def bound(name: str, device: str, samples: int, seed: int, crop: int, paths: tup
     found = []
     for i, pixels in enumerate(load_images(paths)):
         if crop:
-            top, left = ((side - crop) // 2 for side in pixels.shape[:2])
-            pixels = pixels[max(0, top) : max(0, top) + crop, max(0, left) : max(0, left) + crop]
+            pixels = middle(pixels, crop)
         found.append(model.measure(pixels, samples=samples, seed=seed + i))
     click.echo(json.dumps({"model": model.name, "images": len(found)} | asdict(mean_figures(found)), indent=2))
 
@@ -71,9 +70,7 @@ def interpolate(name: str, device: str, steps: int, crop: int, first: Path, last
     """Write a row of pictures between FIRST and LAST to TARGET."""
     ends = []
     for pixels in load_images([first, last]):
-        side = min(crop, *pixels.shape[:2])
-        top, left = ((n - side) // 2 for n in pixels.shape[:2])
-        square = Image.fromarray(pixels[top : top + side, left : left + side])
+        square = Image.fromarray(middle(pixels, min(crop, *pixels.shape[:2])))
         ends.append(np.asarray(square.resize((crop, crop), Image.Resampling.LANCZOS)))
     pictures = (Image.fromarray(p) for p in load(name, device).interpolate(*ends, steps))
     sampling.grid(pictures, steps, steps).save(target)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from vqcodec import container, imaging, registry, sampling, weights
 from vqcodec.coding import SymbolDecoder, SymbolEncoder
-from vqcodec.config import VAE_SYSTEM, ModelConfig
+from vqcodec.config import ModelConfig, is_vae
 from vqcodec.errors import FormatError, ImageError, ModelError, VqcodecError
 from vqcodec.exact.check import check_device
 from vqcodec.exact.network import IntegerPrior
@@ -101,7 +101,7 @@ class Codec:
         """
         picture = imaging.from_pil(image)
         height, width = picture.pixels.shape[:2]
-        header = container.Header(width, height, picture.mode, self.identity, self.config.tile_size, GROUP_TILES)
+        header = self.header(width, height, picture.mode)
         indices = self.to_indices(picture.pixels)
         streams = self.compress(indices, width, height)
         if verify:
@@ -112,6 +112,10 @@ class Codec:
         return container.pack(
             container.Container(header, tuple(streams), alpha, picture.icc, picture.exif, picture.xmp)
         )
+
+    def header(self, width: int, height: int, mode: str) -> container.Header:
+        """Of the files that this codec writes."""
+        return container.Header(width, height, mode, self.identity, self.tile_size, GROUP_TILES)
 
     def decode(self, data: bytes) -> Image.Image:
         """The bytes of a .vq2 file -> image, with its metadata. Raises FormatError on a damaged file and ModelError
@@ -318,12 +322,6 @@ class _Source:
 
 
 _loaded: dict[tuple[str, bytes, str], Codec] = {}
-
-
-def is_vae(meta: Mapping[str, Any]) -> bool:
-    """Whether the metadata of a weights file are those of a VAE, which has no indices and is no codec."""
-    model = meta.get("model")
-    return isinstance(model, dict) and model.get("system") == VAE_SYSTEM
 
 
 def pick_device(name: str) -> str:

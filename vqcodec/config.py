@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -135,6 +136,13 @@ class VAEConfig:
 
 
 VAE_SYSTEM = "vae"  # under "system" in a VAE's configuration; a codec model's has no such key
+
+
+def is_vae(meta: Mapping[str, Any]) -> bool:
+    """Whether the metadata of a weights file are those of a VAE, which has no indices and is no codec."""
+    model = meta.get("model")
+    return isinstance(model, dict) and model.get("system") == VAE_SYSTEM
+
 
 # Named presets of VQ-VAE-2. `paper` has the sizes of the paper (section 3.1 and appendix); `base` is what ships as
 # vq2-base; `tiny` is for tests.

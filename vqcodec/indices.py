@@ -178,12 +178,9 @@ def from_indices(indices: Indices, *, model: str | os.PathLike[str] | None = Non
 def to_vq2(indices: Indices, *, model: str | os.PathLike[str] | None = None, device: str = "auto") -> bytes:
     """Indices -> the bytes of a `.vq2` file: those of `encode`, for an RGB image that has these indices and no
     metadata. Takes and raises what `from_indices` does."""
-    from .codec import GROUP_TILES
-
     codec = _codec(indices, model, device)
     streams = codec.compress(index_maps(codec, indices), indices.width, indices.height)
-    header = container.Header(indices.width, indices.height, "RGB", codec.identity, codec.tile_size, GROUP_TILES)
-    return container.pack(container.Container(header, tuple(streams)))
+    return container.pack(container.Container(codec.header(indices.width, indices.height, "RGB"), tuple(streams)))
 
 
 def _codec(indices: Indices, model: str | os.PathLike[str] | None, device: str) -> Codec:

@@ -108,6 +108,11 @@ def ms_ssim_db(value: float) -> float:
     return math.inf if value == 1.0 else -10.0 * math.log10(1.0 - value)
 
 
+def ms_ssim_of_db(decibels: float) -> float:
+    """Inverse of ``ms_ssim_db``: MS-SSIM, at most 1."""
+    return 1 - 10 ** (-decibels / 10)
+
+
 def ssimulacra2(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
     """SSIMULACRA2 (Sneyers, Cloudinary 2023), a perceptual measure fitted to people's opinions of coded images.
 

@@ -122,9 +122,7 @@ class _Counting(Codec):
         for i, stages in enumerate(found):
             for stage, (symbols, frequencies) in enumerate(stages):
                 self.counts[i][stage] += np.bincount(symbols.numpy(), minlength=self.counts[i].shape[1])
-                own = frequencies.gather(1, symbols[:, None])[:, 0].double()
-                total = frequencies.sum(1).double()  # integers below 2^24: exact in float32
-                self.ideal[i] -= float((own / total).log2().sum())
+                self.ideal[i] += float(code_length(symbols, frequencies).sum())
         return found
 
     def tallies(self, streams: Sequence[int], floating: npt.NDArray[np.float64] | None) -> tuple[Tally, ...]:
@@ -132,6 +130,13 @@ class _Counting(Codec):
         floats = [None if floating is None else float(floating[i]) for i in range(len(streams))]
         rows = zip(self.counts, self.ideal, floats, streams, strict=True)
         return tuple(Tally(counts, ideal, floated, 8 * size) for counts, ideal, floated, size in rows)
+
+
+def code_length(symbols: Tensor, frequencies: Tensor) -> Tensor:
+    """-log2 of the probability of each index: int64 [n], frequencies [n, K] -> float64 [n]."""
+    own = frequencies.gather(1, symbols[:, None])[:, 0].double()
+    total = frequencies.sum(1).double()  # integers below 2^24: exact in float32
+    return (total / own).log2()
 
 
 def float_priors(model: ModelFile, codec: Codec) -> list[LevelPrior]:

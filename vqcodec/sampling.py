@@ -22,6 +22,7 @@ from PIL import Image
 from torch import Tensor
 
 from vqcodec import registry, weights
+from vqcodec.config import is_vae
 from vqcodec.errors import ImageError, ModelError
 from vqcodec.exact import ops
 from vqcodec.exact.network import IntegerPrior
@@ -205,7 +206,7 @@ def load_sampler(name: str | os.PathLike[str] | None = None, device: str = "auto
     from vqcodec import codec
 
     model = registry.find(name)
-    if codec.is_vae(weights.load(model.path)[1]):
+    if is_vae(weights.load_meta(model.path)):
         from vqcodec.vae import VAEModel
 
         return VAEModel.load(model, codec.pick_device(device))

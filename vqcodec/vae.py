@@ -15,8 +15,9 @@ from PIL import Image
 from torch import Tensor
 
 from vqcodec import registry, weights
-from vqcodec.config import VAE_SYSTEM, VAEConfig
+from vqcodec.config import VAEConfig, is_vae
 from vqcodec.errors import ModelError
+from vqcodec.nets.quality import psnr
 from vqcodec.nets.vae import VAE
 
 Pixels = npt.NDArray[np.uint8]
@@ -55,7 +56,7 @@ class VAEModel:
     def load(cls, model: registry.ModelFile, device: str = "cpu") -> VAEModel:
         """Read a weights file. Raises ModelError if it is none of a VAE."""
         tensors, meta = weights.load(model.path)
-        if meta.get("model", {}).get("system") != VAE_SYSTEM:
+        if not is_vae(meta):
             raise ModelError(f"{model.name} is no VAE")
         try:
             config = VAEConfig.from_dict(meta["model"])
@@ -114,18 +115,10 @@ class VAEModel:
         height, width = (n - n % self.config.stride for n in pixels.shape[:2])
         if not height or not width:
             raise ValueError(f"the image must be at least {self.config.stride} pixels in both directions")
-        cut = pixels[:height, :width]
-        image = self._image(cut)
+        image = self._image(pixels[:height, :width])
         with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(seed)
-            bound = self.network(image)
-            tight = self.network.importance_weighted(image, samples) if samples else None
-        bits = image.numel() * math.log(2)
-        reconstruction, kl = -bound.reconstruction.item() / bits, bound.kl.item() / bits
-        error = np.square(self.reconstruct(cut).astype(np.float64) - cut).mean()
-        psnr = 10 * math.log10(255**2 / max(float(error), 1e-9))
-        weighted = None if tight is None else -tight.item() / bits
-        return VAEFigures(reconstruction + kl, reconstruction, kl, weighted, psnr)
+            return figures(self.network, image, samples)
 
     def _image(self, pixels: Pixels) -> Tensor:
         image = torch.from_numpy(np.array(pixels)).to(self.device).permute(2, 0, 1)[None].float() / 255
@@ -141,6 +134,20 @@ class VAEModel:
     def _pixels(self, z: Tensor) -> Pixels:
         mean = self.network.decode(z.to(self.device)).mean
         return np.ascontiguousarray(mean[0].permute(1, 2, 0).round().clamp(0, 255).to(torch.uint8).cpu().numpy())
+
+
+@torch.inference_mode()
+def figures(network: VAE, image: Tensor, samples: int = 0) -> VAEFigures:
+    """Figures of one image, float [1, 3, H, W] in 0..1, sides multiples of the stride, with draws of torch's generator.
+
+    samples: draws for the importance-weighted bound; 0: leave it out."""
+    bound = network(image)
+    tight = network.importance_weighted(image, samples) if samples else None
+    bits = image.numel() * math.log(2)
+    reconstruction, kl = -bound.reconstruction.item() / bits, bound.kl.item() / bits
+    decoded = network.decode(network.encode(image).mean).mean
+    weighted = None if tight is None else -tight.item() / bits
+    return VAEFigures(reconstruction + kl, reconstruction, kl, weighted, psnr(decoded, image * 255))
 
 
 def mean_figures(figures: Sequence[VAEFigures]) -> VAEFigures:

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +32,23 @@ def save(path: str | Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any
 
 def load(path: str | Path, device: str = "cpu") -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read what `save` wrote: tensors by name and the metadata. Raises ModelError if the file is not one of ours."""
+    with _opened(path, device) as (file, meta):
+        return {name: file.get_tensor(name) for name in file.keys()}, meta  # noqa: SIM118
+
+
+def load_meta(path: str | Path) -> dict[str, Any]:
+    """The metadata alone. Raises as `load`."""
+    with _opened(path, "cpu") as (_, meta):
+        return meta
+
+
+@contextlib.contextmanager
+def _opened(path: str | Path, device: str) -> Iterator[tuple[Any, dict[str, Any]]]:
     try:
         with safe_open(str(path), framework="pt", device=device) as file:
             text = (file.metadata() or {}).get("vqcodec")
             if text is None:
                 raise ModelError(f"{path} is a safetensors file, but not one of vqcodec's")
-            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(text)  # noqa: SIM118
+            yield file, json.loads(text)
     except (SafetensorError, OSError, json.JSONDecodeError) as error:
         raise ModelError(f"cannot read the weights file {path}: {error}") from error

@@ -64,7 +64,7 @@ def _comparison(point: Point, rivals: Sequence[Curve]) -> str:
     ]
     for rival in rivals:
         psnr, decibels, third = (rival.read(metrics.quality_at_rate, quality, point.bpp) for quality in QUALITIES)
-        similarity = number(None if decibels is None else 1 - 10 ** (-decibels / 10), ".4f")
+        similarity = number(None if decibels is None else metrics.ms_ssim_of_db(decibels), ".4f")
         cells = [rival.name, number(psnr, ".2f"), similarity, number(third, ".1f")]
         for quality in QUALITIES:
             equal = at_equal_quality(point, rival, quality)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vqcodec.config import AutoencoderConfig
-from vqcodec.nets.blocks import LatentNorm, Upsample, blocks, initialize
+from vqcodec.nets.blocks import LatentNorm, Upsample, blocks, features, initialize
 from vqcodec.nets.quantizer import ResidualQuantizer
 
 
@@ -109,14 +109,7 @@ class Autoencoder(nn.Module):
         return self._latent(level, features, state).permute(0, 2, 3, 1)
 
     def _features(self, image: Tensor) -> list[Tensor]:
-        multiple = self.config.coarsest
-        if image.dim() != 4 or image.shape[1] != 3 or image.shape[2] % multiple or image.shape[3] % multiple:
-            raise ValueError(f"expected [N, 3, H, W] with H, W multiples of {multiple}, got {list(image.shape)}")
-        x = self.stem(F.pixel_unshuffle(image - 0.5, 2))
-        features = [self.encode_blocks[0](x)]
-        for down, stack in zip(self.down, self.encode_blocks[1:], strict=True):
-            features.append(stack(down(features[-1])))
-        return features
+        return features(image, self.stem, self.down, self.encode_blocks, self.config.coarsest)
 
     def _latent(self, i: int, features: list[Tensor], state: Tensor | None) -> Tensor:
         own = features[self._by_stride[self.config.levels[i].stride]]

@@ -40,6 +40,17 @@ class Upsample(nn.Module):
         return F.pixel_shuffle(self.conv(x), 2)
 
 
+def features(image: Tensor, stem: nn.Module, down: nn.ModuleList, stacks: nn.ModuleList, multiple: int) -> list[Tensor]:
+    """Encoder features at strides 2, 4, 8, ... of an image, float [N, 3, H, W] in 0..1: a stem on 2x2 blocks of pixels,
+    then each stride's blocks. Raises ValueError unless H and W are multiples of `multiple`."""
+    if image.dim() != 4 or image.shape[1] != 3 or image.shape[2] % multiple or image.shape[3] % multiple:
+        raise ValueError(f"expected [N, 3, H, W] with H, W multiples of {multiple}, got {list(image.shape)}")
+    found = [stacks[0](stem(F.pixel_unshuffle(image - 0.5, 2)))]
+    for step, stack in zip(down, list(stacks)[1:], strict=True):
+        found.append(stack(step(found[-1])))
+    return found
+
+
 class LatentNorm(nn.BatchNorm2d):
     """Batch normalisation (Ioffe, Szegedy 2015) with the statistics of the joint batch of all processes, on any device
     (PyTorch's SyncBatchNorm needs GPUs). [N x C x H x W] to the same; used without affine parameters."""

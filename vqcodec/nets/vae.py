@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vqcodec.config import VAEConfig
-from vqcodec.nets.blocks import Upsample, blocks, initialize
+from vqcodec.nets.blocks import Upsample, blocks, features, initialize
 
 LOG_VARIANCE = (-14.0, 6.0)  # of the posterior
 LOG_SCALE = (-3.0, 5.0)  # of the likelihood, in steps of 8-bit pixels
@@ -100,12 +100,7 @@ class VAE(nn.Module):
 
     def encode(self, image: Tensor) -> Gaussian:
         """image: float [N, 3, H, W] in 0..1, H and W multiples of the stride -> Q(z|x), float32 [N, C, H/s, W/s]."""
-        stride = self.config.stride
-        if image.dim() != 4 or image.shape[1] != 3 or image.shape[2] % stride or image.shape[3] % stride:
-            raise ValueError(f"expected [N, 3, H, W] with H, W multiples of {stride}, got {list(image.shape)}")
-        x = self.encode_blocks[0](self.stem(F.pixel_unshuffle(image - 0.5, 2)))
-        for down, stack in zip(self.down, self.encode_blocks[1:], strict=True):
-            x = stack(down(x))
+        x = features(image, self.stem, self.down, self.encode_blocks, self.config.stride)[-1]
         mean, raw = self.posterior(x).float().chunk(2, 1)
         return Gaussian(mean, (POSTERIOR_START + GAIN * raw).clamp(*LOG_VARIANCE))
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from vqcodec.codec import GROUP_TILES, Codec
 from vqcodec.exact.waveorder import coding_order
+from vqcodec.rates import code_length
 
 Floats = NDArray[np.float64]
 Value = Callable[[Tensor, Tensor], Tensor]  # indices int64 [n], frequencies [n, K] -> [n]
@@ -54,12 +55,6 @@ def bits_map(codec: Codec, indices: Sequence[Tensor], width: int, height: int) -
     if total is None:
         raise ValueError("a model without levels has no bits")
     return BitsMap(total, finest, tuple(sums))
-
-
-def code_length(symbols: Tensor, frequencies: Tensor) -> Tensor:
-    """-log2 of the probability of each index: int64 [n], [n, K] -> float64 [n]."""
-    exact = frequencies.double()
-    return (exact.sum(1) / exact.gather(1, symbols[:, None])[:, 0]).log2()
 
 
 @torch.inference_mode()

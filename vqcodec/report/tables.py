@@ -57,7 +57,7 @@ def equal_rate(point: Point, rivals: Sequence[Curve]) -> str:
     rows = [[_who(point), number(point.psnr, 2), number(point.ms_ssim, 4), number(point.ssimulacra2, 1)]]
     for rival, name in zip(rivals, names(rivals), strict=True):
         psnr, decibels, third = (rival.read(metrics.quality_at_rate, quality, point.bpp) for quality in QUALITIES)
-        similarity = None if decibels is None else 1 - 10 ** (-decibels / 10)
+        similarity = None if decibels is None else metrics.ms_ssim_of_db(decibels)
         rows.append([name, number(psnr, 2), number(similarity, 4), number(third, 1)])
     note = f"All at our rate: {point.bpp:.3f} bits per pixel, {point.bits_per_dim:.4f} bits per dim."
     return table("Quality at equal rate", note, ["codec", "PSNR, dB", "MS-SSIM", THIRD], rows, ["ours"])

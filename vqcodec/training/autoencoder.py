@@ -5,17 +5,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from vqcodec import parallel
 from vqcodec.config import ModelConfig
 from vqcodec.nets.autoencoder import Autoencoder
+from vqcodec.nets.quality import psnr
+from vqcodec.training.crops import CropTask
 from vqcodec.training.data import CropSampler, Pixels, grid, to_device
-from vqcodec.training.loop import Report, Task
+from vqcodec.training.loop import Report
 from vqcodec.training.schedule import Clock, TrainConfig
 
 PIXEL_VARIANCE = 0.07  # of photographs in 0..1: the distortion is measured in units of it
@@ -75,9 +76,7 @@ def validate(model: Autoencoder, images: Sequence[Pixels], device: str) -> Valid
         image = to_device(array, model.config.coarsest, device)
         with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=device != "cpu"):
             result = model(image)
-        decoded = (result.image.float() * 255).round().clamp(0, 255)
-        error = (decoded - image * 255).square().mean().item()
-        psnrs.append(10 * math.log10(255**2 / max(error, 1e-9)))
+        psnrs.append(psnr(result.image.float() * 255, image * 255))
         pixels += image.shape[2] * image.shape[3]
         for count, maps in zip(counts, result.indices, strict=True):
             for stage, index in enumerate(maps[0].cpu()):
@@ -93,11 +92,12 @@ def validate(model: Autoencoder, images: Sequence[Pixels], device: str) -> Valid
     return Validation(sum(psnrs) / len(psnrs), bits / pixels, order0, usage, perplexity)
 
 
-class AutoencoderTask(Task):
+class AutoencoderTask(CropTask):
     """Loss: MSE / PIXEL_VARIANCE + commitment * sum over levels of mean (z - sg(q))^2, z of unit variance."""
 
     name = "autoencoder"
     module: Autoencoder
+    model: ModelConfig
 
     def __init__(
         self,
@@ -109,21 +109,8 @@ class AutoencoderTask(Task):
     ) -> None:
         """train, val: uint8 [H, W, 3] each; the same on all ranks."""
         torch.manual_seed(config.seed)
-        self.model, self.special, self.val = model_config, special, val
-        self.module = Autoencoder(model_config.autoencoder).to(config.device)
-        self.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.sampler = CropSampler(train, config.crop, config.seed)
-        self.generator = self.sampler.generator
-
-    def model_config(self) -> dict[str, Any]:
-        return self.model.to_dict()
-
-    def extra(self) -> dict[str, Any]:
-        return {"special": asdict(self.special)}
-
-    def batch(self, config: TrainConfig) -> Tensor:
-        image = self.sampler.batch(config.batch)
-        return image.to(config.device, memory_format=torch.channels_last, non_blocking=True)
+        self.model, self.special = model_config, special
+        super().__init__(Autoencoder(model_config.autoencoder), config, train, val, config.crop)
 
     def loss(self, network: nn.Module, batch: Tensor, config: TrainConfig) -> tuple[Tensor, dict[str, Tensor]]:
         with torch.autocast(config.device_type, torch.bfloat16, enabled=config.bf16):
@@ -174,4 +161,3 @@ def initialize_codebooks(model: Autoencoder, sampler: CropSampler, config: Train
             vectors.append(z.float().reshape(-1, z.shape[-1]))
         quantizer.initialize(torch.cat(vectors))
         quantizer.enabled = True
-    parallel.total(torch.zeros(1, device=config.device))  # nobody goes on before all are done

@@ -26,16 +26,19 @@ def _read(source: bytes | Path) -> Pixels:
         return np.asarray(image.convert("RGB"))
 
 
-def _members(path: Path) -> Iterator[bytes | Path]:
+def members(path: Path) -> Iterator[tuple[str, bytes | Path]]:
+    """Names and images of a folder (and those in it), a zip file or a single file, in sorted order: paths, or the bytes
+    of what is in a zip."""
     if path.is_dir():
-        yield from (p for p in sorted(path.rglob("*")) if p.suffix.lower() in SUFFIXES)
+        base = path.resolve()
+        for file in sorted(p for p in base.rglob("*") if p.suffix.lower() in SUFFIXES):
+            yield f"{base.name}/{file.relative_to(base).as_posix()}", file
     elif path.suffix.lower() == ".zip":
         with zipfile.ZipFile(path) as archive:
-            for name in sorted(archive.namelist()):
-                if Path(name).suffix.lower() in SUFFIXES:
-                    yield archive.read(name)
+            for name in sorted(name for name in archive.namelist() if Path(name).suffix.lower() in SUFFIXES):
+                yield f"{path.name}/{name}", archive.read(name)
     else:
-        yield path
+        yield path.name, path
 
 
 def load_images(paths: Sequence[str | Path], limit: int | None = None, workers: int = 2) -> list[Pixels]:
@@ -46,10 +49,10 @@ def load_images(paths: Sequence[str | Path], limit: int | None = None, workers: 
     images: list[Pixels] = []
     with ThreadPoolExecutor(workers) as pool:
         for path in paths:
-            members = list(_members(Path(path)))
+            sources = [source for _, source in members(Path(path))]
             if limit is not None:
-                members = members[: max(0, limit - len(images))]
-            images.extend(pool.map(_read, members))
+                sources = sources[: max(0, limit - len(images))]
+            images.extend(pool.map(_read, sources))
     if not images:
         raise ValueError(f"no images found in {', '.join(map(str, paths))}")
     return images
@@ -87,6 +90,12 @@ def to_device(array: Pixels, multiple: int, device: str) -> Tensor:
     h, w = (n - n % multiple for n in array.shape[:2])
     image = torch.from_numpy(array[:h, :w].copy()).permute(2, 0, 1)[None].to(device)
     return (image.float() / 255).contiguous(memory_format=torch.channels_last)
+
+
+def middle(pixels: Pixels, side: int) -> Pixels:
+    """The middle of an image, up to `side` pixels in each direction: uint8 [H, W, 3] to a view of it."""
+    top, left = (max(0, (n - side) // 2) for n in pixels.shape[:2])
+    return pixels[top : top + side, left : left + side]
 
 
 def grid(images: Tensor, columns: int) -> Tensor:

@@ -46,9 +46,9 @@ def load_vae(path: Path) -> tuple[VAE, dict[str, Any]]:
     return model.eval(), meta
 
 
-def write_codec(autoencoder: Path, prior: Path, target: Path) -> None:
-    """Write the weights file of a codec model. Checks everything that loading will check: raises ModelError or
-    ExactnessError."""
+def write_codec(autoencoder: Path, prior: Path, target: Path) -> tuple[ModelConfig, Autoencoder, Priors]:
+    """Write the weights file of a codec model and return what is in it. Checks everything that loading will check:
+    raises ModelError or ExactnessError."""
     priors, meta = load_priors(prior)
     model, auto_meta = load_autoencoder(autoencoder, meta["rate_scale"])
     config = ModelConfig.from_dict(meta["model"])
@@ -56,14 +56,16 @@ def write_codec(autoencoder: Path, prior: Path, target: Path) -> None:
     Codec(config, packed)
     training = {"autoencoder": _recipe(auto_meta), "prior": _recipe(meta), "commit": _commit()}
     weights.save(target, packed, {"model": config.to_dict(), "training": training})
+    return config, model, priors
 
 
-def write_vae(vae: Path, target: Path) -> None:
-    """Write the weights file of a VAE, in half precision."""
+def write_vae(vae: Path, target: Path) -> VAE:
+    """Write the weights file of a VAE, in half precision, and return what was rounded to it."""
     model, meta = load_vae(vae)
     tensors: dict[str, Tensor] = {f"vae.{name}": value.half() for name, value in model.state_dict().items()}
     training = {"vae": _recipe(meta), "commit": _commit()}
     weights.save(target, tensors, {"model": model.config.to_dict(), "training": training})
+    return model
 
 
 def _recipe(meta: dict[str, Any]) -> dict[str, Any]:

@@ -101,7 +101,9 @@ def train(task: Task, config: TrainConfig, out: Path) -> Path:
             with _evaluation(task.module, average):
                 report = task.validate(config, log.wants_images) if parallel.rank() == 0 else Report({})
             log.write(step, report.values, report.images)
-            score = parallel.first(torch.tensor([_or(report.score, math.inf)], device=config.device)).item()
+            score = parallel.first(
+                torch.tensor([math.inf if report.score is None else report.score], device=config.device)
+            ).item()
             if score < best:
                 best = score
                 save(best_path)
@@ -184,7 +186,3 @@ def _evaluation(module: nn.Module, average: Average) -> Iterator[None]:
         module.eval()
         yield
     module.train()
-
-
-def _or(value: float | None, default: float) -> float:
-    return default if value is None else value

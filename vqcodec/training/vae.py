@@ -5,17 +5,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from vqcodec.config import VAEConfig
 from vqcodec.nets.vae import VAE
-from vqcodec.training.data import CropSampler, Pixels, grid, to_device
-from vqcodec.training.loop import Report, Task
+from vqcodec.training.crops import CropTask
+from vqcodec.training.data import Pixels, grid, to_device
+from vqcodec.training.loop import Report
 from vqcodec.training.schedule import Clock, TrainConfig
+from vqcodec.vae import VAEFigures, figures, mean_figures
 
 SHOWN = 8  # reconstructions and samples in a grid
 
@@ -28,40 +29,19 @@ class VAETraining:
     kl_start: float = 0.1
 
 
-@dataclass(frozen=True)
-class VAEValidation:
-    """Means over images, in bits per dimension of 8-bit pixels. elbo = reconstruction + kl bounds the negative
-    log-likelihood from above. psnr: dB of the posterior mean's reconstruction."""
-
-    elbo: float
-    reconstruction: float
-    kl: float
-    psnr: float
-
-
 @torch.inference_mode()
-def validate(model: VAE, images: Sequence[Pixels], device: str) -> VAEValidation:
-    """One draw of the bound for every whole image, cropped to multiples of the stride. Leaves the model in evaluation
-    mode."""
+def validate(model: VAE, images: Sequence[Pixels], device: str) -> VAEFigures:
+    """Means over images, each cropped to multiples of the stride. Leaves the model in evaluation mode."""
     model.eval()
-    rows = []
-    for array in images:
-        image = to_device(array, model.config.stride, device)
-        bound = model(image)
-        bits = image.numel() * math.log(2)
-        decoded = model.decode(model.encode(image).mean).mean.round().clamp(0, 255)
-        error = (decoded - image * 255).square().mean().item()
-        psnr = 10 * math.log10(255**2 / max(error, 1e-9))
-        rows.append((-bound.reconstruction.item() / bits, bound.kl.item() / bits, psnr))
-    reconstruction, kl, psnr = (sum(column) / len(rows) for column in zip(*rows, strict=True))
-    return VAEValidation(reconstruction + kl, reconstruction, kl, psnr)
+    return mean_figures([figures(model, to_device(array, model.config.stride, device)) for array in images])
 
 
-class VAETask(Task):
+class VAETask(CropTask):
     """Loss: (-E_q[log P(x|z)] + beta * KL) / dims in nats per dimension, beta from kl_start to 1."""
 
     name = "vae"
     module: VAE
+    model: VAEConfig
 
     def __init__(
         self,
@@ -73,28 +53,15 @@ class VAETask(Task):
     ) -> None:
         """train, val: uint8 [H, W, 3] each; the same on all ranks. Crops have the side of the model's tile."""
         torch.manual_seed(config.seed)
-        self.model, self.special, self.val = model_config, special, val
-        self.module = VAE(model_config).to(config.device)
-        self.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.sampler = CropSampler(train, model_config.tile_size, config.seed)
-        self.generator = self.sampler.generator
+        self.model, self.special = model_config, special
+        super().__init__(VAE(model_config), config, train, val, model_config.tile_size)
         self.beta = special.kl_start
-
-    def model_config(self) -> dict[str, Any]:
-        return self.model.to_dict()
-
-    def extra(self) -> dict[str, Any]:
-        return {"special": asdict(self.special)}
 
     def before(self, step: int, clock: Clock, config: TrainConfig) -> bool:
         """Set the weight of the KL term."""
         ramp = min(1.0, clock.progress / max(self.special.kl_warmup, 1e-9))
         self.beta = self.special.kl_start + (1 - self.special.kl_start) * ramp
         return False
-
-    def batch(self, config: TrainConfig) -> Tensor:
-        image = self.sampler.batch(config.batch)
-        return image.to(config.device, memory_format=torch.channels_last, non_blocking=True)
 
     def loss(self, network: nn.Module, batch: Tensor, config: TrainConfig) -> tuple[Tensor, dict[str, Tensor]]:
         with torch.autocast(config.device_type, torch.bfloat16, enabled=config.bf16):
