@@ -130,8 +130,8 @@ def test_tables_give_the_bd_rate_or_the_rate_at_equal_quality() -> None:
     rival = curve("JPEG", "rival", 0.2)
     text = tables.bd_rates(curve("mine", "ours", 0.1, 3), [rival])
     assert "−50.0 %" in text
-    assert "24.0 to 30.0 dB" in text
-    assert "−2 to 4" in text
+    assert "25.8 to 30.0 dB" in text
+    assert "−0 to 4" in text
     one = curve("mine", "ours", 0.3, 1).points[0]
     assert "+50.0 %" in tables.equal_quality(one, [rival])
     assert "0.200" in tables.equal_quality(one, [rival])

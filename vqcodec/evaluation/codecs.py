@@ -20,6 +20,8 @@ from typing import Any, NamedTuple, Protocol
 import PIL
 from PIL import Image, features
 
+from vqcodec.quality import DEFAULT_EFFORT
+
 OURS = "vqcodec"
 _PACKAGE = Path(__file__).resolve().parent.parent
 _NO_PART_OF_FILES = (
@@ -157,11 +159,13 @@ class Ours:
     quality: int | None = None
     device: str = "auto"
     name: str = OURS
+    effort: int = DEFAULT_EFFORT
 
     @property
     def setting(self) -> str:
         stem = Path(self.model).stem
-        return stem if self.quality is None else f"{stem} q{self.quality}"
+        effort = "" if self.effort == DEFAULT_EFFORT else f" e{self.effort}"
+        return (stem if self.quality is None else f"{stem} q{self.quality}") + effort
 
     @property
     def cache_key(self) -> str:
@@ -169,11 +173,10 @@ class Ours:
         from vqcodec.registry import find
 
         version = f"{source_version()} torch {importlib.metadata.version('torch')} {pick_device(self.device)}"
-        return f"{OURS} {find(self.model).identity.hex()} quality {self.quality} {version}"
+        return f"{OURS} {find(self.model).identity.hex()} quality {self.quality} effort {self.effort} {version}"
 
     def encode(self, image: Image.Image) -> bytes:
-        options: dict[str, Any] = {} if self.quality is None else {"quality": self.quality}
-        return bytes(self._codec().encode(image, **options))
+        return bytes(self._codec().encode(image, quality=self.quality, effort=self.effort))
 
     def decode(self, data: bytes) -> Image.Image:
         decoded: Image.Image = self._codec().decode(data)
@@ -185,9 +188,15 @@ class Ours:
         return load_model(self.model, self.device)
 
 
-def ours(models: Sequence[str], qualities: Sequence[int | None] = (None,), device: str = "auto") -> list[Ours]:
-    """One point for every model and quality, in that order: together one curve."""
-    return [Ours(model, quality, device) for model in models for quality in qualities]
+def ours(
+    models: Sequence[str],
+    qualities: Sequence[int | None] = (None,),
+    device: str = "auto",
+    efforts: Sequence[int] = (DEFAULT_EFFORT,),
+) -> list[Ours]:
+    """One point for every model and quality, in that order: together one curve, at each effort."""
+    names = {effort: OURS if effort == efforts[0] else f"{OURS} e{effort}" for effort in efforts}
+    return [Ours(m, quality, device, names[e], e) for e in efforts for m in models for quality in qualities]
 
 
 @functools.cache

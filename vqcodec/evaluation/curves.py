@@ -39,6 +39,9 @@ QUALITIES = (
 )
 
 
+BD_RANGE = (0.15, 1.0)  # bits per pixel that BD-rates speak of: beyond them photographs are hardly ever stored
+
+
 @dataclass(frozen=True)
 class Curve:
     """Points of one codec on one dataset, by rising rate."""
@@ -102,11 +105,20 @@ def at_equal_quality(point: Point, rival: Curve, quality: Quality) -> EqualQuali
 
 
 def bd_rate(ours: Curve, rival: Curve, quality: Quality) -> metrics.BDRate | None:
-    """BD-rate of our curve against a rival's; None where they have no quality in common or one is a single point."""
+    """BD-rate of our curve against a rival's, of what both have between the rates of BD_RANGE; None where that has no
+    quality in common or one is a single point."""
     try:
-        return metrics.bd_rate(*rival.monotone(quality), *ours.monotone(quality))
+        return metrics.bd_rate(*_within(*rival.monotone(quality)), *_within(*ours.monotone(quality)))
     except ValueError:
         return None
+
+
+def _within(rates: list[float], values: list[float]) -> tuple[list[float], list[float]]:
+    """The part of a curve between the rates of BD_RANGE, with its ends interpolated."""
+    ends = [(rate, metrics.quality_at_rate(rates, values, rate)) for rate in BD_RANGE]
+    inner = [point for point in zip(rates, values, strict=True) if BD_RANGE[0] < point[0] < BD_RANGE[1]]
+    points = sorted([*inner, *((rate, value) for rate, value in ends if value is not None)])
+    return [rate for rate, _ in points], [value for _, value in points]
 
 
 def read_published(path: Path, dataset: str, wanted: Sequence[str] = ()) -> list[Curve]:

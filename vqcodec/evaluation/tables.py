@@ -12,7 +12,7 @@ from pathlib import Path
 
 from vqcodec import metrics
 
-from .curves import QUALITIES, Curve, at_equal_quality, bd_rate, curves, datasets
+from .curves import BD_RANGE, QUALITIES, Curve, at_equal_quality, bd_rate, curves, datasets
 from .measuring import Measurement, Point, Row
 
 
@@ -76,6 +76,7 @@ def _comparison(point: Point, rivals: Sequence[Curve]) -> str:
 def _bd_rates(ours: Curve, rivals: Sequence[Curve]) -> str:
     heads = [f"{quality.name} | over{f', {quality.unit}' if quality.unit else ''}" for quality in QUALITIES]
     who = f"{ours.points[0].dataset}: BD-rate of {ours.name} ({len(ours.points)} points)"
+    who += f" between {BD_RANGE[0]:g} and {BD_RANGE[1]:g} bpp"
     lines = [
         f"{who}, negative where it needs fewer bits\n",
         f"| against | {' | '.join(heads)} |",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from html import escape
 
 from vqcodec import metrics
-from vqcodec.evaluation.curves import QUALITIES, Curve, Quality, at_equal_quality, bd_rate
+from vqcodec.evaluation.curves import BD_RANGE, QUALITIES, Curve, Quality, at_equal_quality, bd_rate
 from vqcodec.evaluation.measuring import Point, Row
 
 from .styles import styles_of
@@ -91,7 +91,8 @@ def bd_rates(ours: Curve, rivals: Sequence[Curve]) -> str:
             cells.append(f'{percent(delta.percent)}<span class="sub">{low} to {high}{_unit(quality)}</span>')
         rows.append(cells)
     note = (
-        f"{escape(ours.name)}, {len(ours.points)} points; below, the range of quality it holds for. "
+        f"{escape(ours.name)}, {len(ours.points)} points, between {BD_RANGE[0]:g} and {BD_RANGE[1]:g} bits per pixel; "
+        "below, the range of quality it holds for. "
         "Negative: we need fewer bits."
     )
     return table("BD-rate", note, ["against", "PSNR", "MS-SSIM", THIRD], rows)
