@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+
 import pytest
 import torch
 from conftest import untrained
@@ -16,7 +19,7 @@ from vqcodec.exact.check import check_device
 from vqcodec.exact.network import IntegerPrior
 from vqcodec.exact.waveorder import coding_order, number_of_waves, positions_by_wave, rows_of_wave, wave_of
 from vqcodec.prior.export import from_integers, to_integers
-from vqcodec.prior.network import LevelPrior, index_nll
+from vqcodec.prior.network import LevelPrior
 
 
 def random_maps(codec: Codec, tiles: int, side: int = 8) -> list[Tensor]:
@@ -36,51 +39,46 @@ def edges(maps: list[Tensor], level: int) -> Tensor:
     return valid
 
 
-def whole(prior: IntegerPrior, level: int, stage: int, maps: list[Tensor], valid: Tensor | None) -> Tensor:
-    """Frequencies of one stage by whole maps, [N, H, W, K]."""
+def whole(prior: IntegerPrior, level: int, maps: list[Tensor], valid: Tensor | None) -> Tensor:
+    """Frequencies of all stages by whole maps, [S, N, H, W, K]."""
     own = maps[level] if valid is None else maps[level] * valid[:, None]
-    known = [own[:, s] for s in range(stage)]
-    condition = prior.condition(stage, maps[:level], known, own[:, 0].shape, valid)
-    return prior.map_frequencies(stage, own[:, stage], condition, valid)
+    condition = prior.condition(maps[:level], own[:, 0].shape, valid)
+    return torch.stack(list(prior.map_frequencies(own, condition, valid)))
 
 
-def by_waves(prior: IntegerPrior, level: int, stage: int, maps: list[Tensor], valid: Tensor | None) -> Tensor:
+def by_waves(prior: IntegerPrior, level: int, maps: list[Tensor], valid: Tensor | None) -> Tensor:
     """The same by waves, feeding the true indices back."""
     own = maps[level] if valid is None else maps[level] * valid[:, None]
-    n, _, h, w = own.shape
+    n, s, h, w = own.shape
     order = positions_by_wave(h, w)
-    truth = own[:, stage].reshape(n, -1)[:, order]
-    seen: list[Tensor] = []
+    truth = own.reshape(n, s, -1)[:, :, order]
+    seen: list[list[Tensor]] = [[] for _ in range(s)]
+    calls = itertools.count()
 
     def draw(frequencies: Tensor, mask: Tensor | None) -> Tensor:
-        start = sum(part.shape[1] for part in seen)
-        seen.append(frequencies)
-        return truth[:, start : start + frequencies.shape[1]]
+        stage = next(calls) % s
+        start = sum(part.shape[1] for part in seen[stage])
+        seen[stage].append(frequencies)
+        return truth[:, stage, start : start + frequencies.shape[1]]
 
-    known = [own[:, s] for s in range(stage)]
-    condition = prior.condition(stage, maps[:level], known, (n, h, w), valid)
-    found = waves.run(prior, stage, condition, draw, valid)
-    assert torch.equal(found, own[:, stage])
-    out = torch.empty(n, h * w, seen[0].shape[-1])
-    out[:, order] = torch.cat(seen, 1)
-    return out.view(n, h, w, -1)
-
-
-def stages(codec: Codec) -> list[tuple[int, int, IntegerPrior]]:
-    return [(i, s, prior) for i, prior in enumerate(codec.priors) for s in range(prior.level.codebooks)]
+    found = waves.run(prior, prior.condition(maps[:level], (n, h, w), valid), draw, valid)
+    assert torch.equal(found, own)
+    out = torch.empty(s, n, h * w, seen[0][0].shape[-1])
+    out[:, :, order] = torch.stack([torch.cat(parts, 1) for parts in seen])
+    return out.view(s, n, h, w, -1)
 
 
 @pytest.mark.parametrize("cut", [False, True])
 @torch.inference_mode()
 def test_whole_maps_equal_waves(tiny, cut):
     maps = random_maps(tiny, 3)
-    for level, stage, prior in stages(tiny):
+    for level, prior in enumerate(tiny.priors):
         valid = edges(maps, level) if cut else None
         coarse = [m * edges(maps, i)[:, None] if cut else m for i, m in enumerate(maps)]
-        a = whole(prior, level, stage, coarse, valid)
-        b = by_waves(prior, level, stage, coarse, valid)
+        a = whole(prior, level, coarse, valid)
+        b = by_waves(prior, level, coarse, valid)
         if valid is not None:
-            a, b = a[valid], b[valid]
+            a, b = a[:, valid], b[:, valid]
         assert torch.equal(a, b)
         assert a.min() >= 1
         assert a.sum(-1).max() < 2**24
@@ -91,41 +89,41 @@ def test_whole_maps_equal_waves(tiny, cut):
 def test_shipped_priors_whole_maps_equal_waves(shipped):
     side = shipped.config.tile_size // shipped.config.autoencoder.coarsest
     maps = random_maps(shipped, 2, side)
-    for level, stage, prior in stages(shipped):
-        assert torch.equal(whole(prior, level, stage, maps, None), by_waves(prior, level, stage, maps, None))
+    for level, prior in enumerate(shipped.priors):
+        assert torch.equal(whole(prior, level, maps, None), by_waves(prior, level, maps, None))
 
 
 @torch.inference_mode()
 def test_threads_do_not_matter(shipped):
     maps = random_maps(shipped, 2)
-    for level, stage, prior in stages(shipped):
+    for level, prior in enumerate(shipped.priors):
         found = []
         for threads in (1, 2):
             torch.set_num_threads(threads)
-            found.append(whole(prior, level, stage, maps, None))
+            found.append(whole(prior, level, maps, None))
         assert torch.equal(*found)
 
 
 @torch.inference_mode()
 def test_a_tile_alone_equals_the_tile_in_a_batch(tiny):
     maps = random_maps(tiny, 5)
-    for level, stage, prior in stages(tiny):
-        together = whole(prior, level, stage, maps, None)
+    for level, prior in enumerate(tiny.priors):
+        together = whole(prior, level, maps, None)
         for tile in range(5):
-            alone = whole(prior, level, stage, [m[tile : tile + 1] for m in maps], None)
-            assert torch.equal(alone[0], together[tile])
+            alone = whole(prior, level, [m[tile : tile + 1] for m in maps], None)
+            assert torch.equal(alone[:, 0], together[:, tile])
 
 
 @torch.inference_mode()
 def test_float64_gives_the_same_integers(shipped):
     """The float32 products are exact, so that double precision changes nothing in any bit."""
     maps = random_maps(shipped, 1)
-    for level, stage, prior in stages(shipped):
-        single = whole(prior, level, stage, maps, None)
+    for level, prior in enumerate(shipped.priors):
+        single = whole(prior, level, maps, None)
         tensors = dict(vars(prior))
         double = object.__new__(IntegerPrior)
         vars(double).update({k: _double(v) for k, v in tensors.items()})
-        assert torch.equal(single.double(), whole(double, level, stage, maps, None).double())
+        assert torch.equal(single.double(), whole(double, level, maps, None).double())
 
 
 def _double(value):
@@ -142,42 +140,42 @@ def _double(value):
 
 @torch.inference_mode()
 def test_causality_by_perturbation(tiny):
-    """Change any index: no frequency at its own position, in its own or in any earlier wave changes, in no map before
-    it; and somewhere after it, one does."""
+    """Change any index: no frequency in any earlier wave changes, nor elsewhere in its own, nor at its own position for
+    its own stage and those before; and somewhere after it, one does."""
     maps = random_maps(tiny, 1, side=4)
-    for level, stage, prior in stages(tiny):
-        before = whole(prior, level, stage, maps, None)
-        _, _, h, w = maps[level].shape
+    for level, prior in enumerate(tiny.priors):
+        before = whole(prior, level, maps, None)
+        _, stages, h, w = maps[level].shape
         wave = wave_of(h, w)
-        for y in range(h):
-            for x in range(w):
-                changed = [m.clone() for m in maps]
-                changed[level][0, stage, y, x] = (changed[level][0, stage, y, x] + 1) % prior.level.codes
-                differs = (whole(prior, level, stage, changed, None) != before).any(-1)[0]
-                assert not differs[wave <= wave[y, x]].any()
-                assert differs.any() or wave[y, x] >= wave.max() - 2
-                for other in range(stage):
-                    assert torch.equal(
-                        whole(prior, level, other, changed, None), whole(prior, level, other, maps, None)
-                    )
+        for stage in range(stages):
+            for y in range(h):
+                for x in range(w):
+                    changed = [m.clone() for m in maps]
+                    changed[level][0, stage, y, x] = (changed[level][0, stage, y, x] + 1) % prior.level.codes
+                    differs = (whole(prior, level, changed, None) != before).any(-1)[:, 0]  # [S, H, W]
+                    own = differs[:, y, x].clone()
+                    differs[:, y, x] = False
+                    assert not differs[:, wave <= wave[y, x]].any()
+                    assert differs.any() or wave[y, x] >= wave.max() - 2
+                    assert not own[: stage + 1].any()
+                    assert own[stage + 1 :].all()
 
 
 @torch.inference_mode()
-def test_every_map_before_is_used(tiny):
-    """Conditioning is real: a change in a coarser or earlier map moves frequencies, also before its own position."""
+def test_coarser_maps_are_used(tiny):
+    """Conditioning is real: a change in a coarser map moves frequencies of all stages, also before its own position."""
     maps = random_maps(tiny, 1)
-    for level, stage, prior in stages(tiny):
-        before = whole(prior, level, stage, maps, None)
-        earlier = [(i, s) for i in range(level) for s in range(maps[i].shape[1])] + [(level, s) for s in range(stage)]
-        for i, s in earlier:
+    for level, prior in enumerate(tiny.priors):
+        before = whole(prior, level, maps, None)
+        for i in range(level):
             changed = [m.clone() for m in maps]
-            changed[i][0, s, 3, 3] = (changed[i][0, s, 3, 3] + 1) % tiny.config.autoencoder.levels[i].codes
-            assert not torch.equal(whole(prior, level, stage, changed, None), before)
+            changed[i][0, 0, 3, 3] = (changed[i][0, 0, 3, 3] + 1) % tiny.config.autoencoder.levels[i].codes
+            assert (whole(prior, level, changed, None) != before).flatten(1).any(1).all()
 
 
 def test_training_simulates_the_integers():
-    """The trained network in float32 is the integer network: the same logits, and the same rate up to the table's
-    rounding."""
+    """The trained network in float32 is the integer network: the same rate up to the table's rounding, and the same
+    code lengths for the choice of codes."""
     _, priors = untrained()
     level = priors[1]
     exact = IntegerPrior(level.config, level.level, level.coarser, to_integers(level))
@@ -185,18 +183,23 @@ def test_training_simulates_the_integers():
     maps = [torch.randint(0, 32, (2, 1, 8, 8), generator=generator)]
     maps.append(torch.randint(0, 16, (2, 2, 16, 16), generator=generator))
     with torch.inference_mode():
-        for stage in range(2):
-            logits = level(torch.full((2,), stage), maps[1], maps[:1])
-            frequencies = whole(exact, 1, stage, maps, None)
-            units = (logits * 2**ops.LOGIT_BITS).permute(0, 2, 3, 1)
-            assert torch.equal(ops.frequencies(units, exact.table), frequencies)
-            chosen = frequencies.gather(-1, maps[1][:, stage, :, :, None])[..., 0]
-            nats = -(chosen / frequencies.sum(-1)).log()
-            simulated = index_nll(logits, maps[1][:, stage])
-            torch.testing.assert_close(simulated, nats, atol=0.02, rtol=0)
-            assert abs(float(simulated.mean() - nats.mean())) < 1e-3
-            floating = index_nll(level(torch.full((2,), stage), maps[1], maps[:1], exact=False), maps[1][:, stage])
-            assert abs(float(floating.mean() - nats.mean())) < 0.02 * float(nats.mean())
+        frequencies = whole(exact, 1, maps, None)
+        nats = -(frequencies / frequencies.sum(-1, keepdim=True)).log()
+        own = nats.gather(-1, maps[1].transpose(0, 1)[..., None])[..., 0].transpose(0, 1)
+        units = level.logits(maps[1], maps[:1]) * 2**ops.LOGIT_BITS
+        assert torch.equal(ops.frequencies(units, exact.table).view_as(frequencies), frequencies)
+        simulated = level(maps[1], maps[:1])
+        torch.testing.assert_close(simulated, own, atol=0.2, rtol=0)  # frequencies of few units are rounded
+        assert abs(float(simulated.mean() - own.mean())) < 2e-3
+        floating = level(maps[1], maps[:1], exact=False)
+        assert abs(float(floating.mean() - own.mean())) < 0.02 * float(own.mean())
+        condition = exact.condition(maps[:1], (2, 16, 16))
+        both = level.code_lengths(maps[1], maps[:1]), exact.code_lengths(maps[1], condition)
+        for lengths, tolerance in zip(both, (0.8, 1e-5), strict=True):
+            told = lengths.told(0, maps[1][:, 0].flatten())
+            for stage in range(2):
+                bits = lengths.bits(stage, told if stage else None)
+                torch.testing.assert_close(bits * math.log(2), nats[stage].flatten(0, 2), atol=tolerance, rtol=1e-5)
 
 
 def test_integers_survive_the_way_back_to_training():
@@ -213,9 +216,7 @@ def test_every_parameter_learns():
     _, priors = untrained()
     maps = [torch.randint(0, 32, (4, 1, 8, 8)), torch.randint(0, 16, (4, 2, 16, 16))]
     for i, prior in enumerate(priors):
-        number = torch.arange(4) % prior.level.codebooks
-        target = maps[i][torch.arange(4), number]
-        index_nll(prior(number, maps[i], maps[:i]), target).mean().backward()
+        prior(maps[i], maps[:i]).mean().backward()
         without = [n for n, p in prior.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
         assert not without
 
@@ -312,5 +313,4 @@ def test_every_preset_exports_within_the_bound(preset):
         maps.append(torch.randint(0, level.codes, (2, level.codebooks, side, side), generator=generator))
         torch.manual_seed(0)
         exact = IntegerPrior(prior, level, levels[:i], to_integers(LevelPrior(prior, level, levels[:i])))
-        last = level.codebooks - 1
-        assert torch.equal(whole(exact, i, last, maps, None), by_waves(exact, i, last, maps, None))
+        assert torch.equal(whole(exact, i, maps, None), by_waves(exact, i, maps, None))

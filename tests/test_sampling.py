@@ -53,10 +53,10 @@ def reference(codec: Codec, width: int, height: int, seed: int, keep: Keep | Non
         valid = tiling.valid()
         maps = torch.zeros(shape[0], prior.level.codebooks, *shape[1:], dtype=torch.int64)
         kept = None if keep is None else (tiling.split(keep.maps[level]), tiling.split(keep.masks[level][None])[:, 0])
-        for stage in range(prior.level.codebooks):
-            condition = prior.condition(stage, tiles, [maps[:, s] for s in range(stage)], shape, valid)
-            for wave in range(number_of_waves(*shape[1:])):
-                frequencies = prior.map_frequencies(stage, maps[:, stage], condition, valid).long()
+        condition = prior.condition(tiles, shape, valid)
+        for wave in range(number_of_waves(*shape[1:])):
+            for stage in range(prior.level.codebooks):
+                frequencies = list(prior.map_frequencies(maps, condition, valid))[stage].long()
                 for tile in range(shape[0]):
                     for y in range(*rows_of_wave(wave, *shape[1:])):
                         x = wave - 2 * y

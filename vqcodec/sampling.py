@@ -26,7 +26,7 @@ from vqcodec.config import is_vae
 from vqcodec.errors import ImageError, ModelError
 from vqcodec.exact import ops
 from vqcodec.exact.network import IntegerPrior
-from vqcodec.exact.waveorder import positions_by_wave
+from vqcodec.exact.waveorder import drawing_order
 
 if TYPE_CHECKING:
     from vqcodec.codec import Codec
@@ -73,9 +73,9 @@ def keep_upper(codec: Codec, maps: Sequence[Tensor], height: int) -> Keep:
     The convolutions over a map never look at rows below, so that what they give is a draw from the model's conditional
     distribution. It is not quite one in two places, where what is kept would have to inform what is drawn before it:
     attention follows the order of the waves x + 2y, in which a kept position to the upper right comes after drawn ones
-    at the lower left; and next to the border, finer maps that are kept were once conditioned on coarser indices (and
-    on earlier codebooks') that are now drawn without knowing them. Tiles are independent of each other: below a border
-    between tiles, nothing is known of what is above.
+    at the lower left; and next to the border, finer maps that are kept were once conditioned on coarser indices that
+    are now drawn without knowing them. Tiles are independent of each other: below a border between tiles, nothing is
+    known of what is above.
     """
     rows = height // 2 // codec.config.autoencoder.coarsest * codec.config.autoencoder.coarsest
     if not rows:
@@ -156,8 +156,8 @@ def _in_order(codec: Codec, keep: Keep, level: int, width: int, height: int) -> 
     tiling = codec.tiling(level, width, height)
     maps = tiling.split(keep.maps[level].cpu())
     masks = tiling.split(keep.masks[level].cpu()[None]).expand_as(maps)
-    order = positions_by_wave(*tiling.tile_shape)
-    return maps.flatten(2)[:, :, order].flatten(1), masks.flatten(2)[:, :, order].flatten(1)
+    order = drawing_order(maps.shape[1], *tiling.tile_shape)
+    return maps.flatten(1)[:, order], masks.flatten(1)[:, order]
 
 
 class _Draw:

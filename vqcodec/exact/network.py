@@ -6,7 +6,7 @@ Layout is [tiles, H, W, channels]. Index maps are int64; everything else is floa
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from vqcodec.errors import ModelError
 from vqcodec.exact import ops
 from vqcodec.exact.ops import Linear
 from vqcodec.exact.waveorder import wave_of
+from vqcodec.nets.quantizer import CodeLengths
 
 # The causal neighbourhood, as (dy, dx), in the order of the rows of a layer's weight: left, above right, above, above
 # left, and (but in the first layer) the position itself. Position (y, x) is in wave x + 2y: these are 1, 1, 2, 3 and 0
@@ -49,8 +50,11 @@ def _residual(x: Tensor, seen: Tensor, inner: Linear, outer: Linear) -> Tensor:
 class IntegerPrior:
     """Gated residual PixelCNN (van den Oord et al. 2016; Razavi et al. 2019) over the index maps of one level.
 
-    Stage s of the level is conditioned on the maps of all coarser levels and of stages 0..s-1. Making one from tensors
-    checks names, shapes and the bound of every product; ModelError or ExactnessError otherwise.
+    Position after position, and at each position stage after stage, as in the RQ-Transformer (Lee et al. 2022): the
+    masked convolutions see all codebooks' indices of the positions before, and the maps of the coarser levels; for
+    stage s, the indices that stages 0..s-1 have at the position itself are then added ahead of the output stack.
+
+    Making one from tensors checks names, shapes and the bound of every product; ModelError or ExactnessError otherwise.
     """
 
     def __init__(
@@ -148,8 +152,23 @@ class IntegerPrior:
         """h, embedded (own index of the position): [..., C] -> [..., 2C]."""
         return ops.clamped(ops.rounded(torch.cat([h, embedded], -1), self.attentions[i][1]))
 
-    def logits(self, stage: int, h: Tensor) -> Tensor:
-        """Output stack. h [M, C] -> integers [M, K] in units of 2^-LOGIT_BITS nats."""
+    def own(self, indices: Tensor) -> Tensor:
+        """What a position tells those after it. indices: int64 [..., S] -> [..., C]."""
+        x = self.embed[0][indices[..., 0]]
+        for stage in range(1, self.level.codebooks):
+            x = x + self.embed[stage][indices[..., stage]]
+        return ops.clamped(x)
+
+    def told(self, stage: int, index: Tensor) -> Tensor:
+        """What the index of a stage adds for all later ones of its position. index: int64 [...] -> [..., C]."""
+        assert self.cond_own is not None
+        return self.cond_own[stage][index]
+
+    def logits(self, stage: int, h: Tensor, told: Tensor | None) -> Tensor:
+        """Output stack. h [M, C], told [M, C] (sum over the stages before, None for the first) -> integers [M, K] in
+        units of 2^-LOGIT_BITS nats."""
+        if told is not None:
+            h = ops.clamped((h + told).add_(self.stage[stage]))
         for inner, outer in self.out_blocks:
             h = _residual(h, h, inner, outer)
         return ops.rounded(h, self.heads[stage])
@@ -157,28 +176,20 @@ class IntegerPrior:
     # Whole maps.
 
     def condition(
-        self,
-        stage: int,
-        coarse: Sequence[Tensor],
-        own: Sequence[Tensor],
-        shape: tuple[int, int, int],
-        valid: Tensor | None = None,
+        self, coarse: Sequence[Tensor], shape: tuple[int, int, int], valid: Tensor | None = None
     ) -> list[Tensor]:
-        """What the maps known before add to every layer of a stage.
+        """What the coarser levels' maps add to every layer.
 
-        coarse: int64 [N, S_i, H_i, W_i], one per coarser level; own: stages 0..stage-1, int64 [N, H, W] each; shape:
-        (N, H, W); valid: bool [N, H, W], False outside the image (None: all inside). Returns [N, H, W, 2C] per layer,
-        for `layer`: parts of a product, its shift and rounding half folded in (see `ops.Linear`).
+        coarse: int64 [N, S_i, H_i, W_i], one per coarser level; shape: (N, H, W); valid: bool [N, H, W], False outside
+        the image (None: all inside). Returns [N, H, W, 2C] per layer, for `layer`: parts of a product, its shift and
+        rounding half folded in (see `ops.Linear`).
         """
         n, h, w = shape
-        x = self.stage[stage].expand(n, h, w, -1)
+        x = self.stage[0].expand(n, h, w, -1)
         for table, maps, other in zip(self.cond_coarse, coarse, self.coarser, strict=True):
             ratio = other.stride // self.level.stride
             for j in range(other.codebooks):
                 x = x + table[j][upsampled(maps[:, j], ratio, other.codes)]
-        for j in range(stage):
-            assert self.cond_own is not None
-            x = x + self.cond_own[j][own[j]]
         x = self._inside(x.clamp(-ops.ACT_MAX, ops.ACT_MAX), valid)
         for inner, outer in self.cond_blocks:
             x = self._inside(_residual(x, shifted(x, AROUND), inner, outer), valid)
@@ -186,16 +197,28 @@ class IntegerPrior:
         return [torch.addmm(cond.bias, flat, cond.weight).view(n, h, w, -1) for cond in self.conds]
 
     def map_frequencies(
-        self, stage: int, indices: Tensor, condition: Sequence[Tensor], valid: Tensor | None = None
-    ) -> Tensor:
-        """Frequencies of every position of known maps, as the encoder needs them.
+        self, indices: Tensor, condition: Sequence[Tensor], valid: Tensor | None = None
+    ) -> Iterator[Tensor]:
+        """Frequencies of every position of known maps, as the encoder needs them, stage by stage.
 
-        indices: int64 [N, H, W]; condition: from `condition` -> float32 integers [N, H, W, K]. The frequencies at a
-        position depend only on indices of earlier waves; they equal those of `waves.run` bit for bit.
+        indices: int64 [N, S, H, W]; condition: from `condition` -> float32 integers [N, H, W, K] for each stage. The
+        frequencies at a position depend only on indices of earlier waves, and on the position's own of earlier stages;
+        they equal those of `waves.run` bit for bit.
         """
-        n, height, width = indices.shape
+        n, _, height, width = indices.shape
+        h = self.trunk(indices, condition, valid)
+        told: Tensor | None = None
+        for stage in range(self.level.codebooks):
+            yield ops.frequencies(self.logits(stage, h, told), self.table).view(n, height, width, -1)
+            if stage + 1 < self.level.codebooks:
+                add = self.told(stage, indices[:, stage].flatten())
+                told = add if told is None else told + add
+
+    def trunk(self, indices: Tensor, condition: Sequence[Tensor], valid: Tensor | None = None) -> Tensor:
+        """What is known of every position before its own indices: maps int64 [N, S, H, W] -> [N * H * W, C]."""
+        n, _, height, width = indices.shape
         positions = n * height * width
-        embedded = self._inside(self.embed[stage][indices], valid)
+        embedded = self._inside(self.own(indices.permute(0, 2, 3, 1)), valid)
         x, h = embedded, None
         visible: Tensor | None = None
         for i in range(self.config.layers):
@@ -212,7 +235,11 @@ class IntegerPrior:
             x = self._inside(flat.view_as(embedded), valid)
             h = x.reshape(positions, -1)
         assert h is not None
-        return ops.frequencies(self.logits(stage, h), self.table).view(n, height, width, -1)
+        return h
+
+    def code_lengths(self, indices: Tensor, condition: Sequence[Tensor], valid: Tensor | None = None) -> CodeLengths:
+        """Bits of every code at every position, if the maps around it are these; arguments as of `map_frequencies`."""
+        return _Lengths(self, self.trunk(indices, condition, valid))
 
     def _attend_maps(self, i: int, h: Tensor, key_value: Tensor, visible: Tensor) -> Tensor:
         """As `attend`, for whole maps, some tiles or a part of one at a time, so that the scores stay in the cache."""
@@ -237,3 +264,21 @@ class IntegerPrior:
     @staticmethod
     def _inside(x: Tensor, valid: Tensor | None) -> Tensor:
         return x if valid is None else x * valid[..., None]
+
+
+class _Lengths:
+    """`CodeLengths` of a prior, from the output of its trunk, [M, C]. Choosing by it is no part of the contract."""
+
+    def __init__(self, prior: IntegerPrior, h: Tensor) -> None:
+        self.prior, self.h = prior, h
+
+    def bits(self, stage: int, told: Tensor | None) -> Tensor:
+        if told is not None and told.dim() == 3:  # several partial choices
+            logits = torch.stack([self.prior.logits(stage, self.h, one) for one in told])
+        else:
+            logits = self.prior.logits(stage, self.h, told)
+        found = ops.frequencies(logits, self.prior.table)
+        return found.sum(-1, keepdim=True).log2() - found.log2_()
+
+    def told(self, stage: int, index: Tensor) -> Tensor:
+        return self.prior.told(stage, index)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The order in which the positions of a map are coded: by wave t = x + 2y, within a wave by tile, then by row."""
+"""The order in which indices are coded: by wave t = x + 2y, within a wave by stage, then by tile, then by row."""
 
 from __future__ import annotations
 
@@ -29,8 +29,18 @@ def positions_by_wave(height: int, width: int) -> Tensor:
     return torch.argsort(wave * height + row)
 
 
+def drawing_order(stages: int, height: int, width: int) -> Tensor:
+    """Flat places (s * H + y) * W + x of one tile's maps, by wave, stage, row: int64 [S * H * W]."""
+    place = positions_by_wave(height, width)
+    wave = wave_of(height, width).flatten()[place]
+    stage = torch.arange(stages)[:, None]
+    order = torch.argsort((wave * stages + stage).flatten(), stable=True)
+    return (stage * height * width + place).flatten()[order]
+
+
 def coding_order(tiles: int, height: int, width: int, valid: Tensor | None = None) -> Tensor:
-    """Flat positions of a batch of tile maps, (n * H + y) * W + x, in the order of the stream: by wave, tile, row.
+    """Flat positions of a batch of tile maps, (n * H + y) * W + x, as a stage has them in the stream: by wave, tile,
+    row. `coded_by_wave` says how many belong to each wave.
 
     valid: bool [N, H, W]; positions outside the image are not coded. Returns int64 [number of coded positions].
     """
@@ -39,3 +49,10 @@ def coding_order(tiles: int, height: int, width: int, valid: Tensor | None = Non
     tile = torch.arange(tiles)[:, None]
     order = torch.argsort(((wave * tiles + tile) * height + row).flatten())
     return order if valid is None else order[valid.cpu().flatten()[order]]
+
+
+def coded_by_wave(tiles: int, height: int, width: int, valid: Tensor | None = None) -> list[int]:
+    """How many positions of `coding_order` belong to each wave."""
+    wave = wave_of(height, width)
+    inside = torch.ones(tiles, height, width, dtype=torch.bool) if valid is None else valid.cpu()
+    return torch.bincount(wave.expand_as(inside)[inside], minlength=number_of_waves(height, width)).tolist()

@@ -18,8 +18,8 @@ from vqcodec.exact import ops
 from vqcodec.exact.network import IntegerPrior
 from vqcodec.exact.waveorder import number_of_waves, positions_by_wave, rows_of_wave
 
-# Gives the indices of a wave: (frequencies float32 [N, R, K], valid bool [N, R] or None) -> int64 [N, R]; what it
-# returns outside the image is ignored. A decoder reads them from a stream, a sampler draws them.
+# Gives the indices of a wave and stage: (frequencies float32 [N, R, K], valid bool [N, R] or None) -> int64 [N, R]; it
+# does not matter what it returns outside the image. A decoder reads them from a stream, a sampler draws them.
 Draw = Callable[[Tensor, "Tensor | None"], Tensor]
 
 
@@ -54,17 +54,12 @@ class _History:
         self._waves[0][layer, self._rows] = own
 
 
-def run(
-    prior: IntegerPrior,
-    stage: int,
-    condition: Sequence[Tensor],
-    draw: Draw,
-    valid: Tensor | None = None,
-) -> Tensor:
-    """Produce the maps of one stage of all tiles.
+def run(prior: IntegerPrior, condition: Sequence[Tensor], draw: Draw, valid: Tensor | None = None) -> Tensor:
+    """Produce the maps of all stages of all tiles.
 
-    condition: from `IntegerPrior.condition`, [N, H, W, 2C] per layer; valid: bool [N, H, W] or None -> int64 [N, H, W].
-    `draw` is called once a wave, with exactly the frequencies that `IntegerPrior.map_frequencies` gives.
+    condition: from `IntegerPrior.condition`, [N, H, W, 2C] per layer; valid: bool [N, H, W] or None -> int64
+    [N, S, H, W]. `draw` is called once for every wave and stage, stages within a wave, with exactly the frequencies
+    that `IntegerPrior.map_frequencies` gives.
     """
     n, height, width = condition[0].shape[:3]
     device, channels, layers = prior.device, prior.config.channels, prior.config.layers
@@ -75,7 +70,8 @@ def run(
     keys = {i: torch.zeros(size, dtype=torch.float32, device=device) for i in prior.attentions}
     states: dict[int, Tensor] = {}  # input of each attention layer at the wave before
     history = _History(layers, height, n, channels, device)
-    found = torch.zeros(height * width, n, dtype=torch.int64, device=device)
+    stages = prior.level.codebooks
+    found = torch.zeros(height * width, n, stages, dtype=torch.int64, device=device)
     embedded = torch.zeros(0, n, channels, dtype=torch.float32, device=device)
     start = 0
     for t in range(number_of_waves(height, width)):
@@ -101,17 +97,22 @@ def run(
             x = _inside(x, mask)
             h = x.flatten(0, 1)
         assert h is not None
-        frequencies = ops.frequencies(prior.logits(stage, h), prior.table).view(last - first, n, -1)
-        indices = draw(frequencies.transpose(0, 1), None if mask is None else mask.t()).t()
-        if mask is not None:
-            indices = indices * mask
-        found[start:stop] = indices
-        embedded = _inside(prior.embed[stage][indices], mask)
+        told: Tensor | None = None
+        for stage in range(stages):
+            frequencies = ops.frequencies(prior.logits(stage, h, told), prior.table).view(last - first, n, -1)
+            indices = draw(frequencies.transpose(0, 1), None if mask is None else mask.t()).t()
+            if mask is not None:
+                indices = indices * mask
+            found[start:stop, :, stage] = indices
+            if stage + 1 < stages:
+                add = prior.told(stage, indices.flatten())
+                told = add if told is None else told + add
+        embedded = _inside(prior.own(found[start:stop]), mask)
         history.keep(0, embedded)
         start = stop
     maps = torch.empty_like(found)
     maps[order] = found
-    return maps.t().reshape(n, height, width)
+    return maps.permute(1, 2, 0).reshape(n, stages, height, width)
 
 
 def _inside(x: Tensor, mask: Tensor | None) -> Tensor:

@@ -14,6 +14,7 @@ from vqcodec.config import LevelConfig, PriorConfig
 from vqcodec.exact import ops
 from vqcodec.exact.network import AROUND, TAPS, upsampled
 from vqcodec.exact.waveorder import wave_of
+from vqcodec.nets.quantizer import CodeLengths
 from vqcodec.prior.rounding import gate, integers, rescale
 
 BIAS_BITS = ops.ACT_BITS + ops.WEIGHT_BITS  # a bias is in units of the product
@@ -21,7 +22,8 @@ BIAS_MAX = 2**18
 
 
 class IntegerConv(nn.Module):
-    """A convolution whose weight and bias are rounded to integers: [N, I, H, W] to a product [N, O, H, W].
+    """A convolution whose weight and bias are rounded to integers: [N, I, H, W] to a product [N, O, H, W]; with one tap
+    also [M, I] to [M, O].
 
     taps: offsets (dy, dx) that have a weight; the others of the enclosing kernel are zero ("masked"). One tap (0, 0)
     is a linear map. Weights are kept as [taps, I, O], in real units (integer / 2^7).
@@ -37,6 +39,8 @@ class IntegerConv(nn.Module):
     def forward(self, x: Tensor, exact: bool) -> Tensor:
         weight = integers(self.weight, ops.WEIGHT_BITS, exact).to(x.dtype)
         bias = integers(self.bias, self.bias_bits, exact, BIAS_MAX).to(x.dtype)
+        if x.dim() == 2:  # positions [M, I]
+            return x @ weight[0] + bias
         if self.taps == ((0, 0),):
             return F.conv2d(x, weight[0].t()[:, :, None, None], bias)
         top = min(dy for dy, _ in self.taps)
@@ -87,18 +91,15 @@ class CausalAttention(nn.Module):
 
 
 class LevelPrior(nn.Module):
-    """One network for all stages of a level; see `IntegerPrior` for what it computes.
-
-    `forward` takes a batch of tiles and one stage number per tile, so that a batch trains all stages together.
-    """
+    """The prior of a level, all of whose stages are trained together; see `IntegerPrior` for what it computes."""
 
     def __init__(self, config: PriorConfig, level: LevelConfig, coarser: Sequence[LevelConfig]) -> None:
         super().__init__()
         self.config, self.level, self.coarser = config, level, tuple(coarser)
         c, k, s = config.channels, level.codes, level.codebooks
-        self.embed = nn.Parameter(torch.randn(s, k, c) * 0.7)
+        self.embed = nn.Parameter(torch.randn(s, k, c) * (0.7 if s == 1 else 1.2 / math.sqrt(s)))
         self.stage = nn.Parameter(torch.randn(s, c) * 0.3)
-        self.cond_own = nn.Parameter(torch.randn(s - 1, k, c) * 0.5) if s > 1 else None
+        self.cond_own = nn.Parameter(torch.randn(s - 1, k, c) / math.sqrt(s)) if s > 1 else None
         self.cond_coarse = nn.ParameterList(
             nn.Parameter(torch.randn(o.codebooks, (o.stride // level.stride) ** 2 * o.codes, c) * 0.5)
             for o in self.coarser
@@ -122,21 +123,42 @@ class LevelPrior(nn.Module):
         self.head_weight = nn.Parameter(torch.randn(s, c, k) * 0.02)
         self.head_bias = nn.Parameter(torch.zeros(s, k))
 
-    def forward(self, stages: Tensor, own: Tensor, coarse: Sequence[Tensor], exact: bool = True) -> Tensor:
-        """Logits in nats, float32 [N, K, H, W].
+    def forward(self, own: Tensor, coarse: Sequence[Tensor], exact: bool = True) -> Tensor:
+        """Nats per index, float32 [N, S, H, W], under the frequencies as they will be.
 
-        stages: int64 [N], the stage each tile is asked for; own: int64 [N, S, H, W], the level's maps (stages from the
-        asked one on are not looked at, but for the causal part of the asked one); coarse: int64 [N, S_i, H_i, W_i].
+        own: int64 [N, S, H, W], the level's maps; coarse: int64 [N, S_i, H_i, W_i] for each coarser level.
         """
+        nats = index_nll(self.logits(own, coarse, exact), own.permute(1, 0, 2, 3).flatten(1))
+        return nats.view(own.shape[1], len(own), *own.shape[2:]).transpose(0, 1)
+
+    def logits(self, own: Tensor, coarse: Sequence[Tensor], exact: bool = True) -> Tensor:
+        """Logits in nats, float32 [S, N * H * W, K]; arguments as of `forward`."""
+        n, stages, height, width = own.shape
+        h = self.trunk(own, coarse, exact)
+        parts = [h[:, None]]
+        if self.cond_own is not None:
+            tables = integers(self.cond_own, ops.ACT_BITS, exact)
+            add = torch.stack([F.embedding(own[:, s], tables[s]) for s in range(stages - 1)], 1)  # [N, S-1, H, W, C]
+            told = add.cumsum(1) + integers(self.stage, ops.ACT_BITS, exact)[1:, None, None]
+            parts.append(clamp_activation(h[:, None] + told.permute(0, 1, 4, 2, 3).to(h.dtype)))
+        x = torch.cat(parts, 1).flatten(0, 1).contiguous(memory_format=torch.channels_last)  # [N * S, C, H, W]
+        for block in self.out:
+            x = block(x, exact)
+        x = x.view(n, stages, -1, height, width).permute(1, 0, 3, 4, 2).reshape(stages, n * height * width, -1)
+        weight = integers(self.head_weight, ops.WEIGHT_BITS, exact).to(x.dtype)
+        bias = integers(self.head_bias, BIAS_BITS, exact, BIAS_MAX)
+        return _logits(torch.bmm(x, weight).float() + bias[:, None], exact)
+
+    def trunk(self, own: Tensor, coarse: Sequence[Tensor], exact: bool) -> Tensor:
+        """What is known of every position before its own indices, [N, C, H, W]; arguments as of `forward`."""
         dtype = torch.get_autocast_dtype(own.device.type) if torch.is_autocast_enabled(own.device.type) else None
         dtype = dtype or torch.float32
-        n = own.shape[0]
-        chosen = own[torch.arange(n, device=own.device), stages]
-        embed = integers(self.embed, ops.ACT_BITS, exact)
-        k = self.level.codes
-        embedded = F.embedding(chosen + stages[:, None, None] * k, embed.flatten(0, 1))
-        embedded = embedded.permute(0, 3, 1, 2).to(dtype)
-        condition = self._condition(stages, own, coarse, exact).to(dtype)
+        tables = integers(self.embed, ops.ACT_BITS, exact)
+        embedded = F.embedding(own[:, 0], tables[0])
+        for s in range(1, own.shape[1]):
+            embedded = embedded + F.embedding(own[:, s], tables[s])
+        embedded = clamp_activation(embedded).permute(0, 3, 1, 2).to(dtype)
+        condition = self._condition(own, coarse, exact).to(dtype)
         for block in self.cond:
             condition = block(condition, exact)
         h: Tensor | None = None
@@ -150,41 +172,56 @@ class LevelPrior(nn.Module):
                 h = self.attentions[str(i)](h, embedded, exact)
             x = h
         assert h is not None
-        for block in self.out:
-            h = block(h, exact)
-        return self._logits(stages, h, exact)
+        return h
 
-    def _condition(self, stages: Tensor, own: Tensor, coarse: Sequence[Tensor], exact: bool) -> Tensor:
-        """The sum of embeddings of all maps known before, [N, C, H, W]."""
-        x = integers(self.stage, ops.ACT_BITS, exact)[stages][:, None, None, :]
+    def _condition(self, own: Tensor, coarse: Sequence[Tensor], exact: bool) -> Tensor:
+        """The sum of embeddings of all coarser maps, [N, C, H, W]."""
+        x = integers(self.stage, ops.ACT_BITS, exact)[0]
         for table, maps, other in zip(self.cond_coarse, coarse, self.coarser, strict=True):
             ratio = other.stride // self.level.stride
             for j in range(other.codebooks):
                 flat = integers(table[j], ops.ACT_BITS, exact)
                 x = x + F.embedding(upsampled(maps[:, j], ratio, other.codes), flat)
-        if self.cond_own is not None:
-            tables = integers(self.cond_own, ops.ACT_BITS, exact)
-            for j in range(self.level.codebooks - 1):
-                later = torch.nonzero(stages > j).flatten()
-                if len(later):
-                    x = x.expand(own.shape[0], *own.shape[2:], -1)
-                    x = x.index_add(0, later, F.embedding(own[later, j], tables[j]))
         x = x.expand(own.shape[0], *own.shape[2:], -1)
         return clamp_activation(x).permute(0, 3, 1, 2)
 
-    def _logits(self, stages: Tensor, h: Tensor, exact: bool) -> Tensor:
-        weight = integers(self.head_weight, ops.WEIGHT_BITS, exact)
-        bias = integers(self.head_bias, BIAS_BITS, exact, BIAS_MAX)
-        out = h.new_empty(h.shape[0], self.level.codes, *h.shape[2:], dtype=torch.float32)
-        parts = []
-        places = []
-        for stage in stages.unique().tolist():
-            rows = torch.nonzero(stages == stage).flatten()
-            product = F.conv2d(h[rows], weight[stage].t()[:, :, None, None].to(h.dtype), bias[stage].to(h.dtype))
-            parts.append(rescale(product.float(), ops.SHIFT_LOGIT, exact, -ops.BOUND, ops.BOUND))
-            places.append(rows)
-        out = torch.cat(parts)[torch.argsort(torch.cat(places))]
-        return out * 2.0**-ops.LOGIT_BITS
+    @torch.no_grad()
+    def code_lengths(self, own: Tensor, coarse: Sequence[Tensor]) -> CodeLengths:
+        """Bits of every code at every position, if the maps around it are `own`: what an encoder chooses by. Arguments
+        as of `forward`."""
+        return _Lengths(self, self.trunk(own, coarse, True).permute(0, 2, 3, 1).flatten(0, 2))
+
+
+class _Lengths:
+    """`CodeLengths` of a prior, from the output of its trunk, [M, C]."""
+
+    def __init__(self, prior: LevelPrior, h: Tensor) -> None:
+        self.prior, self.h = prior, h
+
+    @torch.no_grad()
+    def bits(self, stage: int, told: Tensor | None) -> Tensor:
+        x = self.h
+        if told is not None:
+            offset = integers(self.prior.stage[stage], ops.ACT_BITS, True)
+            x = clamp_activation(x + (told + offset).to(x.dtype))
+        for block in self.prior.out:
+            x = block(x, True)
+        weight = integers(self.prior.head_weight[stage], ops.WEIGHT_BITS, True).to(x.dtype)
+        bias = integers(self.prior.head_bias[stage], BIAS_BITS, True, BIAS_MAX)
+        logits = _logits((x @ weight).float() + bias, True)
+        least = logits.new_full((), -math.log(ops.frequency_top(logits.shape[-1])))
+        floored = torch.logaddexp(logits - logits.amax(-1, keepdim=True), least)
+        return floored.log_softmax(-1) * (-1 / math.log(2))
+
+    @torch.no_grad()
+    def told(self, stage: int, index: Tensor) -> Tensor:
+        assert self.prior.cond_own is not None
+        return integers(self.prior.cond_own[stage], ops.ACT_BITS, True)[index]
+
+
+def _logits(product: Tensor, exact: bool) -> Tensor:
+    """A product of the head to nats."""
+    return rescale(product, ops.SHIFT_LOGIT, exact, -ops.BOUND, ops.BOUND) * 2.0**-ops.LOGIT_BITS
 
 
 def clamp_activation(x: Tensor) -> Tensor:
@@ -193,12 +230,13 @@ def clamp_activation(x: Tensor) -> Tensor:
 
 
 def index_nll(logits: Tensor, target: Tensor) -> Tensor:
-    """Nats per index, [N, H, W], under the frequencies as they will be: no code less likely than the table's floor.
+    """Nats per index, [...], under the frequencies as they will be: no code less likely than the table's floor.
 
-    logits: float32 [N, K, H, W] in nats; target: int64 [N, H, W].
+    logits: float32 [..., K] in nats; target: int64 [...].
     """
-    codes = logits.shape[1]
-    top = ops.frequency_top(codes)
-    peak = logits.amax(1, keepdim=True).detach()
-    floor = torch.logaddexp(logits - peak, logits.new_full((), -math.log(top)))
-    return torch.logsumexp(floor, 1) - floor.gather(1, target[:, None])[:, 0]
+    codes = logits.shape[-1]
+    least = -math.log(ops.frequency_top(codes))
+    peak = logits.detach().amax(-1)
+    total = torch.logaddexp(torch.logsumexp(logits, -1) - peak, peak.new_full((), least + math.log(codes)))
+    own = logits.gather(-1, target[..., None])[..., 0] - peak
+    return total - torch.logaddexp(own, own.new_full((), least))
