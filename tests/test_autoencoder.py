@@ -63,7 +63,7 @@ def test_bottom_sees_the_decoded_top():
 def test_gradients_reach_every_parameter():
     model, _ = untrained()
     result = model.train()(torch.rand(2, 3, 32, 32))
-    (result.image.square().mean() + sum(result.commitments)).backward()
+    (result.image.square().mean() + sum(result.commitments).mean()).backward()
     assert not [n for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
 
 

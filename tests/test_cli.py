@@ -373,3 +373,51 @@ def test_the_shipped_model_from_end_to_end(tmp_path: Path, monkeypatch: pytest.M
     assert entry["model_name"] == registry.DEFAULT_MODEL
     assert vq("sample", "s.png", "--seed", "1", "--width", "32", "--height", "32", "--device", "cpu").exit_code == 0
     assert registry.DEFAULT_MODEL in vq("models").stdout
+
+
+def test_quality_options_reach_the_encoder(folder: Path) -> None:
+    image = Image.open("a.png")
+    for name, options, asked in (
+        ("q", ["-q", "10"], {"quality": 10}),
+        ("lambda", ["--lambda", "0.5"], {"rate": 0.5}),
+        ("effort", ["-q", "90", "-e", "1"], {"quality": 90, "effort": 1}),
+        ("size", ["--target-size", "2kB"], {"size": 2000}),
+        ("bpp", ["--target-bpp", "20"], {"bpp": 20}),
+    ):
+        assert vq("encode", "a.png", f"{name}.vq2", *options).exit_code == 0
+        assert Path(f"{name}.vq2").read_bytes() == codec.encode(image, **asked)
+    assert vq("indices", "a.png", "a.npz", "-q", "10", "-e", "2").exit_code == 0
+    found = vqcodec.from_indices(vqcodec.indices.load("a.npz"))
+    assert found.tobytes() == codec.decode(codec.encode(image, quality=10, effort=2)).tobytes()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["-q", "101"], ["-q", "x"], ["-e", "0"], ["-e", "10"], ["--lambda", "-1"], ["--target-size", "0"],
+        ["--target-size", "20 lb"], ["--target-size", "-3kB"], ["--target-bpp", "0"], ["-q", "3", "--target-bpp", "1"],
+        ["--lambda", "1", "--target-size", "9kB"],
+    ],
+)  # fmt: skip
+def test_wrong_quality_options(folder: Path, options: list[str]) -> None:
+    result = vq("encode", "a.png", "out.vq2", *options)
+    assert result.exit_code == 2
+    assert not Path("out.vq2").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("20000", 20000), ("20kB", 20000), ("20 KB", 20000), ("20KiB", 20480), ("1.5MB", 1500000),
+                       ("3k", 3000), ("7b", 7)],
+)  # fmt: skip
+def test_sizes_in_words(text: str, size: int) -> None:
+    from vqcodec.cli import _parse_size
+
+    context = click.Context(main)
+    assert _parse_size(context, main.params[0], text) == size
+
+
+def test_a_size_that_cannot_be_reached(folder: Path) -> None:
+    result = vq("encode", "a.png", "out.vq2", "--target-size", "60")
+    assert result.exit_code == 1
+    assert "too few" in result.stderr
+    assert not Path("out.vq2").exists()

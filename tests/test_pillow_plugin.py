@@ -62,7 +62,7 @@ def file(folder: Path) -> Path:
 @pytest.mark.parametrize("mode", ["L", "RGB", "LA", "RGBA"])
 def test_save_and_open(folder: Path, mode: str) -> None:
     path = folder / "a.vq2"
-    picture(mode).save(path, model="tiny", quality=90, unknown=1)
+    picture(mode).save(path, model="tiny", unknown=1)
     with Image.open(path) as image:
         assert isinstance(image, Vq2ImageFile)
         assert (image.format, image.get_format_mimetype()) == ("VQ2", "image/x-vq2")

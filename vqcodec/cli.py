@@ -26,6 +26,7 @@ from .container import MAGIC, MAX_PIXELS, MAX_SIDE, read_header
 from .errors import ImageError, VqcodecError
 from .fileinfo import describe, info
 from .files import Job
+from .quality import DEFAULT_EFFORT
 
 _FORMATS = {"png": ".png", "jpeg": ".jpg", "webp": ".webp", "tiff": ".tiff"}
 
@@ -65,9 +66,42 @@ def main() -> None:
     """A learned image codec: images to .vq2 files and back."""
 
 
+def _parse_size(_context: click.Context, _option: click.Parameter, value: str | None) -> int | None:
+    """A number of bytes as in 20000, 20kB or 20KiB."""
+    if value is None:
+        return None
+    found = re.fullmatch(r"(\d{1,12}(?:\.\d{1,6})?) ?(?:([kM])(i?))?B?", value, re.IGNORECASE)
+    if found is None:
+        raise click.BadParameter("give bytes as in 20000, 20kB, 1.5MB or 20KiB")
+    power = {"": 0, "k": 1, "m": 2}[(found[2] or "").lower()]
+    size = int(float(found[1]) * (1024 if found[3] else 1000) ** power)
+    if size < 1:
+        raise click.BadParameter("the size must be at least one byte")
+    return size
+
+
+_quality = click.option(
+    "-q", "--quality", type=click.FloatRange(0, 100), help="0 (small) to 100 (good); 50 by default."
+)
+_rate = click.option("--lambda", "rate", type=click.FloatRange(0), metavar="X", help="Weight of a bit, in place of -q.")
+_effort = click.option(
+    "-e",
+    "--effort",
+    type=click.IntRange(1, 9),
+    default=DEFAULT_EFFORT,
+    show_default=True,
+    help="1 (fast) to 9 (small).",
+)
+
+
 @main.command()
 @click.argument("paths", nargs=-1, required=True, metavar="INPUT... [OUTPUT]")
 @_directory
+@_quality
+@click.option("--target-size", callback=_parse_size, metavar="SIZE", help="At most so large a file, as in 20kB.")
+@click.option("--target-bpp", type=click.FloatRange(0, min_open=True), help="The same in bits per pixel.")
+@_rate
+@_effort
 @_model
 @click.option("--verify", is_flag=True, help="Decode the result and compare before it is written.")
 @_force
@@ -76,6 +110,11 @@ def main() -> None:
 def encode(
     paths: tuple[str, ...],
     output_dir: str | None,
+    quality: float | None,
+    target_size: int | None,
+    target_bpp: float | None,
+    rate: float | None,
+    effort: int,
     model: str | None,
     verify: bool,
     force: bool,
@@ -87,6 +126,8 @@ def encode(
     One image goes to OUTPUT, or to a file of the same name with the extension .vq2. More than two names, or -O, make
     all of them inputs. `-` is stdin or stdout.
     """
+    if sum(asked is not None for asked in (quality, target_size, target_bpp, rate)) > 1:
+        raise click.UsageError("give one of --quality, --target-size, --target-bpp and --lambda")
     jobs = files.plan(paths, output_dir, ".vq2")
     if len(paths) == 2 and not output_dir and Path(paths[1]).suffix.lower() != ".vq2" and Path(paths[1]).is_file():
         raise click.UsageError(f"{paths[1]} is not a .vq2 file; for two inputs give -O DIR")
@@ -100,7 +141,9 @@ def encode(
         files.check_target(job.target, force)
         source = files.read(job.source)
         image = _open_image(source)
-        data = loaded.encode(image, verify=verify)
+        data = loaded.encode(
+            image, quality=quality, rate=rate, size=target_size, bpp=target_bpp, effort=effort, verify=verify
+        )
         files.write(job.target, data, force)
         return _summary(job, len(source), len(data), 8 * len(data) / (image.width * image.height), started)
 
@@ -287,19 +330,33 @@ def _kept(like: str, keep: str, model: str | None, device: str) -> tuple[Any, An
 @main.command("indices")
 @click.argument("source", metavar="IN")
 @click.argument("target", metavar="OUT")
+@_quality
+@_rate
+@_effort
 @_model
 @_format
 @_force
 @_device
 @_quiet
 def indices_command(
-    source: str, target: str, model: str | None, format: str | None, force: bool, device: str, quiet: bool
+    source: str,
+    target: str,
+    quality: float | None,
+    rate: float | None,
+    effort: int,
+    model: str | None,
+    format: str | None,
+    force: bool,
+    device: str,
+    quiet: bool,
 ) -> None:
     """Write the indices of an image to an .npz file, or the image of such a file.
 
     IN is an image or a .vq2 file and OUT ends in .npz, or IN is an .npz file and OUT an image or a .vq2 file. `-` is
     stdin or stdout, which gets an image (--format) if IN ends in .npz. Alpha and metadata are not kept.
     """
+    if quality is not None and rate is not None:
+        raise click.UsageError("give one of --quality and --lambda")
     jobs = files.plan([source, target], None, "")
     extension = Path(target).suffix.lower()
     back = Path(source).suffix.lower() == ".npz" if target == "-" else extension != ".npz"
@@ -313,7 +370,7 @@ def indices_command(
         data = files.read(source)
         if not back:
             image = data if data.startswith(MAGIC) else _open_image(data)
-            found = indices.to_indices(image, model=model, device=device)
+            found = indices.to_indices(image, model=model, device=device, quality=quality, rate=rate, effort=effort)
             result = indices.dumps(found)
         else:
             found = indices.load(io.BytesIO(data))

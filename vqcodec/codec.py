@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec, TypeVar
@@ -15,15 +16,17 @@ from PIL import Image
 from torch import Tensor
 
 from vqcodec import container, imaging, registry, sampling, weights
+from vqcodec.assignment import Analysis, Chooser, search
 from vqcodec.coding import SymbolDecoder, SymbolEncoder
 from vqcodec.config import ModelConfig, is_vae
 from vqcodec.errors import FormatError, ImageError, ModelError, VqcodecError
 from vqcodec.exact.check import check_device
 from vqcodec.exact.network import IntegerPrior
-from vqcodec.exact.waveorder import coding_order
+from vqcodec.exact.waveorder import coded_by_wave, coding_order
 from vqcodec.exact.waves import Draw, run
 from vqcodec.nets import strips
 from vqcodec.nets.autoencoder import Autoencoder
+from vqcodec.quality import DEFAULT, DEFAULT_EFFORT, DEFAULT_QUALITY, EFFORTS, Request, rate_of, scale
 from vqcodec.tiling import Tiling
 
 GROUP_TILES = 16  # tiles that share a stream per level: with 256x256 tiles a megapixel
@@ -94,24 +97,74 @@ class Codec:
         """Side of a tile, in pixels: what the priors see at once."""
         return self.config.tile_size
 
-    def encode(self, image: Image.Image, *, verify: bool = False) -> bytes:
-        """image -> the bytes of a .vq2 file, with its metadata. verify: decode the indices again and compare.
+    @_plain
+    def encode(
+        self,
+        image: Image.Image,
+        *,
+        quality: float | None = None,
+        rate: float | None = None,
+        size: int | None = None,
+        bpp: float | None = None,
+        effort: int = DEFAULT_EFFORT,
+        verify: bool = False,
+    ) -> bytes:
+        """image -> the bytes of a .vq2 file, with its metadata.
 
-        Raises ImageError on an image that cannot be encoded.
+        At most one of: quality, 0 to 100; rate, the weight of a bit (lambda), from 0; size, in bytes, or bpp, in bits
+        per pixel, that the file may have at most. None: the middle of the scale. effort: 1 (fast) to 9. verify: decode
+        the indices again and compare.
+
+        Raises ValueError on other values, ImageError on an image that cannot be encoded or not in that size, ModelError
+        if the model has a single quality and another is asked for.
         """
+        asked = Request(quality, rate, size, bpp, effort)
         picture = imaging.from_pil(image)
         height, width = picture.pixels.shape[:2]
+        alpha = None if picture.alpha is None else imaging.encode_alpha(picture.alpha)
         header = self.header(width, height, picture.mode)
-        indices = self.to_indices(picture.pixels)
+
+        def pack(streams: Sequence[bytes]) -> bytes:
+            parts = container.Container(header, tuple(streams), alpha, picture.icc, picture.exif, picture.xmp)
+            return container.pack(parts)
+
+        chooser = self.chooser(picture.pixels, effort)
+        target = asked.target(width * height)
+        weight = self.rate(asked) if target is None else self._rate_of_size(chooser, pack, target, (width, height))
+        indices = chooser.maps(weight)
         streams = self.compress(indices, width, height)
         if verify:
             again = self.decompress(streams, width, height)
             if not all(torch.equal(a, b) for a, b in zip(indices, again, strict=True)):
                 raise VqcodecError("verification failed: the file would not decode to the indices that were encoded")
-        alpha = None if picture.alpha is None else imaging.encode_alpha(picture.alpha)
-        return container.pack(
-            container.Container(header, tuple(streams), alpha, picture.icc, picture.exif, picture.xmp)
-        )
+        return pack(streams)
+
+    def rate(self, asked: Request) -> float:
+        """The weight of a bit at a quality (not at a size). Raises ModelError if the model has a single one and another
+        is asked for."""
+        if asked.rate is not None:
+            return asked.rate
+        if asked.quality is None and not self.config.rates[1]:
+            return 0.0
+        return rate_of(DEFAULT_QUALITY if asked.quality is None else asked.quality, self.config.rates)
+
+    def _rate_of_size(
+        self, chooser: Chooser, pack: Callable[[Sequence[bytes]], bytes], target: float, size: tuple[int, int]
+    ) -> float:
+        """The weight of a bit at which the file has at most so many bytes. Raises ImageError if none is so small."""
+        scale(self.config.rates)
+        smallest = math.inf
+
+        def length(rate: float) -> int:
+            nonlocal smallest
+            found = len(pack(self.compress(chooser.maps(rate), *size)))
+            smallest = min(smallest, found)
+            return found
+
+        rate = search(length, target, self.config.rates)
+        if math.isinf(rate):
+            raise ImageError(f"{target:.0f} bytes are too few for this image: the least that was reached is {smallest}")
+        return rate
 
     def header(self, width: int, height: int, mode: str) -> container.Header:
         """Of the files that this codec writes."""
@@ -166,14 +219,27 @@ class Codec:
         return next(sampling.draw(self, width, height, [seed], temperature=temperature, keep=keep))
 
     @_plain
-    def to_indices(self, pixels: Pixels) -> list[Tensor]:
-        """uint8 [H, W, 3] -> index maps (see the class). The image is padded by repeating its edge."""
+    def to_indices(self, pixels: Pixels, asked: Request = DEFAULT) -> list[Tensor]:
+        """uint8 [H, W, 3] -> index maps (see the class). The image is padded by repeating its edge. Raises ModelError
+        as `encode`, ValueError if a size is asked for."""
+        if asked.sized:
+            raise ValueError("index maps have no size: give a quality or a rate weight")
+        return self.chooser(pixels, asked.effort).maps(self.rate(asked))
+
+    @_plain
+    def chooser(self, pixels: Pixels, effort: int = DEFAULT_EFFORT) -> Chooser:
+        """uint8 [H, W, 3] -> what chooses its index maps at any rate weight."""
         multiple = self.config.autoencoder.coarsest
         height, width = pixels.shape[:2]
         padded = np.pad(pixels, ((0, -height % multiple), (0, -width % multiple), (0, 0)), mode="edge")
         image = torch.from_numpy(padded).to(self.device).permute(2, 0, 1)[None].float() / 255
-        maps = strips.encode(self.autoencoder, image)
-        return [m[0].cpu() for m in maps]
+        coarse, latents = strips.analyse(self.autoencoder, image)
+        return Chooser(self, Analysis([m[0].cpu() for m in coarse], latents[0], image, width, height), EFFORTS[effort])
+
+    def groups(self, width: int, height: int) -> list[slice]:
+        """The tiles of an image by the streams that they share."""
+        rows, columns = self.tiling(0, width, height).grid
+        return [slice(i, min(i + GROUP_TILES, rows * columns)) for i in range(0, rows * columns, GROUP_TILES)]
 
     @_plain
     def from_indices(self, indices: Sequence[Tensor], width: int, height: int) -> Pixels:
@@ -186,8 +252,8 @@ class Codec:
     def frequencies(
         self, indices: Sequence[Tensor], width: int, height: int, tiles: slice = slice(None)
     ) -> list[list[tuple[Tensor, Tensor]]]:
-        """What the encoder codes: by level and stage, (indices int64 [n], frequencies float32 [n, K]) in the order of
-        the stream, for the given tiles."""
+        """What the encoder codes: by level and stage, (indices int64 [n], frequencies float32 [n, K]) in
+        `coding_order`, for the given tiles. In the stream the stages of a wave follow one another."""
         levels = []
         for level, prior in enumerate(self.priors):
             maps, valid = self._tiles(level, indices, width, height, tiles)
@@ -196,23 +262,23 @@ class Codec:
             place = coding_order(*shape, valid).to(self.device)
             coarse = [m.to(self.device) for m in maps[:level]]
             inside = None if valid is None else valid.to(self.device)
-            stages = []
-            for stage in range(prior.level.codebooks):
-                known = [own[:, s] for s in range(stage)]
-                condition = prior.condition(stage, coarse, known, shape, inside)
-                found = prior.map_frequencies(stage, own[:, stage], condition, inside)
-                stages.append((own[:, stage].flatten()[place].cpu(), found.flatten(0, 2)[place].cpu()))
-            levels.append(stages)
+            found = prior.map_frequencies(own, prior.condition(coarse, shape, inside), inside)
+            pairs = zip(own.unbind(1), found, strict=True)
+            levels.append([(maps.flatten()[place].cpu(), f.flatten(0, 2)[place].cpu()) for maps, f in pairs])
         return levels
 
     @_plain
     def compress(self, indices: Sequence[Tensor], width: int, height: int) -> list[bytes]:
         """Index maps -> one stream per group of tiles and level, group by group. Inverse of `decompress`."""
-        rows, columns = self.tiling(0, width, height).grid
         streams = []
-        for first in range(0, rows * columns, GROUP_TILES):
-            levels = self.frequencies(indices, width, height, slice(first, first + GROUP_TILES))
-            streams += [pack_stream(stages) for stages in levels]
+        for part in self.groups(width, height):
+            for level, stages in enumerate(self.frequencies(indices, width, height, part)):
+                tiling = self.tiling(level, width, height)
+                valid = tiling.valid()
+                waves = coded_by_wave(
+                    part.stop - part.start, *tiling.tile_shape, None if valid is None else valid[part]
+                )
+                streams.append(pack_stream(stages, waves))
         return streams
 
     @_plain
@@ -261,12 +327,8 @@ class Codec:
                 valid = tiling.valid()
                 inside = None if valid is None else valid.repeat(images, 1, 1)[first : first + tiles].to(self.device)
                 draw = source(level, first)
-                own: list[Tensor] = []
-                for stage in range(prior.level.codebooks):
-                    shape = (tiles, *tiling.tile_shape)
-                    condition = prior.condition(stage, known, own, shape, inside)
-                    own.append(run(prior, stage, condition, draw, inside))
-                known.append(torch.stack(own, 1))
+                condition = prior.condition(known, (tiles, *tiling.tile_shape), inside)
+                known.append(run(prior, condition, draw, inside))
                 found[level].append(known[level].cpu())
         return [torch.cat(tiles) for tiles in found]
 
@@ -285,11 +347,15 @@ class Codec:
         return maps, None if valid is None else valid[tiles]
 
 
-def pack_stream(stages: Sequence[tuple[Tensor, Tensor]]) -> bytes:
-    """The range coder words of a level, from what `Codec.frequencies` gives for it."""
+def pack_stream(stages: Sequence[tuple[Tensor, Tensor]], waves: Sequence[int]) -> bytes:
+    """The range coder words of a level, from what `Codec.frequencies` gives for it, and the positions in each wave."""
     encoder = SymbolEncoder()
-    for symbols, frequencies in stages:
-        encoder.encode(symbols.numpy().astype(np.int32), frequencies.numpy())
+    arrays = [(symbols.numpy().astype(np.int32), frequencies.numpy()) for symbols, frequencies in stages]
+    stop = 0
+    for number in waves:
+        start, stop = stop, stop + number
+        for symbols, frequencies in arrays if number else ():
+            encoder.encode(symbols[start:stop], frequencies[start:stop])
     return encoder.getvalue()
 
 
@@ -358,10 +424,20 @@ def load_identity(identity: bytes, device: str = "auto") -> Codec:
 
 
 def encode(
-    image: Image.Image, *, model: str | os.PathLike[str] | None = None, device: str = "auto", verify: bool = False
+    image: Image.Image,
+    *,
+    quality: float | None = None,
+    rate: float | None = None,
+    size: int | None = None,
+    bpp: float | None = None,
+    effort: int = DEFAULT_EFFORT,
+    model: str | os.PathLike[str] | None = None,
+    device: str = "auto",
+    verify: bool = False,
 ) -> bytes:
     """A Pillow image -> the bytes of a .vq2 file. See `Codec.encode`."""
-    return load_model(model, device).encode(image, verify=verify)
+    codec = load_model(model, device)
+    return codec.encode(image, quality=quality, rate=rate, size=size, bpp=bpp, effort=effort, verify=verify)
 
 
 def decode(data: bytes, *, device: str = "auto") -> Image.Image:

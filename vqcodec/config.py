@@ -74,11 +74,21 @@ class PriorConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """A whole codec model: the autoencoder, one prior per level, and the tile size in pixels that the priors saw."""
+    """A whole codec model: the autoencoder, one prior per level, and the tile size in pixels that the priors saw.
+
+    rates: lowest and highest weight of a bit (lambda) that it was trained for, against the squared error of a latent of
+    unit variance; the quality scale runs over them. (0, 0): nearest codes, a single quality.
+    """
 
     autoencoder: AutoencoderConfig
     priors: tuple[PriorConfig, ...] = field(default_factory=tuple)
     tile_size: int = 256
+    rates: tuple[float, float] = (0.0, 0.0)
+
+    def __post_init__(self) -> None:
+        low, high = self.rates
+        if not (0 < low <= high or low == high == 0):
+            raise ValueError(f"rates must be a range above 0, or 0 and 0; got {self.rates}")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types, ready for JSON; `from_dict` reads it back."""
@@ -95,6 +105,7 @@ class ModelConfig:
             autoencoder=AutoencoderConfig(**auto),
             priors=tuple(PriorConfig(**prior) for prior in data["priors"]),
             tile_size=int(data["tile_size"]),
+            rates=(float(data["rates"][0]), float(data["rates"][1])) if "rates" in data else (0.0, 0.0),
         )
 
 
@@ -161,15 +172,16 @@ VQVAE2_PRESETS: dict[str, ModelConfig] = {
     ),
     "base": ModelConfig(
         AutoencoderConfig(
-            levels=(LevelConfig(16, 1, 512, 64), LevelConfig(8, 6, 256, 48)),
+            levels=(LevelConfig(16, 1, 512, 64), LevelConfig(8, 14, 256, 64)),
             widths=(32, 128, 192, 192),
             encoder_blocks=(0, 1, 3, 3),
             decoder_blocks=(0, 4, 5, 3),
         ),
         priors=(
             PriorConfig(channels=64, layers=5, attention_every=5, cond_blocks=0, out_blocks=2, dropout=0.1),
-            PriorConfig(channels=96, layers=6, cond_blocks=3, out_blocks=1),
+            PriorConfig(channels=128, layers=6, cond_blocks=2, out_blocks=2),
         ),
+        rates=(0.06, 2.0),
     ),
     "tiny": ModelConfig(
         AutoencoderConfig(
@@ -183,6 +195,7 @@ VQVAE2_PRESETS: dict[str, ModelConfig] = {
             PriorConfig(channels=32, layers=2, cond_blocks=1, out_blocks=1),
         ),
         tile_size=64,
+        rates=(0.06, 2.0),
     ),
 }
 

@@ -33,6 +33,7 @@ from PIL import Image
 
 from . import container, imaging
 from .errors import FormatError, ModelError
+from .quality import DEFAULT, DEFAULT_EFFORT, Request
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -116,8 +117,8 @@ def load(source: str | os.PathLike[str] | IO[bytes]) -> Indices:
         raise FormatError(f"not an .npz file of indices, or damaged: {error}") from error
 
 
-def extract(codec: Codec, source: Image.Image | bytes) -> Indices:
-    """The indices of an image, or of a `.vq2` file given as its bytes, which is decoded no further.
+def extract(codec: Codec, source: Image.Image | bytes, asked: Request = DEFAULT) -> Indices:
+    """The indices of an image, or of a `.vq2` file given as its bytes, which is decoded no further; asked: of an image.
 
     Warns where an alpha channel is left out. Raises ImageError, FormatError or ModelError as `Codec.encode` and
     `Codec.decode`.
@@ -128,7 +129,7 @@ def extract(codec: Codec, source: Image.Image | bytes) -> Indices:
         width, height, alpha = file.header.width, file.header.height, file.header.has_alpha
     else:
         picture = imaging.from_pil(source)
-        maps = codec.to_indices(picture.pixels)
+        maps = codec.to_indices(picture.pixels, asked)
         height, width = picture.pixels.shape[:2]
         alpha = picture.alpha is not None
     if alpha:
@@ -155,17 +156,24 @@ def index_maps(codec: Codec, indices: Indices) -> list[Tensor]:
 
 
 def to_indices(
-    source: Image.Image | bytes, *, model: str | os.PathLike[str] | None = None, device: str = "auto"
+    source: Image.Image | bytes,
+    *,
+    model: str | os.PathLike[str] | None = None,
+    device: str = "auto",
+    quality: float | None = None,
+    rate: float | None = None,
+    effort: int = DEFAULT_EFFORT,
 ) -> Indices:
     """A Pillow image, or the bytes of a `.vq2` file, -> its indices. See `extract`.
 
-    model: by name or path; by default the one that the file names, and the default model for an image.
+    model: by name or path; by default the one that the file names, and the default model for an image. quality, rate,
+    effort: for an image, as of `Codec.encode`.
     """
     from . import codec
 
     if model is None and isinstance(source, bytes):
         return extract(codec.load_identity(container.read_header(source).model, device), source)
-    return extract(codec.load_model(model, device), source)
+    return extract(codec.load_model(model, device), source, Request(quality, rate, effort=effort))
 
 
 def from_indices(indices: Indices, *, model: str | os.PathLike[str] | None = None, device: str = "auto") -> Image.Image:

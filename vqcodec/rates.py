@@ -20,7 +20,7 @@ from vqcodec import container, weights
 from vqcodec.codec import GROUP_TILES, Codec, Pixels
 from vqcodec.errors import ModelError
 from vqcodec.prior.export import from_integers
-from vqcodec.prior.network import LevelPrior, index_nll
+from vqcodec.prior.network import LevelPrior
 from vqcodec.registry import ModelFile
 
 
@@ -208,8 +208,5 @@ def float_bits(
     for first in range(0, len(tiles[0]), GROUP_TILES):
         group = [maps[first : first + GROUP_TILES] for maps in tiles]
         for i, prior in enumerate(priors):
-            for stage in range(prior.level.codebooks):
-                asked = torch.full((len(group[0]),), stage)
-                logits = prior(asked, group[i], group[:i], exact=False)
-                bits[i] += float(index_nll(logits, group[i][:, stage]).double().sum()) / math.log(2)
+            bits[i] += float(prior(group[i], group[:i], exact=False).double().sum()) / math.log(2)
     return bits

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -11,12 +13,14 @@ from torch.nn import functional as F
 
 from vqcodec.config import AutoencoderConfig
 from vqcodec.nets.blocks import LatentNorm, Upsample, blocks, features, initialize
-from vqcodec.nets.quantizer import ResidualQuantizer
+from vqcodec.nets.quantizer import CodeLengths, ResidualQuantizer
+
+Lengths = Callable[[Sequence[Tensor], Tensor], CodeLengths]
 
 
 class Reconstruction(NamedTuple):
     """image: float [N, 3, H, W], about 0..1. indices: per level int64 [N, S, H/stride, W/stride].
-    commitments: per level, a scalar (see `Quantized`)."""
+    commitments: per level, float [N] (see `Quantized`)."""
 
     image: Tensor
     indices: list[Tensor]
@@ -64,40 +68,71 @@ class Autoencoder(nn.Module):
         """The quantiser of every level, coarsest first."""
         return [q for q in self.quantizers if isinstance(q, ResidualQuantizer)]
 
-    def forward(self, image: Tensor) -> Reconstruction:
-        """image: float [N, 3, H, W] in 0..1, H and W multiples of the coarsest stride -> `Reconstruction`."""
-        features = self._features(image)
-        state: Tensor | None = None
-        indices, commitments = [], []
-        for i in range(len(self.config.levels)):
-            result = self.quantizers[i](self._latent(i, features, state).permute(0, 2, 3, 1))
-            indices.append(result.indices)
-            commitments.append(result.commitment)
-            state = self._descend(i, result.quantized.permute(0, 3, 1, 2), state)
-        assert state is not None
+    def forward(
+        self, image: Tensor, rate_weights: Tensor | None = None, lengths: Lengths | None = None
+    ) -> Reconstruction:
+        """image: float [N, 3, H, W] in 0..1, H and W multiples of the coarsest stride -> `Reconstruction`.
+
+        rate_weights: float [levels, N], in place of the quantisers' own. lengths: gives a level's code lengths in the
+        context of its maps and the coarser ones', int64 [N, S, h, w] each, coarsest first.
+        """
+        indices, commitments, state = self._levels(image, rate_weights, lengths, True)
         return Reconstruction(self._to_pixels(state), indices, commitments)
 
-    def encode(self, image: Tensor) -> list[Tensor]:
-        """image: float [N, 3, H, W] in 0..1, H and W multiples of the coarsest stride -> indices, per level int64
-        [N, S, H/stride, W/stride]."""
+    def _levels(
+        self, image: Tensor, rate_weights: Tensor | None, lengths: Lengths | None, last: bool
+    ) -> tuple[list[Tensor], list[Tensor], Tensor]:
+        """Quantise level after level: indices, commitments, and the decoded state, the finest level in it if `last`."""
         features = self._features(image)
         state: Tensor | None = None
-        indices = []
+        indices: list[Tensor] = []
+        commitments = []
         for i in range(len(self.config.levels)):
-            result = self.quantizers[i](self._latent(i, features, state).permute(0, 2, 3, 1))
+            z = self._latent(i, features, state).permute(0, 2, 3, 1)
+            weights = None if rate_weights is None else rate_weights[i]
+            finest = i + 1 == len(self.config.levels)  # it has nearly all of the bits
+            refine = partial(lengths, list(indices)) if lengths is not None and finest else None
+            result = self.quantizers[i](z, weights, refine)
             indices.append(result.indices)
-            if i + 1 < len(self.config.levels):
+            commitments.append(result.commitment)
+            if last or i + 1 < len(self.config.levels):
                 state = self._descend(i, result.quantized.permute(0, 3, 1, 2), state)
-        return indices
+        return indices, commitments, features[0] if state is None else state
+
+    def encode(self, image: Tensor, rate_weights: Tensor | None = None, lengths: Lengths | None = None) -> list[Tensor]:
+        """Indices only, per level int64 [N, S, H/stride, W/stride]. Arguments as of `forward`."""
+        return self._levels(image, rate_weights, lengths, False)[0]
 
     def decode(self, indices: list[Tensor]) -> Tensor:
         """indices: per level int [N, S, H/stride, W/stride] -> image, float [N, 3, H, W], about 0..1."""
+        if not indices:
+            raise ValueError("no index maps given")
+        finest = self.level_quantizers()[-1].lookup(indices[-1])
+        return self.finish(finest.permute(0, 3, 1, 2), self.state(indices[:-1]))
+
+    def analyse(self, image: Tensor) -> tuple[list[Tensor], Tensor]:
+        """What an encoder needs to choose the finest level's codes itself: the indices of the other levels, as of
+        `encode`, and the finest level's latents, float [N, D, h, w]. Arguments as of `forward`."""
+        features = self._features(image)
+        state: Tensor | None = None
+        indices = []
+        last = len(self.config.levels) - 1
+        for i in range(last):
+            result = self.quantizers[i](self._latent(i, features, state).permute(0, 2, 3, 1))
+            indices.append(result.indices)
+            state = self._descend(i, result.quantized.permute(0, 3, 1, 2), state)
+        return indices, self._latent(last, features, state)
+
+    def state(self, indices: list[Tensor]) -> Tensor | None:
+        """The decoded state of all levels but the finest from their indices; None if there are none."""
         state: Tensor | None = None
         for i, maps in enumerate(indices):
             state = self._descend(i, self.level_quantizers()[i].lookup(maps).permute(0, 3, 1, 2), state)
-        if state is None:
-            raise ValueError("no index maps given")
-        return self._to_pixels(state)
+        return state
+
+    def finish(self, quantized: Tensor, state: Tensor | None) -> Tensor:
+        """The finest level's codewords, float [N, D, h, w], and the `state` of the others -> image, as of `decode`."""
+        return self._to_pixels(self._descend(len(self.config.levels) - 1, quantized, state))
 
     def latents(self, image: Tensor, level: int) -> Tensor:
         """Encoder output of one level before its quantiser, float [N, H, W, D]: what the k-means init clusters."""

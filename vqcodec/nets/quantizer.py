@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -17,9 +18,32 @@ DEAD = 0.02  # a code whose average count falls below this many vectors per batc
 MAX_EXTRA_BITS = 3.0  # code lengths are clamped to log2(K) + this, so that a restarted code keeps a chance
 
 
+class CodeLengths(Protocol):
+    """What every code costs at each of M positions, given the codes that the stages before have there."""
+
+    def bits(self, stage: int, told: Tensor | None) -> Tensor:
+        """float [..., M, K] or [K]. told: sum of `told` over the stages before, None for the first."""
+
+    def told(self, stage: int, index: Tensor) -> Tensor:
+        """What the index of a stage, int64 [..., M], tells the later ones: float [..., M, C]."""
+
+
+class OrderZero:
+    """The same cost everywhere: code lengths of one table per stage, float [S, K]."""
+
+    def __init__(self, table: Tensor) -> None:
+        self.table = table
+
+    def bits(self, stage: int, told: Tensor | None) -> Tensor:
+        return self.table[stage]
+
+    def told(self, stage: int, index: Tensor) -> Tensor:
+        return self.table.new_zeros(())
+
+
 class Quantized(NamedTuple):
     """quantized: float [N, H, W, D], gradient straight through to the input. indices: int64 [N, S, H, W].
-    commitment: scalar, mean square of z - sg(quantized) (the beta is the caller's)."""
+    commitment: float [N], mean square of z - sg(quantized) (the beta is the caller's)."""
 
     quantized: Tensor
     indices: Tensor
@@ -59,36 +83,104 @@ class ResidualQuantizer(nn.Module):
         with torch.no_grad():
             self._pin_zero_codes()
 
-    def forward(self, z: Tensor) -> Quantized:
-        """z: float [N, H, W, D] -> `Quantized`. Raises ValueError on another shape."""
+    def forward(
+        self, z: Tensor, rate_weights: Tensor | None = None, refine: Callable[[Tensor], CodeLengths] | None = None
+    ) -> Quantized:
+        """z: float [N, H, W, D] -> `Quantized`. Raises ValueError on another shape.
+
+        rate_weights: float [N], in place of `rate_weight`. refine: gives the code lengths in the context of maps, int64
+        [N, S, H, W]: codes are then chosen a second time, by them.
+        """
         if z.dim() != 4 or z.shape[-1] != self.level.dim:
             raise ValueError(f"expected [N, H, W, {self.level.dim}], got {list(z.shape)}")
-        n, h, w, d = z.shape
+        n, h, w, _ = z.shape
         if not self.enabled:
             empty = torch.zeros(n, self.level.codebooks, h, w, dtype=torch.int64, device=z.device)
-            return Quantized(z, empty, z.new_zeros(()))
+            return Quantized(z, empty, z.new_zeros(n))
         with torch.no_grad(), torch.autocast(z.device.type, enabled=False):
-            residual = z.detach().reshape(-1, d).float()
-            indices = []
-            for stage in range(self.level.codebooks):
-                index = self.nearest(residual, stage)
-                chosen = self.codebooks[stage][index]
-                if self.training:
-                    self._update(stage, residual, index)
-                residual = residual - chosen
-                indices.append(index)
-            quantized = z.detach().float() - residual.view(n, h, w, d)
-        commitment = (z.float() - quantized).square().mean()
+            latents = z.detach().float()
+            lengths = None
+            if refine is not None:
+                lengths = refine(self.choose(latents, rate_weights)[0])
+            maps, residual = self.choose(latents, rate_weights, lengths, update=self.training)
+            quantized = latents - residual
+        commitment = (z.float() - quantized).square().mean((1, 2, 3))
         straight_through = z + (quantized.to(z.dtype) - z).detach()
-        maps = torch.stack(indices, 1).view(n, h, w, -1).permute(0, 3, 1, 2)
         return Quantized(straight_through, maps, commitment)
 
-    def nearest(self, vectors: Tensor, stage: int) -> Tensor:
-        """Index of the best code of a stage for every vector. vectors: float [M, D] -> int64 [M]."""
+    @torch.no_grad()
+    def choose(
+        self,
+        z: Tensor,
+        rate_weights: Tensor | None = None,
+        lengths: CodeLengths | None = None,
+        *,
+        update: bool = False,
+        beam: int = 1,
+    ) -> tuple[Tensor, Tensor]:
+        """z: float [N, H, W, D] -> indices int64 [N, S, H, W], and what they leave of z, like it.
+
+        rate_weights: float [N], in place of `rate_weight`; lengths: in place of the order-0 ones. update: let the
+        codebooks follow. beam: partial choices that are kept from stage to stage, by their cost so far.
+        """
+        if beam > 1:
+            return self._choose_beam(z, rate_weights, lengths, beam)
+        n, h, w, d = z.shape
+        residual = z.reshape(-1, d)
+        weights = self.rate_weight if rate_weights is None else rate_weights.repeat_interleave(h * w)
+        costs = OrderZero(self.bits) if lengths is None else lengths
+        told: Tensor | None = None
+        indices: list[Tensor] = []
+        for stage in range(self.level.codebooks):
+            index = self.nearest(residual, stage, weights[..., None] * costs.bits(stage, told))
+            chosen = self.codebooks[stage][index]
+            if update:
+                self._update(stage, residual, index)
+            residual = residual - chosen
+            indices.append(index)
+            if stage + 1 < self.level.codebooks:
+                add = costs.told(stage, index)
+                told = add if told is None else told + add
+        return torch.stack(indices, 1).view(n, h, w, -1).permute(0, 3, 1, 2), residual.view(n, h, w, d)
+
+    def _choose_beam(
+        self, z: Tensor, rate_weights: Tensor | None, lengths: CodeLengths | None, beam: int
+    ) -> tuple[Tensor, Tensor]:
+        """As `choose`, with tensors [B, M, ...] of the B best partial choices at every position."""
+        n, h, w, d = z.shape
+        m, k = n * h * w, self.level.codes
+        weights = self.rate_weight.expand(m) if rate_weights is None else rate_weights.repeat_interleave(h * w)
+        costs = OrderZero(self.bits) if lengths is None else lengths
+        residual = z.reshape(1, m, d)
+        spent = z.new_zeros(1, m)  # lambda * bits so far
+        chosen = torch.zeros(1, m, 0, dtype=torch.int64, device=z.device)
+        told: Tensor | None = None
+        for stage in range(self.level.codebooks):
+            codes = self.codebooks[stage]
+            price = spent[..., None] + weights[:, None] * costs.bits(stage, told)
+            left = residual.square().sum(-1, keepdim=True) + codes.square().sum(1) - 2 * residual @ codes.t()
+            total = (left + price).transpose(0, 1).reshape(m, -1)  # [M, B * K]
+            place = total.topk(min(beam, total.shape[1]), 1, largest=False).indices.t()  # [B', M]
+            parent, index = place // k, place % k
+            rows = torch.arange(m, device=z.device)
+            spent = price.expand(len(spent), m, k)[parent, rows, index]
+            residual = residual[parent, rows] - codes[index]
+            chosen = torch.cat([chosen[parent, rows], index[..., None]], -1)
+            if stage + 1 < self.level.codebooks:
+                add = costs.told(stage, index)
+                told = add if told is None else told.expand(len(residual), *told.shape[1:])[parent, rows] + add
+        best = (residual.square().sum(-1) + spent).argmin(0)
+        rows = torch.arange(m, device=z.device)
+        maps = chosen[best, rows].view(n, h, w, -1).permute(0, 3, 1, 2)
+        return maps, residual[best, rows].view(n, h, w, d)
+
+    def nearest(self, vectors: Tensor, stage: int, price: Tensor | None = None) -> Tensor:
+        """Index of the best code of a stage for every vector. vectors: float [M, D] -> int64 [M]. price: float [M, K]
+        or [K], added to the squared distances; by default the order-0 bits times `rate_weight`."""
         codes = self.codebooks[stage]
+        price = self.rate_weight * self.bits[stage] if price is None else price
         # |r - c|^2 without |r|^2, which is the same for all codes
-        cost = torch.addmm(codes.square().sum(1) + self.rate_weight * self.bits[stage], vectors, codes.t(), alpha=-2.0)
-        return cost.argmin(1)
+        return torch.addmm(codes.square().sum(1) + price, vectors, codes.t(), alpha=-2.0).argmin(1)
 
     def lookup(self, indices: Tensor) -> Tensor:
         """Sum of the chosen codewords. indices: int [N, S, H, W] in 0..K-1 -> float [N, H, W, D]."""

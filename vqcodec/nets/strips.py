@@ -25,15 +25,16 @@ def margin(config: AutoencoderConfig) -> int:
     return -(-reach // config.coarsest) * config.coarsest
 
 
-def encode(model: Autoencoder, image: Tensor, limit: int = STRIP_PIXELS) -> list[Tensor]:
-    """As `Autoencoder.encode`, for float [1, 3, H, W] of any size."""
-    rows = _rows(model.config, image.shape[2], image.shape[3], limit)
+def analyse(model: Autoencoder, image: Tensor, limit: int = STRIP_PIXELS) -> tuple[list[Tensor], Tensor]:
+    """As `Autoencoder.analyse`, for float [1, 3, H, W] of any size."""
+    strides = [level.stride for level in model.config.levels]
     parts = []
-    for top, bottom, first, last in rows:
-        maps = model.encode(image[:, :, first:last].contiguous(memory_format=torch.channels_last))
-        strides = [level.stride for level in model.config.levels]
-        parts.append([m[:, :, (top - first) // s : (bottom - first) // s] for m, s in zip(maps, strides, strict=True)])
-    return [torch.cat(level, 2) for level in zip(*parts, strict=True)]
+    for top, bottom, first, last in _rows(model.config, image.shape[2], image.shape[3], limit):
+        maps, latents = model.analyse(image[:, :, first:last].contiguous(memory_format=torch.channels_last))
+        pairs = zip([*maps, latents], strides, strict=True)
+        parts.append([m[:, :, (top - first) // s : (bottom - first) // s] for m, s in pairs])
+    *coarse, finest = (torch.cat(level, 2) for level in zip(*parts, strict=True))
+    return coarse, finest
 
 
 def decode(model: Autoencoder, indices: list[Tensor], limit: int = STRIP_PIXELS) -> Tensor:

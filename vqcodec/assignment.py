@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The choice of codes: distortion + lambda * bits under the integer prior. Decoders know nothing of it.
+
+A code's cost depends on its neighbours', which are not yet chosen: sweeps over the maps take those of the sweep before,
+the first one those that are best by order-0 code lengths (an iterated conditional choice, as Chou, Lookabaugh and Gray
+1989 for one table). Only the finest level is chosen so: it has nearly all of the bits.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from vqcodec.quality import Effort, place_of
+
+if TYPE_CHECKING:
+    from vqcodec.codec import Codec
+
+STEP = 0.03  # of the gradient descent, in units of a latent's standard deviation
+REFINED_PIXELS = 1 << 21  # images above this are not refined by gradients: it takes the whole image at once
+SEARCH_STEPS = 14
+PRECISION = 0.99  # of the target size: the search stops between this and 1
+
+
+@dataclass(frozen=True, eq=False)
+class Analysis:
+    """An image as the encoder sees it. coarse: index maps [S, h, w] of all levels but the finest; latents: float
+    [D, h, w], what the finest level's codes shall stand for; image: float [1, 3, H, W] in 0..1, padded."""
+
+    coarse: list[Tensor]
+    latents: Tensor
+    image: Tensor
+    width: int
+    height: int
+
+
+class Chooser:
+    """Chooses the index maps of one image, at any rate weight."""
+
+    def __init__(self, codec: Codec, analysis: Analysis, effort: Effort) -> None:
+        self._codec, self._analysis, self._effort = codec, analysis, effort
+        self._level = len(codec.priors) - 1
+        self._prior = codec.priors[self._level]
+        self._quantizer = codec.autoencoder.level_quantizers()[self._level]
+
+    @torch.inference_mode()
+    def maps(self, rate: float) -> list[Tensor]:
+        """Index maps as of `Codec`, coarsest level first. rate: weight of a bit."""
+        latents, effort = self._analysis.latents, self._effort
+        if effort.nearest or not rate:
+            return [*self._analysis.coarse, self._nearest(rate)]
+        own = self._choose(latents, rate, None)
+        for _ in range(effort.context):
+            own = self._choose(latents, rate, own)
+        if effort.steps and self._analysis.width * self._analysis.height <= REFINED_PIXELS:
+            own = self._refined(rate, own)
+        return [*self._analysis.coarse, own]
+
+    def _nearest(self, rate: float) -> Tensor:
+        """Nearest codes, of as many codebooks as the rate's place on the quality scale; the others add nothing."""
+        z = self._analysis.latents.permute(1, 2, 0)[None]
+        found, _ = self._quantizer.choose(z, z.new_zeros(1))
+        stages = self._prior.level.codebooks
+        if rate:
+            found[:, max(1, math.ceil(stages * place_of(rate, self._codec.config.rates))) :] = 0
+        return found[0].cpu()
+
+    def _choose(self, latents: Tensor, rate: float, own: Tensor | None) -> Tensor:
+        """One sweep. own: maps [S, h, w] of the sweep before, None: by order-0 code lengths."""
+        codec, size = self._codec, (self._analysis.width, self._analysis.height)
+        tilings = [codec.tiling(level, *size) for level in range(self._level + 1)]
+        tiles = tilings[-1].split(latents).permute(0, 2, 3, 1)
+        valid = tilings[-1].valid()
+        before = None if own is None else tilings[-1].split(own)
+        coarse = [tiling.split(maps) for tiling, maps in zip(tilings, self._analysis.coarse, strict=False)]
+        found = []
+        for part in codec.groups(*size):
+            z = tiles[part]
+            lengths = None
+            if before is not None:
+                inside = None if valid is None else valid[part].to(codec.device)
+                known = [maps[part].to(codec.device) for maps in coarse]
+                condition = self._prior.condition(known, (len(z), z.shape[1], z.shape[2]), inside)
+                lengths = self._prior.code_lengths(before[part].to(codec.device), condition, inside)
+            rates = z.new_full((len(z),), rate)
+            beam = 1 if lengths is None else self._effort.beam
+            found.append(self._quantizer.choose(z, rates, lengths, beam=beam)[0].cpu())
+        return tilings[-1].join(torch.cat(found))
+
+    def _refined(self, rate: float, own: Tensor) -> Tensor:
+        """Move the latents against the decoder's error, straight through the choice of codes (Adam)."""
+        analysis, codec = self._analysis, self._codec
+        state = codec.autoencoder.state([maps[None].to(codec.device) for maps in analysis.coarse])
+        with torch.inference_mode(False), torch.enable_grad():
+            z = analysis.latents.clone().requires_grad_(True)
+            optimizer = torch.optim.Adam([z], lr=STEP)
+            target = analysis.image.clone()
+            frozen = None if state is None else state.clone()
+            for _ in range(self._effort.steps):
+                with torch.no_grad():
+                    own = self._choose(z.detach(), rate, own)
+                    chosen = self._quantizer.lookup(own[None].to(codec.device)).permute(0, 3, 1, 2)
+                quantized = z[None] + (chosen.clone() - z[None]).detach()
+                error = (codec.autoencoder.finish(quantized, frozen) - target).square().sum()
+                (z.grad,) = torch.autograd.grad(error, [z])
+                optimizer.step()
+        return self._choose(z.detach(), rate, own)
+
+
+def search(size: Callable[[float], int], target: float, rates: tuple[float, float]) -> float:
+    """The rate weight at which a file has at most `target` bytes, and as near to it as PRECISION or SEARCH_STEPS allow.
+
+    size: bytes at a rate weight, falling. Returns the lowest weight of the range searched if the file is smaller still,
+    and infinity if it is larger even at the highest.
+    """
+    low, high = rates[0] / 64, rates[1] * 16
+    best = math.inf
+    bounds: dict[str, tuple[float, int]] = {}
+    rate = math.sqrt(rates[0] * rates[1])
+    for _ in range(SEARCH_STEPS):
+        found = size(rate)
+        if found <= target:
+            best = min(best, rate)
+            if found >= PRECISION * target or rate <= low:
+                break
+            bounds["fits"] = (rate, found)
+        elif rate >= high:
+            break
+        else:
+            bounds["over"] = (rate, found)
+        rate = min(high, max(low, _next(bounds, target)))
+    return best
+
+
+def _next(bounds: dict[str, tuple[float, int]], target: float) -> float:
+    """Log-linear interpolation between both sides of the target, aimed a little below it; a bold step until both are
+    known."""
+    if len(bounds) < 2:
+        ((name, (rate, found)),) = bounds.items()
+        return rate * (found / target) ** 1.6 * (1.25 if name == "over" else 0.8)
+    (r1, s1), (r2, s2) = bounds["fits"], bounds["over"]
+    aim = 0.995 * target
+    share = math.log(aim / s1) / math.log(s2 / s1) if s2 > s1 else 0.5
+    share = min(0.9, max(0.1, share))
+    return r1 * (r2 / r1) ** share

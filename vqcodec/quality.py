@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is asked of an encoder: a place on the quality scale, a rate weight or a size, and how hard it shall try."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from vqcodec.errors import ModelError
+
+DEFAULT_QUALITY = 50.0
+DEFAULT_EFFORT = 5
+MARGIN = 2.0
+"""The scale goes beyond the range of rates that a model was trained for by this factor, at both ends."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """At most one of: quality 0 to 100; rate, the weight of a bit (lambda, from 0: nearest codes); size in bytes of the
+    file; bpp, its bits per pixel. None of them: the middle of the scale. effort: 1 to 9, see `Effort`.
+
+    Raises ValueError on anything else.
+    """
+
+    quality: float | None = None
+    rate: float | None = None
+    size: int | None = None
+    bpp: float | None = None
+    effort: int = DEFAULT_EFFORT
+
+    def __post_init__(self) -> None:
+        if sum(value is not None for value in (self.quality, self.rate, self.size, self.bpp)) > 1:
+            raise ValueError("give one of quality, rate, size and bpp")
+        if self.quality is not None and not 0 <= self.quality <= 100:
+            raise ValueError(f"the quality must be 0 to 100, not {self.quality:g}")
+        if self.rate is not None and not (self.rate >= 0 and math.isfinite(self.rate)):
+            raise ValueError(f"the weight of a bit must be 0 or more, not {self.rate:g}")
+        for name, value in (("size", self.size), ("bpp", self.bpp)):
+            if value is not None and not (value > 0 and math.isfinite(value)):
+                raise ValueError(f"the {name} must be above 0, not {value:g}")
+        if self.effort not in EFFORTS:
+            raise ValueError(f"the effort must be 1 to 9, not {self.effort}")
+
+    @property
+    def sized(self) -> bool:
+        """Whether a size is asked for."""
+        return self.size is not None or self.bpp is not None
+
+    def target(self, pixels: int) -> float | None:
+        """Bytes that the file of an image of so many pixels may have, None if it was not asked for a size."""
+        if self.size is not None:
+            return float(self.size)
+        return None if self.bpp is None else self.bpp * pixels / 8
+
+
+@dataclass(frozen=True)
+class Effort:
+    """context: choose codes by what they cost under the prior, in so many sweeps over the maps; 0: by order-0 code
+    lengths. nearest: no choice by cost at all, the quality then is a number of codebooks. beam: partial choices that
+    are kept from codebook to codebook. steps: of gradient descent on the encoder's output against the decoder's error.
+    """
+
+    context: int
+    nearest: bool = False
+    beam: int = 1
+    steps: int = 0
+
+
+EFFORTS = {
+    1: Effort(0, nearest=True),
+    2: Effort(0),
+    3: Effort(1),
+    4: Effort(1),
+    5: Effort(2),
+    6: Effort(3),
+    7: Effort(3, beam=4),
+    8: Effort(3, beam=4, steps=8),
+    9: Effort(4, beam=8, steps=24),
+}
+
+
+DEFAULT = Request()
+
+
+def rate_of(quality: float, rates: tuple[float, float]) -> float:
+    """The rate weight at a quality: from MARGIN times the highest of a model's range at 0, log-linearly, to the lowest
+    over MARGIN at 100. Raises ModelError if the model has no range."""
+    low, high = scale(rates)
+    return high * (low / high) ** (quality / 100)
+
+
+def place_of(rate: float, rates: tuple[float, float]) -> float:
+    """Where a rate weight is on the scale, 0 to 1 (the inverse of `rate_of`, over 100), ends included."""
+    low, high = scale(rates)
+    return 1.0 if rate <= low else max(0.0, math.log(high / rate) / math.log(high / low))
+
+
+def scale(rates: tuple[float, float]) -> tuple[float, float]:
+    """Lowest and highest rate weight of the quality scale. Raises ModelError if the model has no range."""
+    low, high = rates
+    if not low:
+        raise ModelError("this model has a single quality: it was not trained for a range of rates")
+    return low / MARGIN, high * MARGIN
