@@ -18,17 +18,18 @@ from skimage import data
 
 from vqcodec import parallel, weights
 from vqcodec.config import VQVAE2_PRESETS, VQVAE_PRESETS
+from vqcodec.nets.autoencoder import Autoencoder
 from vqcodec.nets.blocks import LatentNorm
 from vqcodec.nets.quantizer import ResidualQuantizer
 from vqcodec.training.autoencoder import AutoencoderTask, AutoencoderTraining
 from vqcodec.training.loop import train
-from vqcodec.training.prior import PriorTask
+from vqcodec.training.prior import Priors, PriorTask, coded_tiles
 from vqcodec.training.schedule import TrainConfig
 
 CONFIG = TrainConfig(
     steps=8, batch=4, crop=64, learning_rate=1e-3, validate_every=100, log_every=1, warmup=2, bf16=False
 )
-SPECIAL = AutoencoderTraining(rate=(0.0, 0.05), unquantized_steps=2, kmeans_batches=1)
+SPECIAL = AutoencoderTraining(unquantized_steps=2, kmeans_batches=1)
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
@@ -101,7 +102,7 @@ def quantize(folder: Path) -> None:
         quantizer.initialize(z.reshape(-1, level.dim))
         quantizer.counts[0, :5] = 0.0  # dead: they restart
         result = quantizer.train()(z)
-    commitment = parallel.total(result.commitment) / parallel.world()
+    commitment = parallel.total(result.commitment.mean()) / parallel.world()
     found = {"normal": normal, "gradient": joint.grad[own], "indices": result.indices, "commitment": commitment}
     buffers = {f"{i}.{k}": v for i, m in enumerate((norm, quantizer)) for k, v in m.state_dict().items()}
     weights.save(folder / f"{parallel.rank()}-of-{parallel.world()}.safetensors", found | buffers, {})
@@ -125,9 +126,11 @@ def test_one_step_of_norm_and_quantizer_is_that_of_the_joint_batch(tmp_path):
 def train_prior(folder: Path) -> None:
     config = VQVAE_PRESETS["tiny"]
     config_train = TrainConfig(steps=6, batch=4, validate_every=100, log_every=1, warmup=2, bf16=False)
-    rows = torch.arange(16)
-    maps = [((rows[:, None] + rows) % 32).to(torch.int16)[None].numpy()]
-    task = PriorTask(config, config_train, [maps] * 2, [maps])
+    torch.manual_seed(0)
+    autoencoder = Autoencoder(config.autoencoder).eval()
+    priors = Priors(config)
+    tiles = coded_tiles(config, autoencoder, priors, photos(), photos()[:1], config_train)
+    task = PriorTask(config, config_train, priors, *tiles)
     train(task, config_train, folder / f"of-{parallel.world()}")
 
 
@@ -159,7 +162,8 @@ def test_the_tool_under_torchrun(tmp_path):
     short = ["--device", "cpu", "--no-bf16", "--batch", "4", "--validate-every", "4"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
     for command in (
-        [*two, tool, "vqvae", *where, "--preset", "tiny", "--crop", "64", "--steps", "160", *short],
+        [*two, tool, "vqvae2", *where, "--preset", "tiny", "--crop", "64", "--steps", "160", *short],
+        [*two, tool, "joint", *where, "--crop", "64", "--steps", "2", *short],
         [*two, tool, "prior", *where, "--steps", "4", *short],
         [tool, "prior", *where, "--steps", "8", *short],
     ):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from conftest import load_tool
+from conftest import load_tool, untrained
 from PIL import Image
 from skimage import data
 
@@ -25,15 +25,16 @@ from vqcodec.training import checkpoint
 from vqcodec.training.autoencoder import AutoencoderTask, AutoencoderTraining
 from vqcodec.training.average import Average
 from vqcodec.training.data import CropSampler, grid, load_images
+from vqcodec.training.joint import JointTask
 from vqcodec.training.loop import train
-from vqcodec.training.muon import Muon, orthogonalized
-from vqcodec.training.prior import PriorTask, TileSampler, image_indices
+from vqcodec.training.muon import Muon, orthogonalized, parameter_groups
+from vqcodec.training.prior import CodedTiles, Priors, PriorTask, coded_tiles, rate_weights
 from vqcodec.training.schedule import Clock, TrainConfig
 from vqcodec.training.vae import VAETask, VAETraining
 from vqcodec.vae import VAEModel
 
 SHORT = TrainConfig(steps=6, batch=2, crop=32, validate_every=3, log_every=2, warmup=2, bf16=False)
-SPECIAL = AutoencoderTraining(rate=(0.0, 0.05), unquantized_steps=2, kmeans_batches=4)
+SPECIAL = AutoencoderTraining(unquantized_steps=2, kmeans_batches=4)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +81,7 @@ def test_muon_steps_are_orthogonal_and_descend():
         assert values.median() > 0.6
     torch.manual_seed(0)
     module = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.Conv2d(8, 3, 3))
-    optimizer = Muon(module, lr=0.02)
+    optimizer = Muon(parameter_groups(module, {}), lr=0.02)
     image = torch.rand(4, 3, 12, 12)
     losses = []
     for _ in range(60):
@@ -100,13 +101,21 @@ def vae_task(photos):
     return VAETask(VAE_PRESETS["tiny"], SHORT, VAETraining(), photos, photos[:1])
 
 
+def joint_task(photos):
+    torch.manual_seed(0)
+    return JointTask(VQVAE2_PRESETS["tiny"], SHORT, SPECIAL, photos, photos[:1])
+
+
 def prior_task(photos):
-    rows = torch.arange(16)
-    maps = [((rows[:, None] + rows) % 32).to(torch.int16)[None].numpy()]
-    return PriorTask(VQVAE_PRESETS["tiny"], SHORT, [maps] * 2, [maps])
+    """On what an untrained autoencoder makes of photographs."""
+    config = VQVAE2_PRESETS["tiny"]
+    autoencoder, _ = untrained(config)
+    torch.manual_seed(0)
+    priors = Priors(config)
+    return PriorTask(config, SHORT, priors, *coded_tiles(config, autoencoder, priors, photos, photos[:1], SHORT))
 
 
-@pytest.mark.parametrize("make", [autoencoder_task, vae_task, prior_task])
+@pytest.mark.parametrize("make", [autoencoder_task, vae_task, joint_task, prior_task])
 def test_a_resumed_run_equals_the_uninterrupted_one(tmp_path, photos, make):
     """Bit for bit, with one thread: the checkpoint of step 3 goes on to the same weights, averages, moments and random
     states at step 6."""
@@ -225,14 +234,14 @@ def test_every_codec_preset_trains(tmp_path, name):
     config = TrainConfig(
         steps=4, batch=1, crop=min(128, side), validate_every=100, log_every=100, warmup=1, bf16=False, ema=0.5
     )
-    special = AutoencoderTraining((0.01,) * len(model.autoencoder.levels), unquantized_steps=1, kmeans_batches=8)
+    special = AutoencoderTraining(unquantized_steps=1, kmeans_batches=8)
     task = AutoencoderTask(model, config, special, photo, photo)
     before = {k: v.clone() for k, v in task.module.named_parameters()}
     train(task, config, tmp_path)
     assert all(not torch.equal(v, before[k]) for k, v in task.module.named_parameters())
-    indices = image_indices(task.module, photo, config)
     settings = dataclasses.replace(config, steps=1 if model.priors[0].layers > 10 else 3, learning_rate=1e-3)
-    priors = PriorTask(model, settings, indices, indices)
+    networks = Priors(model)
+    priors = PriorTask(model, settings, networks, *coded_tiles(model, task.autoencoder, networks, photo, photo, config))
     start = [p.detach().clone() for p in priors.module.parameters()]
     assert train(priors, settings, tmp_path).name == "prior.best.safetensors"
     moved = [not torch.equal(a, b) for a, b in zip(start, priors.module.parameters(), strict=True)]
@@ -264,16 +273,27 @@ def test_learning_rate_and_time():
         TrainConfig(optimizer="sgd")
 
 
-def test_priors_learn_and_stop_when_told(tmp_path, photos):
+class FixedTiles:
+    """The same maps in every batch."""
+
+    def __init__(self, *maps: torch.Tensor):
+        self.maps, self.generator = maps, torch.Generator()
+
+    def batch(self, number: int) -> list[torch.Tensor]:
+        return [m.expand(number, *m.shape) for m in self.maps]
+
+
+def test_priors_learn(tmp_path):
     """On maps with an obvious rule the rate falls far below that of uniform indices; a second call resumes."""
     config = VQVAE2_PRESETS["tiny"]
-    rows = torch.arange(16)
-    top = ((rows[:, None] + rows) % 4 * 8).to(torch.int16)[None].numpy()
-    fine = torch.arange(32)
-    bottom = torch.stack([(fine[:, None] + fine) % 16, fine.expand(32, 32) % 16]).to(torch.int16).numpy()
+    rows = torch.arange(8)
+    top = ((rows[:, None] + rows) % 4 * 8)[None]
+    fine = torch.arange(16)
+    bottom = torch.stack([(fine[:, None] + fine) % 16, fine.expand(16, 16) % 16])
+    tiles = FixedTiles(top, bottom)
     settings = TrainConfig(steps=40, batch=4, learning_rate=5e-3, warmup=5, validate_every=20, log_every=20, bf16=False)
-    maps = [[top, bottom]] * 2, [[top, bottom]]
-    task = PriorTask(config, settings, *maps)
+    measured = {"train": tiles.batch(2), "val": tiles.batch(2)}
+    task = PriorTask(config, settings, Priors(config), tiles, measured)
     best = train(task, settings, tmp_path)
     _, meta = weights.load(best)
     uniform = 5 / 64 + 2 * 4 / 16
@@ -284,21 +304,33 @@ def test_priors_learn_and_stop_when_told(tmp_path, photos):
         nats, bits = last[f"{name}/nats_per_index"], last[f"{name}/bits_per_index"]
         assert [len(row) for row in nats] == [1, 2]
         assert bits[1][1] == pytest.approx(nats[1][1] / np.log(2), rel=1e-3)
-    again = PriorTask(config, settings, *maps)
+    again = PriorTask(config, settings, Priors(config), tiles, measured)
     train(again, settings, tmp_path)
     pairs = zip(task.module.parameters(), again.module.parameters(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
 
 
-def test_tiles_of_maps_stay_aligned():
-    top = np.arange(144, dtype=np.int16).reshape(1, 12, 12)
-    bottom = np.arange(576, dtype=np.int16).reshape(1, 24, 24)
-    sampler = TileSampler([[top, np.concatenate([bottom, bottom])]], VQVAE2_PRESETS["tiny"])
-    coarse, fine = sampler.batch(10)
-    assert coarse.shape == (10, 1, 8, 8)
-    assert fine.shape == (10, 2, 16, 16)
-    y, x = coarse[:, 0, 0, 0] // 12, coarse[:, 0, 0, 0] % 12
-    assert torch.equal(fine[:, 0, 0, 0], 2 * y * 24 + 2 * x)
+def test_tiles_are_what_the_encoder_makes_of_them(photos):
+    """Rates lie in the model's range; the choice by cost under the priors has fewer bits under them than that by
+    order-0 lengths."""
+    config = VQVAE2_PRESETS["tiny"]
+    autoencoder, (_, fine) = untrained(config)
+    priors = Priors(config)
+    priors[1] = fine
+    tiles = CodedTiles(config, autoencoder, priors, photos, seed=3)
+    coarse, found = tiles.batch(4, place=1.0)
+    assert coarse.shape == (4, 1, 8, 8)
+    assert found.shape == (4, 2, 16, 16)
+    image = CropSampler(photos, config.tile_size, seed=3).batch(4)
+    rates = rate_weights(config, torch.ones(4))
+    assert rates[0].tolist() == [0.0] * 4
+    assert rates[1].tolist() == pytest.approx([2.0] * 4)
+    assert rate_weights(config, torch.tensor([0.0, 0.5]))[1].tolist() == pytest.approx([0.06, 0.12**0.5])
+    with torch.no_grad():
+        plain = autoencoder.encode(image, rates)
+        assert torch.equal(plain[0], coarse)
+        bits = [float(fine(maps, [coarse]).mean()) for maps in (plain[1], found)]
+    assert bits[1] < 0.95 * bits[0]
 
 
 def run_tool(*commands):
@@ -365,14 +397,14 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path):
 def test_checkpoint_keeps_the_optimizer(tmp_path):
     torch.manual_seed(0)
     model = Autoencoder(VQVAE2_PRESETS["tiny"].autoencoder)
-    optimizer = Muon(model, 1e-3)
+    optimizer = Muon(parameter_groups(model, {}), 1e-3)
     model(torch.rand(1, 3, 16, 16)).image.sum().backward()
     optimizer.step()
     average = Average(model, 0.9)
     generators = {"g": torch.Generator().manual_seed(4)}
     checkpoint.save(tmp_path / "a.safetensors", model, average, optimizer, generators, {"step": 1})
     other = Autoencoder(VQVAE2_PRESETS["tiny"].autoencoder)
-    loaded = Muon(other, 1e-3)
+    loaded = Muon(parameter_groups(other, {}), 1e-3)
     generator = torch.Generator()
     found = checkpoint.load(tmp_path / "a.safetensors", other, Average(other, 0.9), loaded, {"g": generator})
     assert found["step"] == 1

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Train a model: `vae`; `vqvae` or `vqvae2`, then `prior` on its indices; then `export` to a weights file. Thin over
-vqcodec.training; every run goes on from its checkpoint if there is one, and saves first when it is stopped. Under
-`torchrun` all processes train together."""
+"""Train a model: `vae`; `vqvae` or `vqvae2`, then `joint` if you like, then `prior`; then `export` to a weights file.
+Thin over vqcodec.training; every run goes on from its checkpoint if there is one, and saves first when it is stopped.
+Under `torchrun` all processes train together."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from vqcodec.config import VAE_PRESETS, VQVAE2_PRESETS, VQVAE_PRESETS, ModelConf
 from vqcodec.training import export as exporting
 from vqcodec.training.autoencoder import AutoencoderTask, AutoencoderTraining, validate
 from vqcodec.training.data import load_images
+from vqcodec.training.joint import JointTask
 from vqcodec.training.loop import train
-from vqcodec.training.prior import PriorTask, TileSampler, bits_per_pixel, image_indices
+from vqcodec.training.prior import CodedTiles, Priors, PriorTask, bits_per_pixel, coded_tiles
 from vqcodec.training.prior import validate as validate_priors
 from vqcodec.training.schedule import OPTIMIZERS, TrainConfig
 from vqcodec.training.vae import VAETask, VAETraining
@@ -27,6 +28,7 @@ from vqcodec.training.vae import validate as validate_vae
 
 VAE = TrainConfig(batch=32, crop=64, learning_rate=7e-4, optimizer="muon")
 AUTOENCODER = TrainConfig(batch=12, optimizer="muon")
+JOINT = TrainConfig(batch=12, learning_rate=2.5e-4, optimizer="muon")
 PRIOR = TrainConfig(batch=4, learning_rate=2e-3, weight_decay=0.0, validate_every=250, log_every=25)
 
 PATH = click.Path(path_type=Path)
@@ -65,6 +67,18 @@ def preset(presets: Mapping[str, Any]) -> Any:
     return click.option("--preset", type=click.Choice(sorted(presets)), default="base", show_default=True)
 
 
+def rates(command: Any) -> Any:
+    """The range of lambda."""
+    text = "lowest and highest weight of a bit, in place of the preset's; 0 0: nearest codes"
+    return click.option("--lambda", "rates", nargs=2, type=float, help=text)(command)
+
+
+def start(command: Any) -> Any:
+    """A model to start from."""
+    text = "weights file whose tensors the new autoencoder takes over where names and shapes agree"
+    return click.option("--start", type=EXISTING, help=text)(command)
+
+
 @click.group(help=__doc__)
 @click.option("--threads", default=0, help="CPU threads, 0: all")
 def main(threads: int) -> None:
@@ -90,8 +104,9 @@ def autoencoder(
     data: tuple[Path, ...],
     val: tuple[Path, ...],
     preset: str,
-    rate: float,
+    rates: tuple[float, float] | None,
     commitment: float,
+    start: Path | None,
     device: str,
     **kw: Any,
 ) -> None:
@@ -99,16 +114,20 @@ def autoencoder(
     with parallel.processes(device) as name:
         config = dataclasses.replace(AUTOENCODER, device=name, **kw)
         model = presets[preset]
-        later = len(model.autoencoder.levels) - 1
-        special = AutoencoderTraining((0.0, *(rate,) * later) if later else (rate,), commitment)
+        if rates is not None:
+            model = dataclasses.replace(model, rates=rates)
         images = load_images(data), load_images(val, limit=24)
-        train(AutoencoderTask(model, config, special, *images), config, out)
+        task = AutoencoderTask(model, config, AutoencoderTraining(commitment), *images)
+        if start is not None:
+            click.echo(f"starts from {exporting.start_from(task.module, start)}")
+        train(task, config, out)
 
 
 @main.command()
 @data
 @preset(VQVAE_PRESETS)
-@click.option("--rate", default=0.0, show_default=True, help="weight of a bit; 0: the nearest code")
+@rates
+@start
 @click.option("--commitment", default=0.25, show_default=True, help="weight of the commitment loss")
 @settings(AUTOENCODER)
 def vqvae(**kw: Any) -> None:
@@ -119,7 +138,8 @@ def vqvae(**kw: Any) -> None:
 @main.command()
 @data
 @preset(VQVAE2_PRESETS)
-@click.option("--rate", default=0.02, show_default=True, help="weight of a bit at every level but the coarsest")
+@rates
+@start
 @click.option("--commitment", default=0.05, show_default=True, help="weight of the commitment loss")
 @settings(AUTOENCODER)
 def vqvae2(**kw: Any) -> None:
@@ -129,17 +149,40 @@ def vqvae2(**kw: Any) -> None:
 
 @main.command()
 @data
-@click.option("--rate-scale", default=1.0, show_default=True, help="of the weight of a bit, against training's")
+@rates
+@settings(JOINT)
+def joint(
+    out: Path, data: tuple[Path, ...], val: tuple[Path, ...], rates: tuple[float, float] | None, device: str, **kw: Any
+) -> None:
+    """Train the autoencoder in --out further, together with its priors: codes are chosen by their cost under them."""
+    with parallel.processes(device) as name:
+        config = dataclasses.replace(JOINT, device=name, **kw)
+        model, meta = exporting.load_autoencoder(out / "autoencoder.ckpt.safetensors")
+        sizes = ModelConfig.from_dict(meta["model"])
+        if rates is not None:
+            sizes = dataclasses.replace(sizes, rates=rates)
+        special = AutoencoderTraining(meta["special"]["commitment"])
+        task = JointTask(sizes, config, special, load_images(data), load_images(val, limit=24))
+        task.autoencoder.load_state_dict(model.state_dict())
+        train(task, config, out)
+
+
+@main.command()
+@data
 @settings(PRIOR, "crop")
-def prior(out: Path, data: tuple[Path, ...], val: tuple[Path, ...], rate_scale: float, device: str, **kw: Any) -> None:
-    """Train the priors of all levels on the indices of the autoencoder in --out."""
+def prior(out: Path, data: tuple[Path, ...], val: tuple[Path, ...], device: str, **kw: Any) -> None:
+    """Train the priors of all levels on what the autoencoder in --out makes of random tiles."""
     with parallel.processes(device) as name:
         config = dataclasses.replace(PRIOR, device=name, **kw)
-        model, meta = exporting.load_autoencoder(out / "autoencoder.ckpt.safetensors", rate_scale)
+        source = exporting.latest(out)
+        model, meta = exporting.load_autoencoder(source)
         model = model.to(config.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        indices = [image_indices(model, load_images(paths), config) for paths in (data, val)]
-        task = PriorTask(ModelConfig.from_dict(meta["model"]), config, *indices, model, rate_scale)
-        train(task, config, out)
+        torch.manual_seed(config.seed)
+        sizes = ModelConfig.from_dict(meta["model"])
+        priors = exporting.load_priors(source)[0] if meta["name"] == "joint" else Priors(sizes)
+        priors.to(config.device)
+        tiles = coded_tiles(sizes, model, priors, load_images(data), load_images(val), config)
+        train(PriorTask(sizes, config, priors, *tiles, model), config, out)
 
 
 @main.command()
@@ -155,12 +198,11 @@ def export(out: Path, val: tuple[Path, ...], target: Path) -> None:
         click.echo(f"ELBO {found.elbo:.4f} bits per dim (a bound): reconstruction {found.reconstruction:.4f}")
         click.echo(f"+ KL {found.kl:.4f}; PSNR {found.psnr:.2f} dB")
         return
-    auto, best = out / "autoencoder.ckpt.safetensors", out / "prior.best.safetensors"
-    config, model, priors = exporting.write_codec(auto, best, target)
+    config, model, priors = exporting.write_codec(exporting.latest(out), out / "prior.best.safetensors", target)
     report = validate(model, images, "cpu")
     click.echo(f"PSNR {report.psnr:.3f} dB, order-0 entropy {report.order0_bpp:.4f} bpp (estimate)")
     click.echo(f"usage {report.usage}, perplexity {report.perplexity}")
-    tiles = TileSampler(image_indices(model, images, TrainConfig(bf16=False)), config, 1).batch(32)
+    tiles = CodedTiles(config, model, priors, images, seed=1).batch(32)
     for name, exact in (("integer", True), ("float", False)):
         nats = validate_priors(priors, tiles, exact)
         click.echo(f"{name}: {bits_per_pixel(nats, config):.5f} bpp (estimate), nats per index {nats}")

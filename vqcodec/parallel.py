@@ -7,6 +7,7 @@ Every rank holds an equal share of the joint batch: rows rank * M to (rank + 1) 
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -47,7 +48,9 @@ def processes(device: str = "auto") -> Iterator[str]:
     dist.init_process_group("nccl" if name.startswith("cuda") else "gloo")
     try:
         yield name
+        dist.barrier()  # no rank leaves while another still talks to it
     finally:
+        gc.collect()  # what still holds the group, such as DistributedDataParallel's reducer, goes first
         dist.destroy_process_group()
 
 

@@ -11,29 +11,33 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vqcodec import parallel
 from vqcodec.config import ModelConfig
-from vqcodec.nets.autoencoder import Autoencoder
+from vqcodec.nets.autoencoder import Autoencoder, Reconstruction
 from vqcodec.nets.quality import psnr
 from vqcodec.training.crops import CropTask
 from vqcodec.training.data import CropSampler, Pixels, grid, to_device
 from vqcodec.training.loop import Report
+from vqcodec.training.prior import rate_weights
 from vqcodec.training.schedule import Clock, TrainConfig
 
 PIXEL_VARIANCE = 0.07  # of photographs in 0..1: the distortion is measured in units of it
-RATE_START, RATE_FULL = 0.25, 0.6  # progress at which the rate weight begins to grow, and is all there
+RATE_START, RATE_FULL = 0.1, 0.35  # progress at which the rate weight begins to grow, and is all there
+BALANCE = 0.35  # the loss of a crop falls with this power of its rate weight: all rates count about the same
 SHOWN = 6  # validation images in a grid
 
 
 @dataclass(frozen=True)
 class AutoencoderTraining:
-    """rate: per level, the weight of a bit in the choice of codes, in units of the level's mean residual energy.
-    It grows from nothing between RATE_START and RATE_FULL, when every codebook has learned something worth its bits.
-    commitment: beta of van den Oord et al. 2017. Theirs is 0.25 on a latent that can shrink; ours has unit variance.
+    """commitment: beta of van den Oord et al. 2017. Theirs is 0.25 on a latent that can shrink; ours has unit variance.
     With several residual codebooks, detail that a stage can only partly capture would cost more commitment than it
     gains in distortion, and would be given up: 0.05 is better there. unquantized_steps: warm-up before the k-means
-    init, from this many batches."""
+    init, from this many batches.
 
-    rate: tuple[float, ...]
+    Every crop draws its own weight of a bit from the model's range of rates, log-uniformly, so that one model serves
+    them all. It grows from nothing between RATE_START and RATE_FULL, when every codebook has learned something worth
+    its bits, and concerns all levels but the coarsest of several."""
+
     commitment: float = 0.25
     unquantized_steps: int = 150
     kmeans_batches: int = 24
@@ -96,7 +100,7 @@ class AutoencoderTask(CropTask):
     """Loss: MSE / PIXEL_VARIANCE + commitment * sum over levels of mean (z - sg(q))^2, z of unit variance."""
 
     name = "autoencoder"
-    module: Autoencoder
+    module: nn.Module
     model: ModelConfig
 
     def __init__(
@@ -110,36 +114,62 @@ class AutoencoderTask(CropTask):
         """train, val: uint8 [H, W, 3] each; the same on all ranks."""
         torch.manual_seed(config.seed)
         self.model, self.special = model_config, special
-        super().__init__(Autoencoder(model_config.autoencoder), config, train, val, config.crop)
+        self.autoencoder = Autoencoder(model_config.autoencoder)
+        super().__init__(self.wrapped(), config, train, val, config.crop)
+        self.ramp = 0.0
+        low, high = model_config.rates
+        quantizers = self.autoencoder.level_quantizers()
+        for quantizer in quantizers[1:] or quantizers:
+            quantizer.rate_weight.fill_(math.sqrt(low * high))
 
-    def loss(self, network: nn.Module, batch: Tensor, config: TrainConfig) -> tuple[Tensor, dict[str, Tensor]]:
-        with torch.autocast(config.device_type, torch.bfloat16, enabled=config.bf16):
-            result = network(batch)
-        distortion = (result.image.float() - batch).square().mean()
+    def wrapped(self) -> nn.Module:
+        """What is trained: here the autoencoder alone."""
+        return self.autoencoder
+
+    def batch(self, config: TrainConfig) -> tuple[Tensor, Tensor]:
+        """Crops, and the place of each in the range of rates, float [N] in 0..1."""
+        crops = self.crops(config)
+        draws = torch.rand(config.batch, generator=self.generator)[parallel.share(config.batch)]
+        return crops, draws.to(config.device)
+
+    def distortion(self, result: Reconstruction, image: Tensor, places: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss but for the priors', and scalars for the log."""
+        low, high = self.model.rates
+        importance = (high / low if low else 1.0) ** (BALANCE * (0.5 - places))
+        error = (result.image.float() - image).square().mean((1, 2, 3))
         commitments = torch.stack(result.commitments)
-        loss = distortion / PIXEL_VARIANCE + self.special.commitment * commitments.sum()
-        return loss, {"train/psnr": -10 * distortion.detach().log10(), "train/residual": commitments}
+        losses = error / PIXEL_VARIANCE + self.special.commitment * commitments.sum(0)
+        scalars = {"train/psnr": -10 * error.detach().mean().log10(), "train/residual": commitments.mean(1)}
+        return (losses * importance).mean(), scalars
+
+    def loss(self, network: nn.Module, batch: Any, config: TrainConfig) -> tuple[Tensor, dict[str, Tensor]]:
+        image, places = batch
+        with torch.autocast(config.device_type, torch.bfloat16, enabled=config.bf16):
+            result = network(image, self.ramp * rate_weights(self.model, places))
+        return self.distortion(result, image, places)
 
     def before(self, step: int, clock: Clock, config: TrainConfig) -> bool:
         """Turn the quantisers on after the warm-up, codebooks from k-means."""
         due = step == self.special.unquantized_steps
-        for quantizer in self.module.level_quantizers():
+        self.ramp = min(1.0, max(0.0, (clock.progress - RATE_START) / (RATE_FULL - RATE_START)))
+        for quantizer in self.autoencoder.level_quantizers():
             quantizer.enabled = step > self.special.unquantized_steps
         if due:
-            initialize_codebooks(self.module, self.sampler, config, self.special.kmeans_batches)
+            initialize_codebooks(self.autoencoder, self.sampler, config, self.special.kmeans_batches)
         return due
 
-    def after(self, step: int, clock: Clock, scalars: dict[str, Tensor]) -> None:
-        """Let lambda follow rate * mean residual energy per vector (a moving average, so that it is steady)."""
-        if step <= self.special.unquantized_steps:
-            return
-        ramp = min(1.0, max(0.0, (clock.progress - RATE_START) / (RATE_FULL - RATE_START)))
-        pairs = zip(self.module.level_quantizers(), self.special.rate, strict=True)
-        for (quantizer, weight), residual in zip(pairs, scalars["train/residual"], strict=True):
-            quantizer.rate_weight.lerp_(weight * ramp * residual * quantizer.level.dim, 0.02)
-
     def validate(self, config: TrainConfig, images: bool) -> Report:
-        found = validate(self.module, self.val, config.device).values()
+        """At both ends of the range of rates and in its middle."""
+        quantizers = self.autoencoder.level_quantizers()
+        own = [quantizer.rate_weight.clone() for quantizer in quantizers]
+        low, high = self.model.rates
+        steps = {"": 1.0} if low == high else {"/low": math.sqrt(low / high), "/high": math.sqrt(high / low), "": 1.0}
+        found: dict[str, Any] = {}
+        for name, factor in steps.items():
+            for quantizer, weight in zip(quantizers, own, strict=True):
+                quantizer.rate_weight.copy_(weight * factor)
+            values = validate(self.autoencoder, self.val, config.device).values()
+            found |= {f"{key}{name}": value for key, value in values.items()}
         return Report(found, images={"val/reconstruction": self._pairs(config)} if images else {})
 
     def _pairs(self, config: TrainConfig) -> Tensor:
@@ -147,7 +177,7 @@ class AutoencoderTask(CropTask):
         side = min(256, *(min(image.shape[:2]) for image in self.val[:SHOWN]))
         multiple = self.model.autoencoder.coarsest
         crops = torch.cat([to_device(i[:side, :side], multiple, config.device) for i in self.val[:SHOWN]])
-        return grid(torch.cat([crops, self.module(crops).image.float()]), len(crops))
+        return grid(torch.cat([crops, self.autoencoder(crops).image.float()]), len(crops))
 
 
 @torch.no_grad()

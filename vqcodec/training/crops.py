@@ -37,6 +37,7 @@ class CropTask(Task):
     def extra(self) -> dict[str, Any]:
         return {"special": asdict(self.special)}
 
-    def batch(self, config: TrainConfig) -> Tensor:
+    def crops(self, config: TrainConfig) -> Tensor:
+        """This rank's crops of the next joint batch, float [N, 3, side, side] in 0..1."""
         image = self.sampler.batch(config.batch)
         return image.to(config.device, memory_format=torch.channels_last, non_blocking=True)

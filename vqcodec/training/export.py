@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from vqcodec import weights
@@ -19,21 +20,44 @@ from vqcodec.training import checkpoint
 from vqcodec.training.prior import Priors
 
 
-def load_autoencoder(path: Path, rate_scale: float = 1.0) -> tuple[Autoencoder, dict[str, Any]]:
-    """The averaged autoencoder of a checkpoint, its rate weights scaled, in evaluation mode; the checkpoint's meta."""
+def latest(out: Path) -> Path:
+    """The checkpoint of a run that holds its autoencoder: that of the joint training if there was one."""
+    joint = out / "joint.ckpt.safetensors"
+    return joint if joint.exists() else out / "autoencoder.ckpt.safetensors"
+
+
+def load_autoencoder(path: Path) -> tuple[Autoencoder, dict[str, Any]]:
+    """The averaged autoencoder of a checkpoint (see `latest`), in evaluation mode; the checkpoint's meta."""
     state, meta = checkpoint.averaged(path)
     model = Autoencoder(ModelConfig.from_dict(meta["model"]).autoencoder)
-    model.load_state_dict(state)
-    for quantizer in model.level_quantizers():
-        quantizer.rate_weight.mul_(rate_scale)
+    model.load_state_dict(_own(state, meta, "autoencoder"))
     return model.eval(), meta
+
+
+def _own(state: dict[str, Tensor], meta: dict[str, Any], name: str) -> dict[str, Tensor]:
+    """The part of a joint checkpoint's state, or the whole state of another."""
+    return checkpoint.part(state, name) if meta["name"] == "joint" else state
+
+
+@torch.no_grad()
+def start_from(model: Autoencoder, path: Path) -> str:
+    """Take over the tensors of a weights file whose names and shapes agree, but for codebooks: they begin with k-means.
+    Returns what was taken, in words. Raises ModelError on a foreign file."""
+    tensors = {k.removeprefix("autoencoder."): v for k, v in weights.load(path)[0].items()}
+    taken = {
+        k: v
+        for k, v in tensors.items()
+        if k in (own := model.state_dict()) and own[k].shape == v.shape and "quantizers" not in k
+    }
+    model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in taken.items()}, strict=False)
+    return f"{path.name}: {len(taken)} of {len(model.state_dict())} tensors"
 
 
 def load_priors(path: Path) -> tuple[Priors, dict[str, Any]]:
     """The averaged priors of a checkpoint, in evaluation mode, and the checkpoint's meta."""
     state, meta = checkpoint.averaged(path)
     priors = Priors(ModelConfig.from_dict(meta["model"]))
-    priors.load_state_dict(state)
+    priors.load_state_dict(_own(state, meta, "priors"))
     priors.eval()
     return priors, meta
 
@@ -50,7 +74,7 @@ def write_codec(autoencoder: Path, prior: Path, target: Path) -> tuple[ModelConf
     """Write the weights file of a codec model and return what is in it. Checks everything that loading will check:
     raises ModelError or ExactnessError."""
     priors, meta = load_priors(prior)
-    model, auto_meta = load_autoencoder(autoencoder, meta["rate_scale"])
+    model, auto_meta = load_autoencoder(autoencoder)
     config = ModelConfig.from_dict(meta["model"])
     packed = pack_model(model, [to_integers(p) for p in priors.levels()])
     Codec(config, packed)
@@ -70,7 +94,7 @@ def write_vae(vae: Path, target: Path) -> VAE:
 
 def _recipe(meta: dict[str, Any]) -> dict[str, Any]:
     """Settings, steps and minutes of one stage."""
-    extra: dict[str, Any] = {k: meta[k] for k in ("special", "rate_scale") if k in meta}
+    extra: dict[str, Any] = {k: meta[k] for k in ("special",) if k in meta}
     return {"settings": meta["train"], "steps": meta["step"], "minutes": meta["elapsed"] / 60, **extra}
 
 

@@ -7,10 +7,10 @@ import contextlib
 import dataclasses
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ from vqcodec import parallel
 from vqcodec.training import checkpoint
 from vqcodec.training.average import Average
 from vqcodec.training.log import Log
-from vqcodec.training.muon import Muon
+from vqcodec.training.muon import Muon, parameter_groups
 from vqcodec.training.schedule import Clock, TrainConfig
 
 
@@ -36,10 +36,11 @@ class Report:
 
 class Task(ABC):
     """One kind of training. name: of its files. module: what is trained; its forward gives the loss's parts, so that
-    gradients are averaged over processes. sparse: whether a batch may leave some parameters out."""
+    gradients are averaged over processes. scales: multiples of the learning rate by prefix of the parameters' names;
+    those are never optimised by Muon."""
 
     name: str
-    sparse = False
+    scales: ClassVar[Mapping[str, float]] = {}
     module: nn.Module
     generator: torch.Generator  # of the data: its state is the position in them
 
@@ -80,7 +81,7 @@ def train(task: Task, config: TrainConfig, out: Path) -> Path:
     Raises FloatingPointError when the loss is not finite; the last checkpoint stays.
     """
     network = _prepare(task, config)
-    optimizer = _optimizer(task.module, config)
+    optimizer = _optimizer(task, config)
     average = Average(task.module, config.ema)
     last, best_path = out / f"{task.name}.ckpt.safetensors", out / f"{task.name}.best.safetensors"
     with parallel.shared_draws(config.seed) as shared:
@@ -121,7 +122,7 @@ def train(task: Task, config: TrainConfig, out: Path) -> Path:
                 values: dict[str, Any] = {k: v.tolist() for k, v in scalars.items()}
                 log.advance(step, values["loss"], clock.progress)
                 if step % config.log_every == 0:
-                    rate = optimizer.param_groups[0]["lr"]
+                    rate = clock.learning_rate(step - 1)
                     log.write(step, {"minutes": clock.elapsed / 60, **values, "lr": rate})
                 if step % config.validate_every == 0:
                     validate()
@@ -142,14 +143,15 @@ def _prepare(task: Task, config: TrainConfig) -> nn.Module:
         task.module.compile()
     if parallel.world() == 1:
         return task.module
-    return DistributedDataParallel(task.module, find_unused_parameters=task.sparse)
+    return DistributedDataParallel(task.module)
 
 
-def _optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+def _optimizer(task: Task, config: TrainConfig) -> torch.optim.Optimizer:
+    groups = parameter_groups(task.module, task.scales)
     if config.optimizer == "muon":
-        return Muon(module, config.learning_rate, config.weight_decay)
+        return Muon(groups, config.learning_rate, config.weight_decay)
     return torch.optim.AdamW(
-        module.parameters(), lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=config.weight_decay, fused=True
+        groups, lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=config.weight_decay, fused=True
     )
 
 
@@ -158,7 +160,7 @@ def _step(
 ) -> dict[str, Tensor]:
     """One update. Returns the loss and the task's scalars, means over all ranks."""
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group["scale"]
     loss, scalars = task.loss(network, task.batch(config), config)
     scalars = {"loss": loss, **scalars}
     joint = torch.cat([value.detach().float().flatten() for value in scalars.values()])

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -31,6 +31,18 @@ def orthogonalized(matrix: Tensor) -> Tensor:
     return x.to(matrix.dtype)
 
 
+def parameter_groups(module: nn.Module, scales: Mapping[str, float]) -> list[dict[str, Any]]:
+    """All parameters, for either optimiser: a group `muon` of the weights of inner convolutions and products, and the
+    others; parameters whose name begins with a key of `scales` are of the others, at that multiple of the rate."""
+    groups: list[dict[str, Any]] = [{"params": [], "muon": muon, "scale": 1.0} for muon in (True, False)]
+    groups += [{"params": [], "muon": False, "scale": scale} for scale in scales.values()]
+    for name, parameter in module.named_parameters():
+        inner = name.endswith("weight") and parameter.dim() >= 3 and not OUTER & set(name.split("."))
+        place = next((i for i, prefix in enumerate(scales) if name.startswith(prefix)), None)
+        groups[not inner if place is None else place + 2]["params"].append(parameter)
+    return [group for group in groups if group["params"]]
+
+
 class Muon(torch.optim.Optimizer):
     """Momentum whose update is orthogonalised for matrices; AdamW for everything else, in the same parameter list.
 
@@ -39,14 +51,8 @@ class Muon(torch.optim.Optimizer):
     and here every direction gets the same step.
     """
 
-    def __init__(self, module: nn.Module, lr: float, weight_decay: float = 0.0) -> None:
-        """module: all its parameters are optimised; the weights of its inner convolutions and products by Muon."""
-        matrices: list[nn.Parameter] = []
-        others: list[nn.Parameter] = []
-        for name, parameter in module.named_parameters():
-            inner = name.endswith("weight") and parameter.dim() >= 3 and not OUTER & set(name.split("."))
-            (matrices if inner else others).append(parameter)
-        groups = [{"params": matrices, "muon": True}, {"params": others, "muon": False}]
+    def __init__(self, groups: list[dict[str, Any]], lr: float, weight_decay: float = 0.0) -> None:
+        """groups: from `parameter_groups`."""
         super().__init__(groups, {"lr": lr, "weight_decay": weight_decay, "betas": (0.9, 0.98), "eps": 1e-8})
 
     @torch.no_grad()

@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -15,77 +15,67 @@ from vqcodec import parallel
 from vqcodec.codec import Codec, pack_model
 from vqcodec.config import ModelConfig
 from vqcodec.nets.autoencoder import Autoencoder
+from vqcodec.nets.quantizer import CodeLengths
 from vqcodec.prior.export import to_integers
-from vqcodec.prior.network import LevelPrior, index_nll
-from vqcodec.training.data import Pixels, grid, to_device
+from vqcodec.prior.network import LevelPrior
+from vqcodec.training.data import CropSampler, Pixels, grid
 from vqcodec.training.loop import Report, Task
 from vqcodec.training.schedule import TrainConfig
 
-STAGES = 3  # of a level that each tile of a batch is asked for: more tiles for the same work
-MEASURED = 16  # tiles of the training and of the validation set that every validation looks at
+MEASURED = 8  # tiles of the training and of the validation set, at each of PLACES, that every validation looks at
+PLACES = (0.0, 0.5, 1.0)  # in the range of rates
 DRAWN = 4  # tiles in a picture of samples
 
-Indices = list[np.ndarray]  # per level, int16 [S, H/stride, W/stride]
 
+class Tiles(Protocol):
+    """Where the priors' batches come from."""
 
-@torch.inference_mode()
-def image_indices(model: Autoencoder, images: Sequence[Pixels], config: TrainConfig) -> list[Indices]:
-    """Index maps of whole images (cropped to multiples of the coarsest stride), as the codec would see them.
-
-    Every rank encodes its part of the images; all get the same list.
-    """
-    model.eval()
-    found = []
-    for array in images[parallel.rank() :: parallel.world()]:
-        image = to_device(array, model.config.coarsest, config.device)
-        with torch.autocast(config.device_type, torch.bfloat16, enabled=config.bf16):
-            maps = model.encode(image)
-        found.append([m[0].to(torch.int16).cpu().numpy() for m in maps])
-    return _interleaved(found, len(images))
-
-
-def _interleaved(own: list[Indices], number: int) -> list[Indices]:
-    if parallel.world() == 1:
-        return own
-    parts: list[list[Indices]] = [[] for _ in range(parallel.world())]
-    torch.distributed.all_gather_object(parts, own)
-    return [parts[i % len(parts)][i // len(parts)] for i in range(number)]
-
-
-class TileSampler:
-    """Random tiles of index maps, aligned to the coarsest level. All ranks draw the same joint batch."""
-
-    def __init__(self, indices: Sequence[Indices], config: ModelConfig, seed: int = 0) -> None:
-        self.strides = [level.stride for level in config.autoencoder.levels]
-        self.side = config.tile_size // self.strides[0]  # of a tile, in indices of the coarsest level
-        self.indices = [maps for maps in indices if min(maps[0].shape[1:]) >= self.side]
-        if not self.indices:
-            raise ValueError(f"no image is at least {config.tile_size} pixels in both directions")
-        self.generator = torch.Generator().manual_seed(seed)
+    generator: torch.Generator
 
     def batch(self, number: int) -> list[Tensor]:
-        """Per level int64 [number, S, side, side]."""
-        tiles: list[list[np.ndarray]] = [[] for _ in self.strides]
-        for which, top, left in torch.rand(number, 3, generator=self.generator).tolist():
-            maps = self.indices[int(which * len(self.indices))]
-            y = int(top * (maps[0].shape[1] - self.side + 1))
-            x = int(left * (maps[0].shape[2] - self.side + 1))
-            for level, (array, stride) in enumerate(zip(maps, self.strides, strict=True)):
-                r = self.strides[0] // stride
-                tiles[level].append(array[:, y * r : (y + self.side) * r, x * r : (x + self.side) * r])
-        return [torch.from_numpy(np.stack(t)).long() for t in tiles]
-
-    def stages(self, number: int, codebooks: int) -> Tensor:
-        """For each tile STAGES different stages of a level, at random: int64 [number, min(STAGES, codebooks)]."""
-        draws = torch.rand(number, codebooks, generator=self.generator)
-        return draws.argsort(1)[:, : min(STAGES, codebooks)]
+        """This rank's share of the next joint batch: per level int64 [number / ranks, S, side, side]."""
 
 
-def tile_nll(prior: LevelPrior, level: int, tiles: list[Tensor], stages: Tensor, exact: bool = True) -> Tensor:
-    """Nats per index, [N, H, W], of the asked stage of every tile. tiles: per level [N, S, H_i, W_i]."""
-    logits = prior(stages, tiles[level], tiles[:level], exact)
-    target = tiles[level][torch.arange(len(stages), device=stages.device), stages]
-    return index_nll(logits, target)
+class CodedTiles:
+    """Tiles of photographs as the codec's encoder sees them: random crops through a frozen autoencoder, codes chosen by
+    their cost under the priors as they are, at a rate weight drawn from the model's range."""
+
+    def __init__(
+        self, config: ModelConfig, autoencoder: Autoencoder, priors: Priors, images: Sequence[Pixels], seed: int = 0
+    ) -> None:
+        self.config, self.autoencoder, self.priors = config, autoencoder.eval(), priors
+        self.crops = CropSampler(images, config.tile_size, seed)
+        self.generator = self.crops.generator
+        self.device = next(autoencoder.parameters()).device
+
+    def batch(self, number: int, place: float | None = None) -> list[Tensor]:
+        """place: of all tiles in the range of rates, 0 to 1; None: each draws its own."""
+        image = self.crops.batch(number).to(self.device)
+        places = torch.rand(number, generator=self.generator)[parallel.share(number)].to(self.device)
+        if place is not None:
+            places = torch.full_like(places, place)
+        training = self.priors.training
+        self.priors.eval()
+        with torch.no_grad():
+            rates = rate_weights(self.config, places)
+            maps = self.autoencoder.encode(image, rates, self.priors.lengths if self.config.rates[1] else None)
+        self.priors.train(training)
+        return [m.contiguous() for m in maps]
+
+
+def rate_weights(config: ModelConfig, places: Tensor) -> Tensor:
+    """Weights of a bit, [levels, N], at places float [N] in 0..1 of the range of rates: none at the coarsest of several
+    levels."""
+    low, high = config.rates
+    weights = places.new_zeros(len(config.autoencoder.levels), len(places))
+    weights[1 if len(weights) > 1 else 0 :] = low * (high / low if low else 1.0) ** places
+    return weights
+
+
+def level_nats(priors: Priors, tiles: Sequence[Tensor], exact: bool = True) -> list[list[float]]:
+    """Mean nats per index by level and stage. tiles: per level int64 [N, S, H, W]."""
+    found = [prior(tiles[i], tiles[:i], exact) for i, prior in enumerate(priors.levels())]
+    return [nats.mean((0, 2, 3)).tolist() for nats in found]
 
 
 @torch.inference_mode()
@@ -93,17 +83,8 @@ def validate(priors: Priors, tiles: list[Tensor], exact: bool = True) -> list[li
     """Nats per index by level and stage, in float32 with the rounding of the integer network (exact) or without.
     Leaves the priors in evaluation mode."""
     priors.eval()
-    found = []
-    for level, prior in enumerate(priors.levels()):
-        row = []
-        for stage in range(prior.level.codebooks):
-            total = 0.0
-            for parts in zip(*(t.split(8) for t in tiles), strict=True):
-                stages = torch.full((len(parts[0]),), stage, device=tiles[0].device)
-                total += float(tile_nll(prior, level, list(parts), stages, exact).mean((1, 2)).sum())
-            row.append(total / len(tiles[0]))
-        found.append(row)
-    return found
+    parts = [level_nats(priors, part, exact) for part in zip(*(t.split(8) for t in tiles), strict=True)]
+    return [[sum(stage) / len(parts) for stage in zip(*level, strict=True)] for level in zip(*parts, strict=True)]
 
 
 def bits_per_pixel(nats: list[list[float]], config: ModelConfig) -> float:
@@ -125,57 +106,64 @@ class Priors(nn.ModuleList):
         """The prior of every level."""
         return [prior for prior in self if isinstance(prior, LevelPrior)]
 
-    def forward(self, tiles: list[Tensor], stages: list[Tensor]) -> Tensor:
-        """Mean nats per index by level, [levels]. tiles: per level int64 [N, S, H, W]; stages: per level int64 [N, k],
-        the stages that each tile is asked for."""
-        means = []
-        for level, (prior, asked) in enumerate(zip(self.levels(), stages, strict=True)):
-            repeated = [t.repeat_interleave(asked.shape[1], 0) for t in tiles[: level + 1]]
-            means.append(tile_nll(prior, level, repeated, asked.flatten()).mean())
-        return torch.stack(means)
+    def lengths(self, coarse: Sequence[Tensor], own: Tensor) -> CodeLengths:
+        """See `Autoencoder.forward`."""
+        return self.levels()[len(coarse)].code_lengths(own, coarse)
+
+    def forward(self, tiles: list[Tensor]) -> Tensor:
+        """Mean nats per index by level, [levels]. tiles: per level int64 [N, S, H, W]."""
+        return torch.stack([prior(tiles[i], tiles[:i]).mean() for i, prior in enumerate(self.levels())])
+
+
+def coded_tiles(
+    config: ModelConfig,
+    autoencoder: Autoencoder,
+    priors: Priors,
+    train: Sequence[Pixels],
+    val: Sequence[Pixels],
+    settings: TrainConfig,
+) -> tuple[CodedTiles, dict[str, list[Tensor]]]:
+    """The tiles to train priors on, and those that `PriorTask` measures, fixed from here on."""
+    tiles = CodedTiles(config, autoencoder, priors, train, settings.seed)
+    measured = {}
+    for name, images in (("train", train), ("val", val)):
+        fixed = CodedTiles(config, autoencoder, priors, images, seed=1)
+        parts = [fixed.batch(MEASURED, place) for place in (PLACES if config.rates[1] else PLACES[:1])]
+        measured[name] = [torch.cat(level) for level in zip(*parts, strict=True)]
+    return tiles, measured
 
 
 class PriorTask(Task):
     """Loss: nats per index, summed over levels. The best checkpoint is the one with the lowest validation rate."""
 
     name = "prior"
-    sparse = True  # a batch need not ask for every stage
     module: Priors
 
     def __init__(
         self,
         model_config: ModelConfig,
         config: TrainConfig,
-        train: Sequence[Indices],
-        val: Sequence[Indices],
+        priors: Priors,
+        tiles: Tiles,
+        measured: Mapping[str, list[Tensor]],
         autoencoder: Autoencoder | None = None,
-        rate_scale: float = 1.0,
     ) -> None:
-        """train, val: from `image_indices`, the same on all ranks. autoencoder: to show samples. rate_scale is only
-        recorded: how the indices were made."""
-        torch.manual_seed(config.seed)
-        self.model, self.rate_scale, self.autoencoder = model_config, rate_scale, autoencoder
-        self.module = Priors(model_config).to(config.device)
-        self.sampler = TileSampler(train, model_config, config.seed)
-        self.generator = self.sampler.generator
-        samplers = {"train": TileSampler(train, model_config, 1), "val": TileSampler(val, model_config, 1)}
-        self.measured = {k: [t.to(config.device) for t in s.batch(MEASURED)] for k, s in samplers.items()}
+        """measured: per level int64 [N, S, side, side], of "train" and "val". autoencoder: to show samples."""
+        self.model, self.autoencoder = model_config, autoencoder
+        self.module = priors.to(config.device)
+        self.tiles, self.generator = tiles, tiles.generator
+        self.measured = {k: [t.to(config.device) for t in v] for k, v in measured.items()}
 
     def model_config(self) -> dict[str, Any]:
         return self.model.to_dict()
 
-    def extra(self) -> dict[str, Any]:
-        return {"rate_scale": self.rate_scale}
-
-    def batch(self, config: TrainConfig) -> tuple[list[Tensor], list[Tensor]]:
-        own = parallel.share(config.batch)
-        tiles = [t[own].to(config.device) for t in self.sampler.batch(config.batch)]
-        levels = self.model.autoencoder.levels
-        return tiles, [self.sampler.stages(config.batch, v.codebooks)[own].to(config.device) for v in levels]
+    def batch(self, config: TrainConfig) -> list[Tensor]:
+        with torch.autocast(config.device_type, torch.bfloat16, enabled=config.bf16):
+            return [t.to(config.device) for t in self.tiles.batch(config.batch)]
 
     def loss(self, network: nn.Module, batch: Any, config: TrainConfig) -> tuple[Tensor, dict[str, Tensor]]:
         with torch.autocast(config.device_type, torch.bfloat16, enabled=config.bf16):
-            nats = network(*batch)
+            nats = network(batch)
         return nats.sum(), {"train/nats_per_index": nats}
 
     def validate(self, config: TrainConfig, images: bool) -> Report:

@@ -63,6 +63,9 @@ class VAETask(CropTask):
         self.beta = self.special.kl_start + (1 - self.special.kl_start) * ramp
         return False
 
+    def batch(self, config: TrainConfig) -> Tensor:
+        return self.crops(config)
+
     def loss(self, network: nn.Module, batch: Tensor, config: TrainConfig) -> tuple[Tensor, dict[str, Tensor]]:
         with torch.autocast(config.device_type, torch.bfloat16, enabled=config.bf16):
             bound = network(batch)
