@@ -198,7 +198,7 @@ def export(out: Path, val: tuple[Path, ...], target: Path) -> None:
         click.echo(f"ELBO {found.elbo:.4f} bits per dim (a bound): reconstruction {found.reconstruction:.4f}")
         click.echo(f"+ KL {found.kl:.4f}; PSNR {found.psnr:.2f} dB")
         return
-    config, model, priors = exporting.write_codec(exporting.latest(out), out / "prior.best.safetensors", target)
+    config, model, priors = exporting.write_codec(out, target)
     report = validate(model, images, "cpu")
     click.echo(f"PSNR {report.psnr:.3f} dB, order-0 entropy {report.order0_bpp:.4f} bpp (estimate)")
     click.echo(f"usage {report.usage}, perplexity {report.perplexity}")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from vqcodec.codec import Codec
 
 STEP = 0.03  # of the gradient descent, in units of a latent's standard deviation
-REFINED_PIXELS = 1 << 21  # images above this are not refined by gradients: it takes the whole image at once
+REFINED_PIXELS = 1 << 20  # images above this are not refined by gradients: it takes the whole image at once
 SEARCH_STEPS = 14
 PRECISION = 0.99  # of the target size: the search stops between this and 1
 
@@ -55,10 +55,10 @@ class Chooser:
         if effort.nearest or not rate:
             return [*self._analysis.coarse, self._nearest(rate)]
         own = self._choose(latents, rate, None)
-        for _ in range(effort.context):
-            own = self._choose(latents, rate, own)
         if effort.steps and self._analysis.width * self._analysis.height <= REFINED_PIXELS:
-            own = self._refined(rate, own)
+            latents, own = self._refined(rate, own)
+        for _ in range(effort.context):
+            own = self._choose(latents, rate, own, effort.beam)
         return [*self._analysis.coarse, own]
 
     def _nearest(self, rate: float) -> Tensor:
@@ -70,7 +70,7 @@ class Chooser:
             found[:, max(1, math.ceil(stages * place_of(rate, self._codec.config.rates))) :] = 0
         return found[0].cpu()
 
-    def _choose(self, latents: Tensor, rate: float, own: Tensor | None) -> Tensor:
+    def _choose(self, latents: Tensor, rate: float, own: Tensor | None, beam: int = 1) -> Tensor:
         """One sweep. own: maps [S, h, w] of the sweep before, None: by order-0 code lengths."""
         codec, size = self._codec, (self._analysis.width, self._analysis.height)
         tilings = [codec.tiling(level, *size) for level in range(self._level + 1)]
@@ -88,28 +88,28 @@ class Chooser:
                 condition = self._prior.condition(known, (len(z), z.shape[1], z.shape[2]), inside)
                 lengths = self._prior.code_lengths(before[part].to(codec.device), condition, inside)
             rates = z.new_full((len(z),), rate)
-            beam = 1 if lengths is None else self._effort.beam
             found.append(self._quantizer.choose(z, rates, lengths, beam=beam)[0].cpu())
         return tilings[-1].join(torch.cat(found))
 
-    def _refined(self, rate: float, own: Tensor) -> Tensor:
-        """Move the latents against the decoder's error, straight through the choice of codes (Adam)."""
+    def _refined(self, rate: float, own: Tensor) -> tuple[Tensor, Tensor]:
+        """Move the latents against the decoder's error, straight through the choice of codes (Adam). Returns them and
+        the maps [S, h, w] chosen last."""
         analysis, codec = self._analysis, self._codec
         state = codec.autoencoder.state([maps[None].to(codec.device) for maps in analysis.coarse])
         with torch.inference_mode(False), torch.enable_grad():
             z = analysis.latents.clone().requires_grad_(True)
             optimizer = torch.optim.Adam([z], lr=STEP)
             target = analysis.image.clone()
-            frozen = None if state is None else state.clone()
+            fixed = None if state is None else state.clone()
             for _ in range(self._effort.steps):
                 with torch.no_grad():
                     own = self._choose(z.detach(), rate, own)
                     chosen = self._quantizer.lookup(own[None].to(codec.device)).permute(0, 3, 1, 2)
                 quantized = z[None] + (chosen.clone() - z[None]).detach()
-                error = (codec.autoencoder.finish(quantized, frozen) - target).square().sum()
+                error = (codec.autoencoder.finish(quantized, fixed) - target).square().sum()
                 (z.grad,) = torch.autograd.grad(error, [z])
                 optimizer.step()
-        return self._choose(z.detach(), rate, own)
+        return z.detach(), own
 
 
 def search(size: Callable[[float], int], target: float, rates: tuple[float, float]) -> float:

@@ -70,12 +70,12 @@ EFFORTS = {
     1: Effort(0, nearest=True),
     2: Effort(0),
     3: Effort(1),
-    4: Effort(1),
-    5: Effort(2),
-    6: Effort(3),
-    7: Effort(3, beam=4),
-    8: Effort(3, beam=4, steps=8),
-    9: Effort(4, beam=8, steps=24),
+    4: Effort(1, beam=2),
+    5: Effort(1, beam=4),
+    6: Effort(2, beam=4),
+    7: Effort(2, beam=8),
+    8: Effort(2, beam=4, steps=4),
+    9: Effort(3, beam=8, steps=4),
 }
 
 

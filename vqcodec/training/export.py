@@ -70,15 +70,17 @@ def load_vae(path: Path) -> tuple[VAE, dict[str, Any]]:
     return model.eval(), meta
 
 
-def write_codec(autoencoder: Path, prior: Path, target: Path) -> tuple[ModelConfig, Autoencoder, Priors]:
-    """Write the weights file of a codec model and return what is in it. Checks everything that loading will check:
-    raises ModelError or ExactnessError."""
-    priors, meta = load_priors(prior)
-    model, auto_meta = load_autoencoder(autoencoder)
+def write_codec(out: Path, target: Path) -> tuple[ModelConfig, Autoencoder, Priors]:
+    """Write the weights file of a run's codec model and return what is in it. Checks everything that loading will
+    check: raises ModelError or ExactnessError."""
+    model, _ = load_autoencoder(latest(out))
+    priors, meta = load_priors(out / "prior.best.safetensors")
     config = ModelConfig.from_dict(meta["model"])
     packed = pack_model(model, [to_integers(p) for p in priors.levels()])
     Codec(config, packed)
-    training = {"autoencoder": _recipe(auto_meta), "prior": _recipe(meta), "commit": _commit()}
+    before = {name: out / f"{name}.ckpt.safetensors" for name in ("autoencoder", "joint")}
+    stages = {name: _recipe(weights.load_meta(path)) for name, path in before.items() if path.exists()}
+    training = {**stages, "prior": _recipe(meta), "commit": _commit()}
     weights.save(target, packed, {"model": config.to_dict(), "training": training})
     return config, model, priors
 

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Does the quality scale keep its promises? On every image of some folders: size and PSNR rise with the quality, and
+target sizes are hit from below. Exits with 1 where they do not.
+
+    python tools/quality_scale.py FOLDER... --qualities 0,10,20,30,40,50,60,70,80,90,100 --targets 0.2,0.5
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+import numpy as np
+from PIL import Image
+
+from vqcodec import metrics
+from vqcodec.evaluation.measuring import images_of
+from vqcodec.quality import DEFAULT_EFFORT
+
+
+class Found(NamedTuple):
+    """Of one image. points: bytes and PSNR by rising quality. targets: bytes of the file over bytes asked for; 0 where
+    the encoder said that it cannot reach the target."""
+
+    name: str
+    points: tuple[tuple[int, float], ...]
+    targets: tuple[float, ...]
+
+    @property
+    def falls(self) -> int:
+        """How often the next quality is no larger or no better."""
+        pairs = zip(self.points, self.points[1:], strict=False)
+        return sum(below[0] >= above[0] or below[1] >= above[1] for below, above in pairs)
+
+
+def check(path: Path, model: str | None, effort: int, qualities: Sequence[float], targets: Sequence[float]) -> Found:
+    """Encode an image at all qualities and all targets (bits per pixel)."""
+    from vqcodec import load_model
+    from vqcodec.errors import ImageError
+
+    codec = load_model(model)
+    with Image.open(path) as opened:
+        image = opened.convert("RGB")
+    pixels, points, hits = np.asarray(image), [], []
+    for quality in qualities:
+        data = codec.encode(image, quality=quality, effort=effort)
+        points.append((len(data), metrics.psnr(pixels, np.asarray(codec.decode(data)))))
+    for bpp in targets:
+        asked = math.floor(bpp * image.width * image.height / 8)
+        try:
+            hits.append(len(codec.encode(image, size=asked, effort=effort)) / asked)
+        except ImageError:
+            hits.append(0.0)
+    return Found(path.name, tuple(points), tuple(hits))
+
+
+def numbers(_context: click.Context, _option: click.Parameter, value: str) -> tuple[float, ...]:
+    try:
+        return tuple(sorted(float(item) for item in value.split(",") if item.strip()))
+    except ValueError:
+        raise click.BadParameter("give numbers as in 10,20,30") from None
+
+
+@click.command(help=__doc__)
+@click.argument("folders", nargs=-1, required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--model", help="Name or path; the default model if not given.")
+@click.option("-e", "--effort", default=DEFAULT_EFFORT, show_default=True)
+@click.option("--qualities", default=",".join(str(q) for q in range(0, 101, 10)), show_default=True, callback=numbers)
+@click.option("--targets", default="0.2,0.5", show_default=True, callback=numbers, help="Bits per pixel.")
+@click.option("--jobs", default=os.cpu_count() or 1, show_default=True, type=click.IntRange(1), help="Processes.")
+def main(
+    folders: tuple[Path, ...],
+    model: str | None,
+    effort: int,
+    qualities: tuple[float, ...],
+    targets: tuple[float, ...],
+    jobs: int,
+) -> None:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes: one thread each
+    bad = 0
+    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+        work = partial(check, model=model, effort=effort, qualities=qualities, targets=targets)
+        for folder in folders:
+            found = list(pool.map(work, images_of(folder)))
+            steps = len(found) * max(0, len(qualities) - 1)
+            falls = sum(image.falls for image in found)
+            click.echo(f"{folder.name}: {len(found)} images, {falls} of {steps} steps of the quality do not rise")
+            for image in found:
+                if image.falls:
+                    click.echo(f"  {image.name}: {' '.join(f'{s}/{p:.2f}' for s, p in image.points)}")
+            bad += falls
+            for i, bpp in enumerate(targets):
+                shares = [image.targets[i] for image in found if image.targets[i]]
+                missed = [image.name for image in found if not image.targets[i]]
+                wrong = sum(not 0.97 <= share <= 1 for share in shares)
+                span = f"{min(shares):.4f} to {max(shares):.4f} of the bytes asked for" if shares else "none"
+                click.echo(f"  target {bpp:g} bpp: {span}; out of reach for {len(missed)}: {', '.join(missed) or '-'}")
+                bad += wrong
+    raise SystemExit(1 if bad else 0)
+
+
+if __name__ == "__main__":
+    main()
