@@ -18,13 +18,15 @@ from PIL import Image
 from skimage import data
 
 from vqcodec import registry, weights
-from vqcodec.codec import Codec
-from vqcodec.config import VAE_PRESETS, VQVAE2_PRESETS, VQVAE_PRESETS
+from vqcodec.codec import Codec, pack_model
+from vqcodec.config import VAE_PRESETS, VQVAE2_PRESETS, VQVAE_PRESETS, ModelConfig
 from vqcodec.nets.autoencoder import Autoencoder
+from vqcodec.prior.export import to_integers
 from vqcodec.training import checkpoint
 from vqcodec.training.autoencoder import AutoencoderTask, AutoencoderTraining
 from vqcodec.training.average import Average
 from vqcodec.training.data import CropSampler, grid, load_images
+from vqcodec.training.export import load_model_file
 from vqcodec.training.joint import JointTask
 from vqcodec.training.loop import train
 from vqcodec.training.muon import Muon, orthogonalized, parameter_groups
@@ -348,13 +350,34 @@ def folder(tmp_path, photos):
     return tmp_path / "photos"
 
 
+def test_going_on_from_a_weights_file(tmp_path, folder, tiny_models):
+    """Nothing is lost on the way into training, and what comes out is a model again."""
+    shipped = tiny_models / "tiny.safetensors"
+    tensors, meta = weights.load(shipped)
+    config, model, priors = load_model_file(shipped)
+    assert config == ModelConfig.from_dict(meta["model"])
+    again = pack_model(model, [to_integers(prior) for prior in priors.levels()])
+    assert again.keys() == tensors.keys()
+    assert all(torch.equal(again[name].float(), value.float()) for name, value in tensors.items())
+    common = ["--out", tmp_path / "run", "--data", folder, "--val", folder, "--no-bf16", "--batch", "2"]
+    run_tool(
+        ["joint", *common, "--start", shipped, "--lambda", "0.1", "1.0", "--crop", "64", "--steps", "2"],
+        ["prior", *common, "--steps", "2", "--validate-every", "1"],
+        ["export", "--out", tmp_path / "run", "--val", folder, tmp_path / "more.safetensors"],
+    )
+    meta = weights.load_meta(tmp_path / "more.safetensors")
+    assert meta["model"]["rates"] == [0.1, 1.0]
+    assert sorted(meta["training"]) == ["commit", "joint", "prior"]
+
+
 @pytest.mark.parametrize("system", ["vqvae", "vqvae2"])
 def test_from_photographs_to_a_model_that_encodes(tmp_path, photos, folder, system):
-    """The tool's three commands, as docs/training.md has them, on the tiny preset."""
+    """The tool's commands, as docs/training.md has them, on the tiny preset."""
     common = ["--out", tmp_path / "run", "--data", folder, "--val", folder, "--no-bf16"]
     target = tmp_path / "new.safetensors"
     said = run_tool(
         [system, *common, "--preset", "tiny", "--crop", "32", "--steps", "260", "--batch", "4"],
+        *([["joint", *common, "--crop", "64", "--steps", "6", "--batch", "2"]] if system == "vqvae2" else []),
         ["prior", *common, "--steps", "10", "--batch", "2", "--validate-every", "5"],
         ["export", "--out", tmp_path / "run", "--val", folder, target],
     )

@@ -150,20 +150,34 @@ def vqvae2(**kw: Any) -> None:
 @main.command()
 @data
 @rates
+@click.option("--start", type=EXISTING, help="weights file of a model to go on from, in place of --out's autoencoder")
+@click.option("--commitment", default=0.05, show_default=True, help="weight of the commitment loss")
 @settings(JOINT)
 def joint(
-    out: Path, data: tuple[Path, ...], val: tuple[Path, ...], rates: tuple[float, float] | None, device: str, **kw: Any
+    out: Path,
+    data: tuple[Path, ...],
+    val: tuple[Path, ...],
+    rates: tuple[float, float] | None,
+    start: Path | None,
+    commitment: float,
+    device: str,
+    **kw: Any,
 ) -> None:
     """Train the autoencoder in --out further, together with its priors: codes are chosen by their cost under them."""
     with parallel.processes(device) as name:
         config = dataclasses.replace(JOINT, device=name, **kw)
-        model, meta = exporting.load_autoencoder(out / "autoencoder.ckpt.safetensors")
-        sizes = ModelConfig.from_dict(meta["model"])
+        if start is None:
+            model, meta = exporting.load_autoencoder(out / "autoencoder.ckpt.safetensors")
+            sizes, priors = ModelConfig.from_dict(meta["model"]), None
+        else:
+            sizes, model, priors = exporting.load_model_file(start)
         if rates is not None:
             sizes = dataclasses.replace(sizes, rates=rates)
-        special = AutoencoderTraining(meta["special"]["commitment"])
+        special = AutoencoderTraining(commitment)
         task = JointTask(sizes, config, special, load_images(data), load_images(val, limit=24))
         task.autoencoder.load_state_dict(model.state_dict())
+        if priors is not None:
+            task.module.priors.load_state_dict(priors.state_dict())
         train(task, config, out)
 
 

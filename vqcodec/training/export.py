@@ -15,7 +15,7 @@ from vqcodec.codec import Codec, pack_model
 from vqcodec.config import ModelConfig, VAEConfig
 from vqcodec.nets.autoencoder import Autoencoder
 from vqcodec.nets.vae import VAE
-from vqcodec.prior.export import to_integers
+from vqcodec.prior.export import from_integers, to_integers
 from vqcodec.training import checkpoint
 from vqcodec.training.prior import Priors
 
@@ -37,6 +37,18 @@ def load_autoencoder(path: Path) -> tuple[Autoencoder, dict[str, Any]]:
 def _own(state: dict[str, Tensor], meta: dict[str, Any], name: str) -> dict[str, Tensor]:
     """The part of a joint checkpoint's state, or the whole state of another."""
     return checkpoint.part(state, name) if meta["name"] == "joint" else state
+
+
+def load_model_file(path: Path) -> tuple[ModelConfig, Autoencoder, Priors]:
+    """What the weights file of a codec model holds, to be trained further. Raises ModelError on a foreign file."""
+    tensors, meta = weights.load(path)
+    config = ModelConfig.from_dict(meta["model"])
+    model, priors = Autoencoder(config.autoencoder), Priors(config)
+    state = checkpoint.part(tensors, "autoencoder")
+    model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
+    for i, prior in enumerate(priors.levels()):
+        from_integers(prior, checkpoint.part(tensors, f"prior.{i}"))
+    return config, model, priors
 
 
 @torch.no_grad()
