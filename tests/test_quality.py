@@ -12,8 +12,8 @@ from conftest import untrained
 from numpy.typing import NDArray
 from PIL import Image
 
-from vqcodec import container
-from vqcodec.assignment import PRECISION, search
+from vqcodec import container, metrics
+from vqcodec.assignment import C2, PRECISION, emphasis, search
 from vqcodec.codec import Codec
 from vqcodec.config import VQVAE2_PRESETS
 from vqcodec.errors import ImageError, ModelError
@@ -27,7 +27,7 @@ RATES = (0.06, 2.0)
     "wrong",
     [
         {"quality": -1}, {"quality": 101}, {"quality": math.nan}, {"rate": -0.1}, {"rate": math.inf}, {"size": 0},
-        {"bpp": 0.0}, {"bpp": math.nan}, {"effort": 0}, {"effort": 10}, {"quality": 3, "rate": 1.0},
+        {"bpp": 0.0}, {"bpp": math.nan}, {"tune": "size"}, {"effort": 0}, {"effort": 10}, {"quality": 3, "rate": 1.0},
         {"size": 3, "bpp": 1.0},
     ],
 )  # fmt: skip
@@ -132,6 +132,30 @@ def test_a_target_is_hit_from_below(shipped, photo, asked):
     size, _ = coded(shipped, photo, **asked)
     target = Request(**asked).target(photo.shape[0] * photo.shape[1])
     assert 0.97 * target <= size <= target
+
+
+def test_emphasis_is_on_contrast():
+    image = torch.full((1, 3, 64, 96), 0.5)
+    image[:, :, :, 48:] += torch.rand(1, 1, 64, 48, generator=torch.Generator().manual_seed(0)) - 0.5
+    found = emphasis(image, 8, 0.5)
+    assert found.shape == (8, 12)
+    assert found.log().mean().abs() < 1e-4
+    assert found[:, 7:].min() > 3 * found[:, :5].max()
+    contrast = (torch.tensor(1 / 12) + C2) / C2  # of uniform noise against nothing
+    assert float((found[:, 8:].mean() / found[:, :4].mean()) ** 2) == pytest.approx(float(contrast), rel=0.1)
+    assert torch.equal(emphasis(image, 8, 0.0), torch.ones(8, 12))
+
+
+def test_tune_moves_bits(shipped, photo):
+    """More similarity for the same bytes, at the cost of squared error."""
+    part = np.ascontiguousarray(photo[20:276, 60:316])
+    found = []
+    for tune in ("psnr", "ssim"):
+        data = shipped.encode(Image.fromarray(part), bpp=0.5, effort=3, tune=tune)
+        decoded = np.asarray(shipped.decode(data))
+        found.append((metrics.ms_ssim(part, decoded), metrics.psnr(part, decoded)))
+    assert found[1][0] > found[0][0]
+    assert found[1][1] < found[0][1]
 
 
 def test_metadata_count_towards_the_size(shipped, photo):

@@ -25,7 +25,7 @@ from vqcodec.evaluation.curves import Curve, curves, read_published
 from vqcodec.evaluation.equal_bytes import GROUPS, compare_file
 from vqcodec.evaluation.measuring import Cache, Row, evaluate, images_of, summarise
 from vqcodec.evaluation.workers import Workers
-from vqcodec.quality import DEFAULT_EFFORT
+from vqcodec.quality import DEFAULT_EFFORT, DEFAULT_TUNE, TUNES
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 EXISTING = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -98,6 +98,7 @@ def write_page(
     "-q", "--quality", "qualities", type=Numbers(), default=(), help="Of the models; their middle by default."
 )
 @click.option("-e", "--effort", "efforts", type=Numbers(), default=(DEFAULT_EFFORT,), help="A curve for each.")
+@click.option("--tune", "tunes", multiple=True, type=click.Choice(list(TUNES)), help="A curve for each; repeatable.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda, for the models.")
 @click.option("--jpeg", type=Numbers(), default=RIVAL_GRIDS["JPEG"], help="Qualities; '' leaves JPEG out.")
 @click.option("--webp", type=Numbers(), default=RIVAL_GRIDS["WebP"], help="Qualities; '' leaves WebP out.")
@@ -149,7 +150,8 @@ def run(options: dict[str, Any], workers: Workers) -> None:
     grids = {"JPEG": options["jpeg"], "WebP": options["webp"], "JPEG XL": options["jxl"]}
     grids |= dict.fromkeys(("AVIF 4:2:0", "AVIF 4:4:4"), options["avif"])
     qualities = [int(quality) for quality in options["qualities"]] or [None]
-    own = ours(options["models"], qualities, options["device"], [int(effort) for effort in options["efforts"]])
+    efforts, tunes = [int(effort) for effort in options["efforts"]], options["tunes"] or (DEFAULT_TUNE,)
+    own = ours(options["models"], qualities, options["device"], efforts, tunes)
     groups = [tuple(name for name in group if grids[name]) for group in GROUPS]
     groups = [group for group in groups if group]
     if options["folders"]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from vqcodec.quality import Effort, place_of
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 STEP = 0.03  # of the gradient descent, in units of a latent's standard deviation
 REFINED_PIXELS = 1 << 20  # images above this are not refined by gradients: it takes the whole image at once
+C2 = 0.03**2  # of SSIM (Wang et al. 2004), for grey values in 0..1
 SEARCH_STEPS = 14
 PRECISION = 0.99  # of the target size: the search stops between this and 1
 
@@ -42,11 +44,14 @@ class Analysis:
 class Chooser:
     """Chooses the index maps of one image, at any rate weight."""
 
-    def __init__(self, codec: Codec, analysis: Analysis, effort: Effort) -> None:
+    def __init__(self, codec: Codec, analysis: Analysis, effort: Effort, power: float = 0.0) -> None:
+        """power: of `emphasis`."""
         self._codec, self._analysis, self._effort = codec, analysis, effort
         self._level = len(codec.priors) - 1
         self._prior = codec.priors[self._level]
         self._quantizer = codec.autoencoder.level_quantizers()[self._level]
+        stride = codec.config.autoencoder.levels[self._level].stride
+        self._emphasis = emphasis(analysis.image, stride, power)  # [h, w]
 
     @torch.inference_mode()
     def maps(self, rate: float) -> list[Tensor]:
@@ -75,6 +80,7 @@ class Chooser:
         codec, size = self._codec, (self._analysis.width, self._analysis.height)
         tilings = [codec.tiling(level, *size) for level in range(self._level + 1)]
         tiles = tilings[-1].split(latents).permute(0, 2, 3, 1)
+        emphasis = tilings[-1].split(self._emphasis[None])[:, 0]
         valid = tilings[-1].valid()
         before = None if own is None else tilings[-1].split(own)
         coarse = [tiling.split(maps) for tiling, maps in zip(tilings, self._analysis.coarse, strict=False)]
@@ -87,7 +93,7 @@ class Chooser:
                 known = [maps[part].to(codec.device) for maps in coarse]
                 condition = self._prior.condition(known, (len(z), z.shape[1], z.shape[2]), inside)
                 lengths = self._prior.code_lengths(before[part].to(codec.device), condition, inside)
-            rates = z.new_full((len(z),), rate)
+            rates = rate * emphasis[part]
             found.append(self._quantizer.choose(z, rates, lengths, beam=beam)[0].cpu())
         return tilings[-1].join(torch.cat(found))
 
@@ -110,6 +116,20 @@ class Chooser:
                 (z.grad,) = torch.autograd.grad(error, [z])
                 optimizer.step()
         return z.detach(), own
+
+
+def emphasis(image: Tensor, stride: int, power: float) -> Tensor:
+    """What a rate weight is multiplied by at every position of a level, float [H / stride, W / stride]: more where
+    there is much contrast to hide errors in, less in smooth places, 1 in the geometric mean.
+
+    image: float [1, 3, H, W] in 0..1. The contrast is the variance of grey values over 3x3 positions plus SSIM's
+    constant C2, to this power; 0: 1 everywhere.
+    """
+    grey = image.mean(1, keepdim=True)
+    moments = F.avg_pool2d(torch.cat([grey, grey.square()], 1), stride)
+    mean, square = F.avg_pool2d(moments, 3, 1, 1, count_include_pad=False)[0]
+    contrast = ((square - mean.square()).clamp(min=0) + C2).log()
+    return (power * (contrast - contrast.mean())).exp()
 
 
 def search(size: Callable[[float], int], target: float, rates: tuple[float, float]) -> float:

@@ -26,7 +26,7 @@ from .container import MAGIC, MAX_PIXELS, MAX_SIDE, read_header
 from .errors import ImageError, VqcodecError
 from .fileinfo import describe, info
 from .files import Job
-from .quality import DEFAULT_EFFORT
+from .quality import DEFAULT_EFFORT, DEFAULT_TUNE, TUNES
 
 _FORMATS = {"png": ".png", "jpeg": ".jpg", "webp": ".webp", "tiff": ".tiff"}
 
@@ -102,6 +102,9 @@ _effort = click.option(
 @click.option("--target-bpp", type=click.FloatRange(0, min_open=True), help="The same in bits per pixel.")
 @_rate
 @_effort
+@click.option(
+    "--tune", type=click.Choice(list(TUNES)), default=DEFAULT_TUNE, show_default=True, help="What quality is to mean."
+)
 @_model
 @click.option("--verify", is_flag=True, help="Decode the result and compare before it is written.")
 @_force
@@ -115,6 +118,7 @@ def encode(
     target_bpp: float | None,
     rate: float | None,
     effort: int,
+    tune: str,
     model: str | None,
     verify: bool,
     force: bool,
@@ -142,7 +146,14 @@ def encode(
         source = files.read(job.source)
         image = _open_image(source)
         data = loaded.encode(
-            image, quality=quality, rate=rate, size=target_size, bpp=target_bpp, effort=effort, verify=verify
+            image,
+            quality=quality,
+            rate=rate,
+            size=target_size,
+            bpp=target_bpp,
+            effort=effort,
+            tune=tune,
+            verify=verify,
         )
         files.write(job.target, data, force)
         return _summary(job, len(source), len(data), 8 * len(data) / (image.width * image.height), started)

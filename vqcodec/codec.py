@@ -26,7 +26,17 @@ from vqcodec.exact.waveorder import coded_by_wave, coding_order
 from vqcodec.exact.waves import Draw, run
 from vqcodec.nets import strips
 from vqcodec.nets.autoencoder import Autoencoder
-from vqcodec.quality import DEFAULT, DEFAULT_EFFORT, DEFAULT_QUALITY, EFFORTS, Request, rate_of, scale
+from vqcodec.quality import (
+    DEFAULT,
+    DEFAULT_EFFORT,
+    DEFAULT_QUALITY,
+    DEFAULT_TUNE,
+    EFFORTS,
+    TUNES,
+    Request,
+    rate_of,
+    scale,
+)
 from vqcodec.tiling import Tiling
 
 GROUP_TILES = 16  # tiles that share a stream per level: with 256x256 tiles a megapixel
@@ -107,18 +117,19 @@ class Codec:
         size: int | None = None,
         bpp: float | None = None,
         effort: int = DEFAULT_EFFORT,
+        tune: str = DEFAULT_TUNE,
         verify: bool = False,
     ) -> bytes:
         """image -> the bytes of a .vq2 file, with its metadata.
 
         At most one of: quality, 0 to 100; rate, the weight of a bit (lambda), from 0; size, in bytes, or bpp, in bits
-        per pixel, that the file may have at most. None: the middle of the scale. effort: 1 (fast) to 9. verify: decode
-        the indices again and compare.
+        per pixel, that the file may have at most. None: the middle of the scale. effort: 1 (fast) to 9. tune: psnr or
+        ssim, see `quality.Request`. verify: decode the indices again and compare.
 
         Raises ValueError on other values, ImageError on an image that cannot be encoded or not in that size, ModelError
         if the model has a single quality and another is asked for.
         """
-        asked = Request(quality, rate, size, bpp, effort)
+        asked = Request(quality, rate, size, bpp, effort, tune)
         picture = imaging.from_pil(image)
         height, width = picture.pixels.shape[:2]
         alpha = None if picture.alpha is None else imaging.encode_alpha(picture.alpha)
@@ -128,7 +139,7 @@ class Codec:
             parts = container.Container(header, tuple(streams), alpha, picture.icc, picture.exif, picture.xmp)
             return container.pack(parts)
 
-        chooser = self.chooser(picture.pixels, effort)
+        chooser = self.chooser(picture.pixels, asked)
         target = asked.target(width * height)
         weight = self.rate(asked) if target is None else self._rate_of_size(chooser, pack, target, (width, height))
         indices = chooser.maps(weight)
@@ -224,17 +235,18 @@ class Codec:
         as `encode`, ValueError if a size is asked for."""
         if asked.sized:
             raise ValueError("index maps have no size: give a quality or a rate weight")
-        return self.chooser(pixels, asked.effort).maps(self.rate(asked))
+        return self.chooser(pixels, asked).maps(self.rate(asked))
 
     @_plain
-    def chooser(self, pixels: Pixels, effort: int = DEFAULT_EFFORT) -> Chooser:
+    def chooser(self, pixels: Pixels, asked: Request = DEFAULT) -> Chooser:
         """uint8 [H, W, 3] -> what chooses its index maps at any rate weight."""
         multiple = self.config.autoencoder.coarsest
         height, width = pixels.shape[:2]
         padded = np.pad(pixels, ((0, -height % multiple), (0, -width % multiple), (0, 0)), mode="edge")
         image = torch.from_numpy(padded).to(self.device).permute(2, 0, 1)[None].float() / 255
         coarse, latents = strips.analyse(self.autoencoder, image)
-        return Chooser(self, Analysis([m[0].cpu() for m in coarse], latents[0], image, width, height), EFFORTS[effort])
+        analysis = Analysis([m[0].cpu() for m in coarse], latents[0], image, width, height)
+        return Chooser(self, analysis, EFFORTS[asked.effort], TUNES[asked.tune])
 
     def groups(self, width: int, height: int) -> list[slice]:
         """The tiles of an image by the streams that they share."""
@@ -431,13 +443,14 @@ def encode(
     size: int | None = None,
     bpp: float | None = None,
     effort: int = DEFAULT_EFFORT,
+    tune: str = DEFAULT_TUNE,
     model: str | os.PathLike[str] | None = None,
     device: str = "auto",
     verify: bool = False,
 ) -> bytes:
     """A Pillow image -> the bytes of a .vq2 file. See `Codec.encode`."""
     codec = load_model(model, device)
-    return codec.encode(image, quality=quality, rate=rate, size=size, bpp=bpp, effort=effort, verify=verify)
+    return codec.encode(image, quality=quality, rate=rate, size=size, bpp=bpp, effort=effort, tune=tune, verify=verify)
 
 
 def decode(data: bytes, *, device: str = "auto") -> Image.Image:

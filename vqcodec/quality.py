@@ -10,6 +10,9 @@ from vqcodec.errors import ModelError
 
 DEFAULT_QUALITY = 50.0
 DEFAULT_EFFORT = 5
+DEFAULT_TUNE = "psnr"
+TUNES = {"psnr": 0.0, "ssim": 0.5}
+"""Power of the local contrast that rate weights are multiplied by (`assignment.emphasis`)."""
 MARGIN = 2.0
 """The scale goes beyond the range of rates that a model was trained for by this factor, at both ends."""
 
@@ -17,7 +20,8 @@ MARGIN = 2.0
 @dataclass(frozen=True)
 class Request:
     """At most one of: quality 0 to 100; rate, the weight of a bit (lambda, from 0: nearest codes); size in bytes of the
-    file; bpp, its bits per pixel. None of them: the middle of the scale. effort: 1 to 9, see `Effort`.
+    file; bpp, its bits per pixel. None of them: the middle of the scale. effort: 1 to 9, see `Effort`. tune: "psnr" for
+    the least squared error, "ssim" to move bits from where contrast hides errors to smooth places; from effort 2.
 
     Raises ValueError on anything else.
     """
@@ -27,6 +31,7 @@ class Request:
     size: int | None = None
     bpp: float | None = None
     effort: int = DEFAULT_EFFORT
+    tune: str = DEFAULT_TUNE
 
     def __post_init__(self) -> None:
         if sum(value is not None for value in (self.quality, self.rate, self.size, self.bpp)) > 1:
@@ -40,6 +45,8 @@ class Request:
                 raise ValueError(f"the {name} must be above 0, not {value:g}")
         if self.effort not in EFFORTS:
             raise ValueError(f"the effort must be 1 to 9, not {self.effort}")
+        if self.tune not in TUNES:
+            raise ValueError(f"tune must be {' or '.join(TUNES)}, not {self.tune!r}")
 
     @property
     def sized(self) -> bool:

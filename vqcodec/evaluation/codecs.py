@@ -11,6 +11,7 @@ import hashlib
 import importlib
 import importlib.metadata
 import io
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from typing import Any, NamedTuple, Protocol
 import PIL
 from PIL import Image, features
 
-from vqcodec.quality import DEFAULT_EFFORT
+from vqcodec.quality import DEFAULT_EFFORT, DEFAULT_TUNE
 
 OURS = "vqcodec"
 _PACKAGE = Path(__file__).resolve().parent.parent
@@ -160,12 +161,14 @@ class Ours:
     device: str = "auto"
     name: str = OURS
     effort: int = DEFAULT_EFFORT
+    tune: str = DEFAULT_TUNE
 
     @property
     def setting(self) -> str:
         stem = Path(self.model).stem
         effort = "" if self.effort == DEFAULT_EFFORT else f" e{self.effort}"
-        return (stem if self.quality is None else f"{stem} q{self.quality}") + effort
+        tune = "" if self.tune == DEFAULT_TUNE else f" {self.tune}"
+        return (stem if self.quality is None else f"{stem} q{self.quality}") + effort + tune
 
     @property
     def cache_key(self) -> str:
@@ -173,10 +176,11 @@ class Ours:
         from vqcodec.registry import find
 
         version = f"{source_version()} torch {importlib.metadata.version('torch')} {pick_device(self.device)}"
-        return f"{OURS} {find(self.model).identity.hex()} quality {self.quality} effort {self.effort} {version}"
+        asked = f"quality {self.quality} effort {self.effort} tune {self.tune}"
+        return f"{OURS} {find(self.model).identity.hex()} {asked} {version}"
 
     def encode(self, image: Image.Image) -> bytes:
-        return bytes(self._codec().encode(image, quality=self.quality, effort=self.effort))
+        return bytes(self._codec().encode(image, quality=self.quality, effort=self.effort, tune=self.tune))
 
     def decode(self, data: bytes) -> Image.Image:
         decoded: Image.Image = self._codec().decode(data)
@@ -193,10 +197,14 @@ def ours(
     qualities: Sequence[int | None] = (None,),
     device: str = "auto",
     efforts: Sequence[int] = (DEFAULT_EFFORT,),
+    tunes: Sequence[str] = (DEFAULT_TUNE,),
 ) -> list[Ours]:
-    """One point for every model and quality, in that order: together one curve, at each effort."""
-    names = {effort: OURS if effort == efforts[0] else f"{OURS} e{effort}" for effort in efforts}
-    return [Ours(m, quality, device, names[e], e) for e in efforts for m in models for quality in qualities]
+    """One point for every model and quality, in that order: together one curve, for each effort and tune."""
+    found = []
+    for effort, tune in itertools.product(efforts, tunes):
+        name = OURS + ("" if effort == efforts[0] else f" e{effort}") + ("" if tune == tunes[0] else f" {tune}")
+        found += [Ours(m, quality, device, name, effort, tune) for m in models for quality in qualities]
+    return found
 
 
 @functools.cache

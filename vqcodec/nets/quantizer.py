@@ -121,14 +121,14 @@ class ResidualQuantizer(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """z: float [N, H, W, D] -> indices int64 [N, S, H, W], and what they leave of z, like it.
 
-        rate_weights: float [N], in place of `rate_weight`; lengths: in place of the order-0 ones. update: let the
-        codebooks follow. beam: partial choices that are kept from stage to stage, by their cost so far.
+        rate_weights: float [N] or [N, H, W], in place of `rate_weight`; lengths: in place of the order-0 ones. update:
+        let the codebooks follow. beam: partial choices that are kept from stage to stage, by their cost so far.
         """
         if beam > 1:
             return self._choose_beam(z, rate_weights, lengths, beam)
         n, h, w, d = z.shape
         residual = z.reshape(-1, d)
-        weights = self.rate_weight if rate_weights is None else rate_weights.repeat_interleave(h * w)
+        weights = self._weights(rate_weights, n, h, w)
         costs = OrderZero(self.bits) if lengths is None else lengths
         told: Tensor | None = None
         indices: list[Tensor] = []
@@ -144,13 +144,18 @@ class ResidualQuantizer(nn.Module):
                 told = add if told is None else told + add
         return torch.stack(indices, 1).view(n, h, w, -1).permute(0, 3, 1, 2), residual.view(n, h, w, d)
 
+    def _weights(self, given: Tensor | None, n: int, h: int, w: int) -> Tensor:
+        """The rate weight of every vector, [M]."""
+        weights = self.rate_weight if given is None else given
+        return weights.view(*weights.shape, *[1] * (3 - weights.dim())).expand(n, h, w).reshape(-1)
+
     def _choose_beam(
         self, z: Tensor, rate_weights: Tensor | None, lengths: CodeLengths | None, beam: int
     ) -> tuple[Tensor, Tensor]:
         """As `choose`, with tensors [B, M, ...] of the B best partial choices at every position."""
         n, h, w, d = z.shape
         m, k = n * h * w, self.level.codes
-        weights = self.rate_weight.expand(m) if rate_weights is None else rate_weights.repeat_interleave(h * w)
+        weights = self._weights(rate_weights, n, h, w)
         costs = OrderZero(self.bits) if lengths is None else lengths
         residual = z.reshape(1, m, d)
         spent = z.new_zeros(1, m)  # lambda * bits so far
