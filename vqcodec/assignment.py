@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vqcodec.quality import Effort, place_of
+from vqcodec.nets.quantizer import OrderZero
+from vqcodec.quality import Effort
 
 if TYPE_CHECKING:
     from vqcodec.codec import Codec
@@ -67,13 +68,13 @@ class Chooser:
         return [*self._analysis.coarse, own]
 
     def _nearest(self, rate: float) -> Tensor:
-        """Nearest codes, of as many codebooks as the rate's place on the quality scale; the others add nothing."""
+        """Nearest codes, as long as they are worth a raw index: every code costs log2 K bits, but none the most frequent
+        of every later codebook, which adds next to nothing."""
+        level = self._prior.level
+        table = torch.full((level.codebooks, level.codes), math.log2(level.codes), device=self._codec.device)
+        table[1:].scatter_(1, self._quantizer.bits[1:].argmin(1, keepdim=True), 0.0)
         z = self._analysis.latents.permute(1, 2, 0)[None]
-        found, _ = self._quantizer.choose(z, z.new_zeros(1))
-        stages = self._prior.level.codebooks
-        if rate:
-            found[:, max(1, math.ceil(stages * place_of(rate, self._codec.config.rates))) :] = 0
-        return found[0].cpu()
+        return self._quantizer.choose(z, rate * self._emphasis[None], OrderZero(table))[0][0].cpu()
 
     def _choose(self, latents: Tensor, rate: float, own: Tensor | None, beam: int = 1) -> Tensor:
         """One sweep. own: maps [S, h, w] of the sweep before, None: by order-0 code lengths."""

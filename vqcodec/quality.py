@@ -11,7 +11,7 @@ from vqcodec.errors import ModelError
 DEFAULT_QUALITY = 50.0
 DEFAULT_EFFORT = 5
 DEFAULT_TUNE = "psnr"
-TUNES = {"psnr": 0.0, "ssim": 0.5}
+TUNES = {"psnr": 0.0, "ssim": 0.6}
 """Power of the local contrast that rate weights are multiplied by (`assignment.emphasis`)."""
 MARGIN = 2.0
 """The scale goes beyond the range of rates that a model was trained for by this factor, at both ends."""
@@ -21,7 +21,7 @@ MARGIN = 2.0
 class Request:
     """At most one of: quality 0 to 100; rate, the weight of a bit (lambda, from 0: nearest codes); size in bytes of the
     file; bpp, its bits per pixel. None of them: the middle of the scale. effort: 1 to 9, see `Effort`. tune: "psnr" for
-    the least squared error, "ssim" to move bits from where contrast hides errors to smooth places; from effort 2.
+    the least squared error, "ssim" to move bits from where contrast hides errors to smooth places.
 
     Raises ValueError on anything else.
     """
@@ -63,9 +63,9 @@ class Request:
 @dataclass(frozen=True)
 class Effort:
     """context: choose codes by what they cost under the prior, in so many sweeps over the maps; 0: by order-0 code
-    lengths. nearest: no choice by cost at all, the quality then is a number of codebooks. beam: partial choices that
-    are kept from codebook to codebook. steps: of gradient descent on the encoder's output against the decoder's error.
-    """
+    lengths. nearest: the nearest code, or the most frequent one where that is not worth a raw index. beam: partial
+    choices that are kept from codebook to codebook. steps: of gradient descent on the encoder's output against the
+    decoder's error."""
 
     context: int
     nearest: bool = False
@@ -94,12 +94,6 @@ def rate_of(quality: float, rates: tuple[float, float]) -> float:
     over MARGIN at 100. Raises ModelError if the model has no range."""
     low, high = scale(rates)
     return high * (low / high) ** (quality / 100)
-
-
-def place_of(rate: float, rates: tuple[float, float]) -> float:
-    """Where a rate weight is on the scale, 0 to 1 (the inverse of `rate_of`, over 100), ends included."""
-    low, high = scale(rates)
-    return 1.0 if rate <= low else max(0.0, math.log(high / rate) / math.log(high / low))
 
 
 def scale(rates: tuple[float, float]) -> tuple[float, float]:
