@@ -68,7 +68,7 @@ class Chooser:
         return [*self._analysis.coarse, own]
 
     def _nearest(self, rate: float) -> Tensor:
-        """Nearest codes, as long as they are worth a raw index: every code costs log2 K bits, but none the most frequent
+        """Nearest codes, as long as they are worth a raw index: every code costs log2 K bits, none the most frequent
         of every later codebook, which adds next to nothing."""
         level = self._prior.level
         table = torch.full((level.codebooks, level.codes), math.log2(level.codes), device=self._codec.device)
