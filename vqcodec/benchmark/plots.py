@@ -14,7 +14,7 @@ from vqcodec.benchmark.measure import Direction, Measurement
 from vqcodec.benchmark.stages import STAGES
 
 COLOURS = {"vqcodec": "#c2185b", "JPEG": "#6b7280", "WebP": "#1d6fb8", "AVIF": "#d97706"}
-STAGE_COLOURS = ("#c2185b", "#60a5fa", "#d97706", "#15803d", "#9ca3af")
+STAGE_COLOURS = ("#c2185b", "#7c3aed", "#60a5fa", "#d97706", "#15803d", "#9ca3af")
 STYLES = ("-", "--", ":", "-.")
 ROWS = (("seconds", 1, "time in process, s"), ("peak_bytes", 1 << 20, "peak memory of a process, MiB"))
 SETTINGS: Any = {"font.size": 10, "svg.hashsalt": "vqcodec", "axes.spines.top": False, "axes.spines.right": False}
