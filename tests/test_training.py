@@ -20,7 +20,8 @@ from skimage import data
 from vqcodec import registry, weights
 from vqcodec.codec import Codec, pack_model
 from vqcodec.config import VAE_PRESETS, VQVAE2_PRESETS, VQVAE_PRESETS, ModelConfig
-from vqcodec.nets.autoencoder import Autoencoder
+from vqcodec.nets.autoencoder import Autoencoder, Reconstruction
+from vqcodec.nets.quality import TAPS, ms_ssim
 from vqcodec.prior.export import to_integers
 from vqcodec.training import checkpoint
 from vqcodec.training.autoencoder import AutoencoderTask, AutoencoderTraining
@@ -93,6 +94,34 @@ def test_muon_steps_are_orthogonal_and_descend():
         loss.backward()
         optimizer.step()
     assert losses[-1] < 0.1 * losses[0]
+
+
+def test_ms_ssim_to_train_with(photos):
+    """It is the field's own, under a shorter window; its gradient is finite where structure is reversed."""
+    pytorch_msssim = pytest.importorskip("pytorch_msssim")
+    image = torch.from_numpy(np.stack([photo[:128, :128] for photo in photos])).permute(0, 3, 1, 2) / 255
+    blurred = torch.nn.functional.avg_pool2d(image, 5, 1, 2, count_include_pad=False)
+    for decoded in (image + 0.05 * torch.randn_like(image), image + 0.2 * torch.randn_like(image), blurred):
+        reference = pytorch_msssim.ms_ssim(decoded, image, data_range=1.0, size_average=False, win_size=TAPS)
+        assert torch.allclose(ms_ssim(decoded, image), reference, atol=1e-5)
+    assert torch.allclose(ms_ssim(image, image), torch.ones(len(image)))
+    reversed_ = (1 - image).requires_grad_()
+    (gradient,) = torch.autograd.grad(ms_ssim(reversed_, image).sum(), [reversed_])
+    assert gradient.isfinite().all()
+
+
+def test_ms_ssim_in_the_loss(photos):
+    config = dataclasses.replace(SHORT, crop=128)
+    with pytest.raises(ValueError, match="at least 97 pixels"):
+        autoencoder_task(photos, SHORT, AutoencoderTraining(ms_ssim=0.3))
+    image = CropSampler(photos, 128).batch(2)
+    result = Reconstruction(image + 0.05 * torch.randn_like(image), [], [torch.zeros(2)] * 2)
+    losses = []
+    for special in (AutoencoderTraining(), AutoencoderTraining(ms_ssim=0.3)):
+        loss, scalars = autoencoder_task(photos, config, special).distortion(result, image, torch.full((2,), 0.5))
+        losses.append(loss)
+    assert scalars["train/ms_ssim"] < 0.99
+    assert (losses[1] - losses[0]).item() == pytest.approx(0.3 * (1 - scalars["train/ms_ssim"].item()), rel=1e-3)
 
 
 def autoencoder_task(photos, config=SHORT, special=SPECIAL):

@@ -79,6 +79,18 @@ def start(command: Any) -> Any:
     return click.option("--start", type=EXISTING, help=text)(command)
 
 
+def terms(commitment: float) -> Any:
+    """Weights of the terms of an autoencoder's loss."""
+
+    def decorate(command: Any) -> Any:
+        text = "weight of 1 - MS-SSIM beside the mean square error; 0.3 makes it about half as large"
+        command = click.option("--ms-ssim", default=0.0, show_default=True, help=text)(command)
+        text = "weight of the commitment loss"
+        return click.option("--commitment", default=commitment, show_default=True, help=text)(command)
+
+    return decorate
+
+
 @click.group(help=__doc__)
 @click.option("--threads", default=0, help="CPU threads, 0: all")
 def main(threads: int) -> None:
@@ -106,6 +118,7 @@ def autoencoder(
     preset: str,
     rates: tuple[float, float] | None,
     commitment: float,
+    ms_ssim: float,
     start: Path | None,
     device: str,
     **kw: Any,
@@ -117,7 +130,7 @@ def autoencoder(
         if rates is not None:
             model = dataclasses.replace(model, rates=rates)
         images = load_images(data), load_images(val, limit=24)
-        task = AutoencoderTask(model, config, AutoencoderTraining(commitment), *images)
+        task = AutoencoderTask(model, config, AutoencoderTraining(commitment, ms_ssim), *images)
         if start is not None:
             click.echo(f"starts from {exporting.start_from(task.module, start)}")
         train(task, config, out)
@@ -128,7 +141,7 @@ def autoencoder(
 @preset(VQVAE_PRESETS)
 @rates
 @start
-@click.option("--commitment", default=0.25, show_default=True, help="weight of the commitment loss")
+@terms(0.25)
 @settings(AUTOENCODER)
 def vqvae(**kw: Any) -> None:
     """Train a VQ-VAE, the autoencoder of one level."""
@@ -140,7 +153,7 @@ def vqvae(**kw: Any) -> None:
 @preset(VQVAE2_PRESETS)
 @rates
 @start
-@click.option("--commitment", default=0.05, show_default=True, help="weight of the commitment loss")
+@terms(0.05)
 @settings(AUTOENCODER)
 def vqvae2(**kw: Any) -> None:
     """Train a VQ-VAE-2, the autoencoder of several levels."""
@@ -151,7 +164,7 @@ def vqvae2(**kw: Any) -> None:
 @data
 @rates
 @click.option("--start", type=EXISTING, help="weights file of a model to go on from, in place of --out's autoencoder")
-@click.option("--commitment", default=0.05, show_default=True, help="weight of the commitment loss")
+@terms(0.05)
 @settings(JOINT)
 def joint(
     out: Path,
@@ -160,6 +173,7 @@ def joint(
     rates: tuple[float, float] | None,
     start: Path | None,
     commitment: float,
+    ms_ssim: float,
     device: str,
     **kw: Any,
 ) -> None:
@@ -173,7 +187,7 @@ def joint(
             sizes, model, priors = exporting.load_model_file(start)
         if rates is not None:
             sizes = dataclasses.replace(sizes, rates=rates)
-        special = AutoencoderTraining(commitment)
+        special = AutoencoderTraining(commitment, ms_ssim)
         task = JointTask(sizes, config, special, load_images(data), load_images(val, limit=24))
         task.autoencoder.load_state_dict(model.state_dict())
         if priors is not None:

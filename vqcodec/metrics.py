@@ -28,9 +28,11 @@ _WINDOW = 11  # taps of the Gaussian window
 _SIGMA = 1.5  # its standard deviation, pixels
 _C1 = (0.01 * _PEAK) ** 2
 _C2 = (0.03 * _PEAK) ** 2
-_SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 
-MS_SSIM_MIN_SIDE = (_WINDOW - 1) * 2 ** (len(_SCALE_WEIGHTS) - 1) + 1
+MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+"""Exponents of the scales of MS-SSIM, finest first."""
+
+MS_SSIM_MIN_SIDE = (_WINDOW - 1) * 2 ** (len(MS_SSIM_WEIGHTS) - 1) + 1
 """Shortest image side, in pixels, for which the window still fits at the coarsest scale (161)."""
 
 SSIMULACRA2_MIN_SIDE = 8
@@ -81,9 +83,9 @@ def ms_ssim(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
         raise ValueError(f"MS-SSIM needs sides of at least {MS_SSIM_MIN_SIDE} pixels, not {a.shape[1]}x{a.shape[0]}")
     x = np.moveaxis(a, 2, 0).astype(np.float64)  # [3, H, W]
     y = np.moveaxis(b, 2, 0).astype(np.float64)
-    last = len(_SCALE_WEIGHTS) - 1
+    last = len(MS_SSIM_WEIGHTS) - 1
     product = np.ones(3)
-    for scale, weight in enumerate(_SCALE_WEIGHTS):
+    for scale, weight in enumerate(MS_SSIM_WEIGHTS):
         if scale > 0:
             x, y = _halve(x), _halve(y)
         term = _ssim_term(x, y, luminance=scale == last)

@@ -1,14 +1,49 @@
 # SPDX-License-Identifier: Apache-2.0
-"""PSNR of tensors, where they are; `vqcodec.metrics` measures pictures."""
+"""PSNR and MS-SSIM of tensors, where they are; `vqcodec.metrics` measures pictures."""
 
 from __future__ import annotations
 
 import math
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+from vqcodec.metrics import MS_SSIM_WEIGHTS
+
+TAPS, SIGMA = 7, 1.5  # of the Gaussian window: shorter than the measure's, so that five scales fit into a small crop
+LOW = 1e-3  # least value of a scale's term: the gradient of its power has no bound at 0
+MS_SSIM_MIN_CROP = (TAPS - 1) * 2 ** (len(MS_SSIM_WEIGHTS) - 1) + 1
 
 
 def psnr(decoded: Tensor, image: Tensor) -> float:
     """dB of a network's output, rounded to 8-bit pixels, against an image, both in 0..255; 138 for equal ones."""
     error = (decoded.float().round().clamp(0, 255) - image).square().mean().item()
     return 10 * math.log10(255**2 / max(error, 1e-9))
+
+
+def ms_ssim(decoded: Tensor, image: Tensor) -> Tensor:
+    """Multi-scale structural similarity (Wang, Simoncelli and Bovik 2003) to train with, float [N]: five scales under a
+    window of TAPS. decoded, image: float [N, C, H, W] in 0..1, sides a multiple of 16, at least MS_SSIM_MIN_CROP.
+    """
+    channels = image.shape[1]
+    steps = torch.arange(TAPS, device=image.device) - TAPS // 2
+    taps = torch.exp(-(steps**2) / (2 * SIGMA**2))
+    rows = (taps / taps.sum()).view(1, 1, TAPS, 1).repeat(channels, 1, 1, 1)
+
+    def blur(x: Tensor) -> Tensor:
+        return F.conv2d(F.conv2d(x, rows, groups=channels), rows.mT, groups=channels)
+
+    product = torch.ones_like(image[:, :, 0, 0])
+    for scale, weight in enumerate(MS_SSIM_WEIGHTS):
+        if scale:
+            decoded, image = F.avg_pool2d(decoded, 2), F.avg_pool2d(image, 2)
+        means = blur(decoded), blur(image)
+        squares = means[0].square() + means[1].square()
+        variances = blur(decoded.square() + image.square()) - squares
+        covariance = blur(decoded * image) - means[0] * means[1]
+        term = (2 * covariance + 0.03**2) / (variances + 0.03**2)
+        if scale == len(MS_SSIM_WEIGHTS) - 1:
+            term = term * (2 * means[0] * means[1] + 0.01**2) / (squares + 0.01**2)
+        product = product * term.mean((2, 3)).clamp(min=LOW) ** weight
+    return product.mean(1)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from vqcodec import parallel
 from vqcodec.config import ModelConfig
 from vqcodec.nets.autoencoder import Autoencoder, Reconstruction
-from vqcodec.nets.quality import psnr
+from vqcodec.nets.quality import MS_SSIM_MIN_CROP, ms_ssim, psnr
 from vqcodec.training.crops import CropTask
 from vqcodec.training.data import CropSampler, Pixels, grid, to_device
 from vqcodec.training.loop import Report
@@ -32,13 +32,15 @@ class AutoencoderTraining:
     """commitment: beta of van den Oord et al. 2017. Theirs is 0.25 on a latent that can shrink; ours has unit variance.
     With several residual codebooks, detail that a stage can only partly capture would cost more commitment than it
     gains in distortion, and would be given up: 0.05 is better there. unquantized_steps: warm-up before the k-means
-    init, from this many batches.
+    init, from this many batches. ms_ssim: weight of 1 - MS-SSIM beside the mean square error; 0.3 makes it about half
+    as large.
 
     Every crop draws its own weight of a bit from the model's range of rates, log-uniformly, so that one model serves
     them all. It grows from nothing between RATE_START and RATE_FULL, when every codebook has learned something worth
     its bits, and concerns all levels but the coarsest of several."""
 
     commitment: float = 0.25
+    ms_ssim: float = 0.0
     unquantized_steps: int = 150
     kmeans_batches: int = 24
 
@@ -97,7 +99,8 @@ def validate(model: Autoencoder, images: Sequence[Pixels], device: str) -> Valid
 
 
 class AutoencoderTask(CropTask):
-    """Loss: MSE / PIXEL_VARIANCE + commitment * sum over levels of mean (z - sg(q))^2, z of unit variance."""
+    """Loss: MSE / PIXEL_VARIANCE + ms_ssim * (1 - MS-SSIM) + commitment * sum over levels of mean (z - sg(q))^2, z of
+    unit variance."""
 
     name = "autoencoder"
     module: nn.Module
@@ -111,7 +114,9 @@ class AutoencoderTask(CropTask):
         train: Sequence[Pixels],
         val: Sequence[Pixels],
     ) -> None:
-        """train, val: uint8 [H, W, 3] each; the same on all ranks."""
+        """train, val: uint8 [H, W, 3] each; the same on all ranks. Raises ValueError where MS-SSIM does not fit."""
+        if special.ms_ssim and config.crop < MS_SSIM_MIN_CROP:
+            raise ValueError(f"MS-SSIM needs crops of at least {MS_SSIM_MIN_CROP} pixels, not {config.crop}")
         torch.manual_seed(config.seed)
         self.model, self.special = model_config, special
         self.autoencoder = Autoencoder(model_config.autoencoder)
@@ -136,10 +141,15 @@ class AutoencoderTask(CropTask):
         """The loss but for the priors', and scalars for the log."""
         low, high = self.model.rates
         importance = (high / low if low else 1.0) ** (BALANCE * (0.5 - places))
-        error = (result.image.float() - image).square().mean((1, 2, 3))
+        decoded = result.image.float()
+        error = (decoded - image).square().mean((1, 2, 3))
         commitments = torch.stack(result.commitments)
         losses = error / PIXEL_VARIANCE + self.special.commitment * commitments.sum(0)
         scalars = {"train/psnr": -10 * error.detach().mean().log10(), "train/residual": commitments.mean(1)}
+        if self.special.ms_ssim:
+            similarity = ms_ssim(decoded, image)
+            losses = losses + self.special.ms_ssim * (1 - similarity)
+            scalars["train/ms_ssim"] = similarity.detach().mean()
         return (losses * importance).mean(), scalars
 
     def loss(self, network: nn.Module, batch: Any, config: TrainConfig) -> tuple[Tensor, dict[str, Tensor]]:
