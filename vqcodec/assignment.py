@@ -53,6 +53,13 @@ class Chooser:
         self._quantizer = codec.autoencoder.level_quantizers()[self._level]
         stride = codec.config.autoencoder.levels[self._level].stride
         self._emphasis = emphasis(analysis.image, stride, power)  # [h, w]
+        size = (analysis.width, analysis.height)
+        tilings = [codec.tiling(level, *size) for level in range(self._level + 1)]
+        self._tiling, self._groups = tilings[-1], codec.groups(*size)
+        self._valid = self._tiling.valid()
+        self._coarse = [tiling.split(maps) for tiling, maps in zip(tilings, analysis.coarse, strict=False)]
+        self._rates = self._tiling.split(self._emphasis[None])[:, 0]  # of tiles, to be multiplied by the rate weight
+        self._conditions: tuple[slice, list[Tensor]] | None = None
 
     @torch.inference_mode()
     def maps(self, rate: float) -> list[Tensor]:
@@ -78,25 +85,26 @@ class Chooser:
 
     def _choose(self, latents: Tensor, rate: float, own: Tensor | None, beam: int = 1) -> Tensor:
         """One sweep. own: maps [S, h, w] of the sweep before, None: by order-0 code lengths."""
-        codec, size = self._codec, (self._analysis.width, self._analysis.height)
-        tilings = [codec.tiling(level, *size) for level in range(self._level + 1)]
-        tiles = tilings[-1].split(latents).permute(0, 2, 3, 1)
-        emphasis = tilings[-1].split(self._emphasis[None])[:, 0]
-        valid = tilings[-1].valid()
-        before = None if own is None else tilings[-1].split(own)
-        coarse = [tiling.split(maps) for tiling, maps in zip(tilings, self._analysis.coarse, strict=False)]
+        tiles = self._tiling.split(latents).permute(0, 2, 3, 1)
+        before = None if own is None else self._tiling.split(own)
         found = []
-        for part in codec.groups(*size):
-            z = tiles[part]
+        for part in self._groups:
             lengths = None
             if before is not None:
-                inside = None if valid is None else valid[part].to(codec.device)
-                known = [maps[part].to(codec.device) for maps in coarse]
-                condition = self._prior.condition(known, (len(z), z.shape[1], z.shape[2]), inside)
-                lengths = self._prior.code_lengths(before[part].to(codec.device), condition, inside)
-            rates = rate * emphasis[part]
-            found.append(self._quantizer.choose(z, rates, lengths, beam=beam)[0].cpu())
-        return tilings[-1].join(torch.cat(found))
+                inside = None if self._valid is None else self._valid[part].to(self._codec.device)
+                maps = before[part].to(self._codec.device)
+                lengths = self._prior.code_lengths(maps, self._condition(part, inside), inside)
+            rates = rate * self._rates[part]
+            found.append(self._quantizer.choose(tiles[part], rates, lengths, beam=beam)[0].cpu())
+        return self._tiling.join(torch.cat(found))
+
+    def _condition(self, part: slice, inside: Tensor | None) -> list[Tensor]:
+        """What the coarser levels tell the prior of a group of tiles; kept for the next sweep unless there are more."""
+        if self._conditions is None or self._conditions[0] != part:
+            known = [maps[part].to(self._codec.device) for maps in self._coarse]
+            shape = (part.stop - part.start, *self._tiling.tile_shape)
+            self._conditions = part, self._prior.condition(known, shape, inside)
+        return self._conditions[1]
 
     def _refined(self, rate: float, own: Tensor) -> tuple[Tensor, Tensor]:
         """Move the latents against the decoder's error, straight through the choice of codes (Adam). Returns them and

@@ -163,13 +163,12 @@ class ResidualQuantizer(nn.Module):
         told: Tensor | None = None
         for stage in range(self.level.codebooks):
             codes = self.codebooks[stage]
-            price = spent[..., None] + weights[:, None] * costs.bits(stage, told)
-            left = residual.square().sum(-1, keepdim=True) + codes.square().sum(1) - 2 * residual @ codes.t()
-            total = (left + price).transpose(0, 1).reshape(m, -1)  # [M, B * K]
-            place = _smallest(total, min(beam, total.shape[1]))  # [B', M]
-            parent, index = place // k, place % k
+            bits = weights[:, None] * costs.bits(stage, told)
+            left = torch.addmm(codes.square().sum(1), residual.view(-1, d), codes.t(), alpha=-2.0).view(-1, m, k)
+            total = left.add_(bits).add_((spent + residual.square().sum(-1))[..., None])
+            parent, index = _smallest(total, min(beam, len(total) * k))  # [B', M]
             rows = torch.arange(m, device=z.device)
-            spent = price.expand(len(spent), m, k)[parent, rows, index]
+            spent = spent[parent, rows] + bits.expand(len(total), m, k)[parent, rows, index]
             residual = residual[parent, rows] - codes[index]
             chosen = torch.cat([chosen[parent, rows], index[..., None]], -1)
             if stage + 1 < self.level.codebooks:
@@ -259,11 +258,15 @@ class ResidualQuantizer(nn.Module):
         self.bits.copy_((-share.clamp(min=1e-9).log2()).clamp(max=limit))
 
 
-def _smallest(costs: Tensor, number: int) -> Tensor:
-    """Places of the smallest values of every row, [M, n] -> int64 [number, M]; overwrites them. For few of them this is
-    much faster than `topk` on a CPU."""
-    found = []
+def _smallest(costs: Tensor, number: int) -> tuple[Tensor, Tensor]:
+    """Places (b, k) of the smallest values at every m, [B, M, K] -> int64 [number, M] each; overwrites them. For few of
+    them this is much faster on a CPU than `topk`, or than `argmin` over all: `amin` is quick, places are not."""
+    rows = torch.arange(costs.shape[1], device=costs.device)
+    parents, codes = [], []
     for _ in range(number):
-        found.append(costs.argmin(1))
-        costs.scatter_(1, found[-1][:, None], math.inf)
-    return torch.stack(found)
+        parent = costs.amin(-1).argmin(0)
+        code = costs[parent, rows].argmin(-1)
+        costs[parent, rows, code] = math.inf
+        parents.append(parent)
+        codes.append(code)
+    return torch.stack(parents), torch.stack(codes)
