@@ -75,17 +75,14 @@ class Codec:
         check_device(self.device)
         levels = config.autoencoder.levels
         self.autoencoder = Autoencoder(config.autoencoder)
-        state = {k.removeprefix("autoencoder."): v for k, v in tensors.items() if k.startswith("autoencoder.")}
         try:
-            self.autoencoder.load_state_dict(
-                {k: v.float() if v.dtype == torch.float16 else v for k, v in state.items()}
-            )
+            self.autoencoder.load_state_dict(weights.single(weights.part(tensors, "autoencoder")))
         except RuntimeError as error:
             raise ModelError(f"the autoencoder's weights do not fit its configuration: {error}") from error
         self.autoencoder.eval().to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.priors = []
         for i, (prior, level) in enumerate(zip(config.priors, levels, strict=True)):
-            own = {k.removeprefix(f"prior.{i}."): v for k, v in tensors.items() if k.startswith(f"prior.{i}.")}
+            own = weights.part(tensors, f"prior.{i}")
             self.priors.append(IntegerPrior(prior, level, levels[:i], own, self.device))
 
     @classmethod
@@ -141,9 +138,11 @@ class Codec:
 
         chooser = self.chooser(picture.pixels, asked)
         target = asked.target(width * height)
-        weight = self.rate(asked) if target is None else self._rate_of_size(chooser, pack, target, (width, height))
-        indices = chooser.maps(weight)
-        streams = self.compress(indices, width, height)
+        if target is None:
+            indices = chooser.maps(self.rate(asked))
+            streams = self.compress(indices, width, height)
+        else:
+            indices, streams = self._within(target, chooser, pack, (width, height))
         if verify:
             again = self.decompress(streams, width, height)
             if not all(torch.equal(a, b) for a, b in zip(indices, again, strict=True)):
@@ -159,23 +158,28 @@ class Codec:
             return 0.0
         return rate_of(DEFAULT_QUALITY if asked.quality is None else asked.quality, self.config.rates)
 
-    def _rate_of_size(
-        self, chooser: Chooser, pack: Callable[[Sequence[bytes]], bytes], target: float, size: tuple[int, int]
-    ) -> float:
-        """The weight of a bit at which the file has at most so many bytes. Raises ImageError if none is so small."""
+    def _within(
+        self, target: float, chooser: Chooser, pack: Callable[[Sequence[bytes]], bytes], size: tuple[int, int]
+    ) -> tuple[list[Tensor], list[bytes]]:
+        """Index maps and streams of the best file of at most so many bytes. Raises ImageError if none is so small."""
         scale(self.config.rates)
-        smallest = math.inf
+        smallest, lowest = math.inf, math.inf
+        best: tuple[list[Tensor], list[bytes]] | None = None
 
         def length(rate: float) -> int:
-            nonlocal smallest
-            found = len(pack(self.compress(chooser.maps(rate), *size)))
+            nonlocal smallest, lowest, best
+            indices = chooser.maps(rate)
+            streams = self.compress(indices, *size)
+            found = len(pack(streams))
             smallest = min(smallest, found)
+            if found <= target and rate < lowest:
+                lowest, best = rate, (indices, streams)
             return found
 
-        rate = search(length, target, self.config.rates)
-        if math.isinf(rate):
+        search(length, target, self.config.rates)
+        if best is None:
             raise ImageError(f"{target:.0f} bytes are too few for this image: the least that was reached is {smallest}")
-        return rate
+        return best
 
     def header(self, width: int, height: int, mode: str) -> container.Header:
         """Of the files that this codec writes."""
@@ -283,13 +287,13 @@ class Codec:
     def compress(self, indices: Sequence[Tensor], width: int, height: int) -> list[bytes]:
         """Index maps -> one stream per group of tiles and level, group by group. Inverse of `decompress`."""
         streams = []
+        tilings = [self.tiling(level, width, height) for level in range(len(self.priors))]
+        valid = [tiling.valid() for tiling in tilings]
         for part in self.groups(width, height):
-            for level, stages in enumerate(self.frequencies(indices, width, height, part)):
-                tiling = self.tiling(level, width, height)
-                valid = tiling.valid()
-                waves = coded_by_wave(
-                    part.stop - part.start, *tiling.tile_shape, None if valid is None else valid[part]
-                )
+            found = self.frequencies(indices, width, height, part)
+            for tiling, inside, stages in zip(tilings, valid, found, strict=True):
+                own = None if inside is None else inside[part]
+                waves = coded_by_wave(part.stop - part.start, *tiling.tile_shape, own)
                 streams.append(pack_stream(stages, waves))
         return streams
 

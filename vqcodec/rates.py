@@ -146,8 +146,7 @@ def float_priors(model: ModelFile, codec: Codec) -> list[LevelPrior]:
     priors = []
     for i, (config, level) in enumerate(zip(codec.config.priors, levels, strict=True)):
         prior = LevelPrior(config, level, levels[:i]).eval()
-        own = f"prior.{i}."
-        from_integers(prior, {k.removeprefix(own): v for k, v in tensors.items() if k.startswith(own)})
+        from_integers(prior, weights.part(tensors, f"prior.{i}"))
         priors.append(prior)
     return priors
 

@@ -42,6 +42,16 @@ def load_meta(path: str | Path) -> dict[str, Any]:
         return meta
 
 
+def part(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    """The tensors of one part (autoencoder, prior.0; model, average, optimizer) without their prefix."""
+    return {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")}
+
+
+def single(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """With float32 in place of the half precision that files hold."""
+    return {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
+
+
 @contextlib.contextmanager
 def _opened(path: str | Path, device: str) -> Iterator[tuple[Any, dict[str, Any]]]:
     try:

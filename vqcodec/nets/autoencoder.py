@@ -113,15 +113,18 @@ class Autoencoder(nn.Module):
     def analyse(self, image: Tensor) -> tuple[list[Tensor], Tensor]:
         """What an encoder needs to choose the finest level's codes itself: the indices of the other levels, as of
         `encode`, and the finest level's latents, float [N, D, h, w]. Arguments as of `forward`."""
+        return self._above(image, len(self.config.levels) - 1)
+
+    def _above(self, image: Tensor, level: int) -> tuple[list[Tensor], Tensor]:
+        """Indices of the levels above one, and its latents, float [N, D, h, w]."""
         features = self._features(image)
         state: Tensor | None = None
         indices = []
-        last = len(self.config.levels) - 1
-        for i in range(last):
+        for i in range(level):
             result = self.quantizers[i](self._latent(i, features, state).permute(0, 2, 3, 1))
             indices.append(result.indices)
             state = self._descend(i, result.quantized.permute(0, 3, 1, 2), state)
-        return indices, self._latent(last, features, state)
+        return indices, self._latent(level, features, state)
 
     def state(self, indices: list[Tensor]) -> Tensor | None:
         """The decoded state of all levels but the finest from their indices; None if there are none."""
@@ -136,12 +139,7 @@ class Autoencoder(nn.Module):
 
     def latents(self, image: Tensor, level: int) -> Tensor:
         """Encoder output of one level before its quantiser, float [N, H, W, D]: what the k-means init clusters."""
-        features = self._features(image)
-        state: Tensor | None = None
-        for i in range(level):
-            quantized = self.quantizers[i](self._latent(i, features, state).permute(0, 2, 3, 1)).quantized
-            state = self._descend(i, quantized.permute(0, 3, 1, 2), state)
-        return self._latent(level, features, state).permute(0, 2, 3, 1)
+        return self._above(image, level)[1].permute(0, 2, 3, 1)
 
     def _features(self, image: Tensor) -> list[Tensor]:
         return features(image, self.stem, self.down, self.encode_blocks, self.config.coarsest)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 
 from vqcodec import metrics
@@ -79,42 +79,44 @@ def _values(point: Point, dims: bool = True) -> list[str]:
 
 def bd_rates(ours: Curve, rivals: Sequence[Curve]) -> str:
     """BD-rate of one of our curves against every rival, with the range of quality it speaks of."""
-    rows = []
-    for rival, name in zip(rivals, names(rivals), strict=True):
-        cells = [name]
-        for quality in QUALITIES:
-            delta = bd_rate(ours, rival, quality)
-            if delta is None:
-                cells.append(NONE)
-                continue
-            low, high = (signed(f"{v:.{1 if quality.unit else 0}f}") for v in (delta.low, delta.high))
-            cells.append(f'{percent(delta.percent)}<span class="sub">{low} to {high}{_unit(quality)}</span>')
-        rows.append(cells)
+
+    def cell(rival: Curve, quality: Quality) -> str:
+        delta = bd_rate(ours, rival, quality)
+        if delta is None:
+            return NONE
+        low, high = (signed(f"{v:.{1 if quality.unit else 0}f}") for v in (delta.low, delta.high))
+        unit = f" {quality.unit}" if quality.unit else ""
+        return f'{percent(delta.percent)}<span class="sub">{low} to {high}{unit}</span>'
+
     note = (
         f"{escape(ours.name)}, {len(ours.points)} points, between {BD_RANGE[0]:g} and {BD_RANGE[1]:g} bits per pixel; "
         "below, the range of quality it holds for. "
         "Negative: we need fewer bits."
     )
-    return table("BD-rate", note, ["against", "PSNR", "MS-SSIM", THIRD], rows)
+    return _against("BD-rate", note, rivals, cell)
 
 
 def equal_quality(point: Point, rivals: Sequence[Curve]) -> str:
     """What each rival needs for the quality of one of our points."""
-    rows = []
-    for rival, name in zip(rivals, names(rivals), strict=True):
-        cells = [name]
-        for quality in QUALITIES:
-            equal = at_equal_quality(point, rival, quality)
-            text = NONE
-            if equal is not None:
-                text = f'{percent(equal.percent)}<span class="sub">{equal.rate:.3f}</span>'
-            cells.append(text)
-        rows.append(cells)
+
+    def cell(rival: Curve, quality: Quality) -> str:
+        equal = at_equal_quality(point, rival, quality)
+        return NONE if equal is None else f'{percent(equal.percent)}<span class="sub">{equal.rate:.3f}</span>'
+
     note = (
         "By how much our rate differs from the rival’s at our quality; below, the rival’s, bits per pixel. "
         "Negative: we need fewer bits."
     )
-    return table("Rate at equal quality", note, ["against", "PSNR", "MS-SSIM", THIRD], rows)
+    return _against("Rate at equal quality", note, rivals, cell)
+
+
+def _against(caption: str, note: str, rivals: Sequence[Curve], cell: Callable[[Curve, Quality], str]) -> str:
+    """A row for every rival, a cell for every measure of quality."""
+    rows = [
+        [name, *(cell(rival, quality) for quality in QUALITIES)]
+        for rival, name in zip(rivals, names(rivals), strict=True)
+    ]
+    return table(caption, note, ["against", "PSNR", "MS-SSIM", THIRD], rows)
 
 
 def values(curves: Sequence[Curve]) -> str:
@@ -151,7 +153,3 @@ def names(curves: Sequence[Curve]) -> list[str]:
         f'<span class="dot c-{style.key}"></span>{escape(curve.name)}'
         for curve, style in zip(curves, styles_of(curves), strict=True)
     ]
-
-
-def _unit(quality: Quality) -> str:
-    return f" {quality.unit}" if quality.unit else ""

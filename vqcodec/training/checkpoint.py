@@ -53,12 +53,12 @@ def load(
     started with. Raises ModelError on a foreign file.
     """
     tensors, meta = weights.load(path)
-    module.load_state_dict(part(tensors, "model"))
-    state = part(tensors, "average")
+    module.load_state_dict(weights.part(tensors, "model"))
+    state = weights.part(tensors, "average")
     average.state = {k: state[k].to(v.device) for k, v in average.state.items()}
     average.updates = meta["average_updates"]
     parameters = dict(module.named_parameters())
-    for full, value in part(tensors, "optimizer").items():
+    for full, value in weights.part(tensors, "optimizer").items():
         key, name = full.split(".", 1)
         parameter = parameters[name]
         # Moments must lie in memory as their parameter does: fused optimisers walk both in one loop.
@@ -74,15 +74,10 @@ def load(
     return meta
 
 
-def part(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
-    """The tensors of one part of a checkpoint (model, average, optimizer) without their prefix."""
-    return {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")}
-
-
 def averaged(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The averaged state of a checkpoint, for export and for the next stage, and its meta."""
     tensors, meta = weights.load(path)
-    return part(tensors, "average"), meta
+    return weights.part(tensors, "average"), meta
 
 
 def _of_all_ranks(state: Tensor) -> list[Tensor]:

@@ -36,7 +36,7 @@ def load_autoencoder(path: Path) -> tuple[Autoencoder, dict[str, Any]]:
 
 def _own(state: dict[str, Tensor], meta: dict[str, Any], name: str) -> dict[str, Tensor]:
     """The part of a joint checkpoint's state, or the whole state of another."""
-    return checkpoint.part(state, name) if meta["name"] == "joint" else state
+    return weights.part(state, name) if meta["name"] == "joint" else state
 
 
 def load_model_file(path: Path) -> tuple[ModelConfig, Autoencoder, Priors]:
@@ -44,10 +44,9 @@ def load_model_file(path: Path) -> tuple[ModelConfig, Autoencoder, Priors]:
     tensors, meta = weights.load(path)
     config = ModelConfig.from_dict(meta["model"])
     model, priors = Autoencoder(config.autoencoder), Priors(config)
-    state = checkpoint.part(tensors, "autoencoder")
-    model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
+    model.load_state_dict(weights.single(weights.part(tensors, "autoencoder")))
     for i, prior in enumerate(priors.levels()):
-        from_integers(prior, checkpoint.part(tensors, f"prior.{i}"))
+        from_integers(prior, weights.part(tensors, f"prior.{i}"))
     return config, model, priors
 
 
@@ -55,14 +54,11 @@ def load_model_file(path: Path) -> tuple[ModelConfig, Autoencoder, Priors]:
 def start_from(model: Autoencoder, path: Path) -> str:
     """Take over the tensors of a weights file whose names and shapes agree, but for codebooks: they begin with k-means.
     Returns what was taken, in words. Raises ModelError on a foreign file."""
-    tensors = {k.removeprefix("autoencoder."): v for k, v in weights.load(path)[0].items()}
-    taken = {
-        k: v
-        for k, v in tensors.items()
-        if k in (own := model.state_dict()) and own[k].shape == v.shape and "quantizers" not in k
-    }
-    model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in taken.items()}, strict=False)
-    return f"{path.name}: {len(taken)} of {len(model.state_dict())} tensors"
+    tensors = weights.part(weights.load(path)[0], "autoencoder")
+    own = model.state_dict()
+    taken = {k: v for k, v in tensors.items() if k in own and own[k].shape == v.shape and "quantizers" not in k}
+    model.load_state_dict(weights.single(taken), strict=False)
+    return f"{path.name}: {len(taken)} of {len(own)} tensors"
 
 
 def load_priors(path: Path) -> tuple[Priors, dict[str, Any]]:
