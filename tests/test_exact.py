@@ -194,12 +194,16 @@ def test_training_simulates_the_integers():
         floating = level(maps[1], maps[:1], exact=False)
         assert abs(float(floating.mean() - own.mean())) < 0.02 * float(own.mean())
         condition = exact.condition(maps[:1], (2, 16, 16))
-        both = level.code_lengths(maps[1], maps[:1]), exact.code_lengths(maps[1], condition)
-        for lengths, tolerance in zip(both, (0.8, 1e-5), strict=True):
-            told = lengths.told(0, maps[1][:, 0].flatten())
-            for stage in range(2):
-                bits = lengths.bits(stage, told if stage else None)
-                torch.testing.assert_close(bits * math.log(2), nats[stage].flatten(0, 2), atol=tolerance, rtol=1e-5)
+        trained, tiles = level.code_lengths(maps[1], maps[:1]), exact.code_lengths(maps[1], condition)
+        assert len(tiles) == 2
+        for stage in range(2):
+            frequent = frequencies[stage].flatten(0, 2) >= 100
+            told = [costs.told(0, maps[1][part, 0].flatten()) for costs, part in zip(tiles, (0, 1), strict=True)]
+            parts = [costs.bits(stage, one if stage else None) for costs, one in zip(tiles, told, strict=True)]
+            for bits in (trained.bits(stage, torch.cat(told) if stage else None), torch.cat(parts)):
+                away = (bits * math.log(2) - nats[stage].flatten(0, 2)).abs()
+                assert away.max() < 0.8  # frequencies of few units are rounded
+                assert away[frequent].max() < 0.03
 
 
 def test_integers_survive_the_way_back_to_training():

@@ -9,7 +9,7 @@ the first one those that are best by order-0 code lengths (an iterated condition
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vqcodec.nets.quantizer import OrderZero
+from vqcodec.nets.quantizer import CodeLengths, OrderZero
 from vqcodec.quality import Effort
 
 if TYPE_CHECKING:
@@ -89,13 +89,15 @@ class Chooser:
         before = None if own is None else self._tiling.split(own)
         found = []
         for part in self._groups:
-            lengths = None
+            lengths: Sequence[CodeLengths | None] = [None] * (part.stop - part.start)
             if before is not None:
                 inside = None if self._valid is None else self._valid[part].to(self._codec.device)
                 maps = before[part].to(self._codec.device)
                 lengths = self._prior.code_lengths(maps, self._condition(part, inside), inside)
-            rates = rate * self._rates[part]
-            found.append(self._quantizer.choose(tiles[part], rates, lengths, beam=beam)[0].cpu())
+            for tile, cost in enumerate(lengths, part.start):  # one at a time: its candidates stay in the cache
+                one = slice(tile, tile + 1)
+                maps, _ = self._quantizer.choose(tiles[one], rate * self._rates[one], cost, beam=beam)
+                found.append(maps.cpu())
         return self._tiling.join(torch.cat(found))
 
     def _condition(self, part: slice, inside: Tensor | None) -> list[Tensor]:

@@ -11,7 +11,7 @@ from vqcodec.errors import ModelError
 DEFAULT_QUALITY = 50.0
 DEFAULT_EFFORT = 5
 DEFAULT_TUNE = "psnr"
-TUNES = {"psnr": 0.0, "ssim": 0.6}
+TUNES = {"psnr": 0.0, "ssim": 0.25}
 """Power of the local contrast that rate weights are multiplied by (`assignment.emphasis`)."""
 MARGIN = 2.0
 """The scale goes beyond the range of rates that a model was trained for by this factor, at both ends."""
@@ -77,12 +77,12 @@ EFFORTS = {
     1: Effort(0, nearest=True),
     2: Effort(0),
     3: Effort(1),
-    4: Effort(1, beam=2),
-    5: Effort(1, beam=4),
-    6: Effort(2, beam=4),
-    7: Effort(2, beam=8),
-    8: Effort(2, beam=4, steps=4),
-    9: Effort(3, beam=8, steps=4),
+    4: Effort(1, beam=4),
+    5: Effort(1, beam=8),
+    6: Effort(1, beam=16),
+    7: Effort(2, beam=16),
+    8: Effort(2, beam=8, steps=4),
+    9: Effort(2, beam=16, steps=4),
 }
 
 

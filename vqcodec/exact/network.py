@@ -238,9 +238,12 @@ class IntegerPrior:
         assert h is not None
         return h
 
-    def code_lengths(self, indices: Tensor, condition: Sequence[Tensor], valid: Tensor | None = None) -> CodeLengths:
-        """Bits of every code at every position, if the maps around it are these; arguments as of `map_frequencies`."""
-        return _Lengths(self, self.trunk(indices, condition, valid))
+    def code_lengths(
+        self, indices: Tensor, condition: Sequence[Tensor], valid: Tensor | None = None
+    ) -> list[CodeLengths]:
+        """Bits of every code at every position of each tile, if the maps around it are these; arguments as of
+        `map_frequencies`."""
+        return [_Lengths(self, h) for h in self.trunk(indices, condition, valid).chunk(len(indices))]
 
     def _attend_maps(self, i: int, h: Tensor, key_value: Tensor, visible: Tensor) -> Tensor:
         """As `attend`, for whole maps, some tiles or a part of one at a time, so that the scores stay in the cache."""
@@ -275,10 +278,7 @@ class _Lengths:
         self.least = math.log2(float(prior.table[0]))  # no frequency is below 1
 
     def bits(self, stage: int, told: Tensor | None) -> Tensor:
-        if told is not None and told.dim() == 3:  # several partial choices
-            logits = torch.stack([self.prior.logits(stage, self.h, one) for one in told])
-        else:
-            logits = self.prior.logits(stage, self.h, told)
+        logits = self.prior.logits(stage, self.h, told)
         # the table's exponential, but for its rounding: in float this is faster than looking it up
         below = (logits - logits.amax(-1, keepdim=True)).mul_(1 / (2**ops.LOGIT_BITS * math.log(2)))
         below.clamp_(min=-self.least)
