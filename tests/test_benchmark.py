@@ -283,7 +283,7 @@ def tool() -> ModuleType:
 
 def test_command_line(tool: ModuleType, tiny_models: Path, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    arguments = ["--model", str(tiny_models / "tiny.safetensors"), "--no-processes", "--sizes", "0.002,0.004,0.008"]
+    arguments = ["--model", str(tiny_models / "tiny.safetensors"), "--no-processes", "--sizes", "0.004,0.01,0.04"]
     arguments += ["--threads", "1", "--runs", "2", "--rival", "JPEG", "--rival", "AVIF=30"]
     outputs = ["--json", str(tmp_path / "a.json"), "--plot", str(tmp_path / "a.svg")]
     result = CliRunner().invoke(tool.main, [*arguments, *outputs], catch_exceptions=False)

@@ -95,10 +95,18 @@ class Chooser:
                 maps = before[part].to(self._codec.device)
                 lengths = self._prior.code_lengths(maps, self._condition(part, inside), inside)
             for tile, cost in enumerate(lengths, part.start):  # one at a time: its candidates stay in the cache
-                one = slice(tile, tile + 1)
-                maps, _ = self._quantizer.choose(tiles[one], rate * self._rates[one], cost, beam=beam)
-                found.append(maps.cpu())
-        return self._tiling.join(torch.cat(found))
+                found.append(self._tile(tiles[tile], rate * self._rates[tile], cost, tile, beam))
+        return self._tiling.join(torch.stack(found))
+
+    def _tile(self, z: Tensor, rates: Tensor, cost: CodeLengths | None, tile: int, beam: int) -> Tensor:
+        """Maps [S, h, w] of one tile, 0 outside the image. z: float [h, w, D]; rates: float [h, w]."""
+        inside = torch.ones_like(rates, dtype=torch.bool)
+        if self._valid is not None:
+            inside = self._valid[tile].to(inside.device)
+        chosen, _ = self._quantizer.choose(z[inside][None, None], rates[inside][None, None], cost, beam=beam)
+        maps = chosen.new_zeros(chosen.shape[1], *inside.shape)
+        maps[:, inside] = chosen[0, :, 0]
+        return maps.cpu()
 
     def _condition(self, part: slice, inside: Tensor | None) -> list[Tensor]:
         """What the coarser levels tell the prior of a group of tiles; kept for the next sweep unless there are more."""

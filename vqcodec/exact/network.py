@@ -241,9 +241,12 @@ class IntegerPrior:
     def code_lengths(
         self, indices: Tensor, condition: Sequence[Tensor], valid: Tensor | None = None
     ) -> list[CodeLengths]:
-        """Bits of every code at every position of each tile, if the maps around it are these; arguments as of
+        """Bits of every code at every valid position of each tile, if the maps around it are these; arguments as of
         `map_frequencies`."""
-        return [_Lengths(self, h) for h in self.trunk(indices, condition, valid).chunk(len(indices))]
+        tiles = self.trunk(indices, condition, valid).chunk(len(indices))
+        if valid is not None:
+            tiles = tuple(h[inside.flatten()] for h, inside in zip(tiles, valid, strict=True))
+        return [_Lengths(self, h) for h in tiles]
 
     def _attend_maps(self, i: int, h: Tensor, key_value: Tensor, visible: Tensor) -> Tensor:
         """As `attend`, for whole maps, some tiles or a part of one at a time, so that the scores stay in the cache."""
