@@ -16,7 +16,7 @@ from conftest import load_tool
 from numpy.typing import NDArray
 from PIL import Image
 
-from vqcodec.evaluation import measuring
+from vqcodec.evaluation import codecs, measuring
 
 ROOT = Path(__file__).resolve().parent.parent
 RIVALS = ["--jpeg", "10,50,90", "--webp", "0,50,90", "--avif", "", "--jxl", "", "--jobs", "1"]
@@ -122,3 +122,10 @@ def test_spread_takes_both_ends(tool: ModuleType) -> None:
     assert tool.spread(paths, 1) == paths[:1]
     assert tool.spread(paths, 0) == []
     assert tool.spread(paths, 99) == paths
+
+
+def test_pictures_show_the_first_model_at_its_middle_quality(tool: ModuleType) -> None:
+    own = codecs.ours(["a", "b"], [0, 20, 40, 60])
+    assert tool.shown(own, [0, 20, 40, 60]) == own[1]
+    assert tool.shown(codecs.ours(["a", "b"]), [None]).model == "a"
+    assert tool.shown([], [None]) is None

@@ -92,7 +92,7 @@ def write_page(
     "--model",
     "models",
     multiple=True,
-    help="Model, by name or path; several make a curve, the first is shown in pictures.",
+    help="Model, by name or path; several make a curve. The first is shown in pictures, at its middle quality.",
 )
 @click.option(
     "-q", "--quality", "qualities", type=Numbers(), default=(), help="Of the models; their middle by default."
@@ -155,19 +155,25 @@ def run(options: dict[str, Any], workers: Workers) -> None:
     groups = [tuple(name for name in group if grids[name]) for group in GROUPS]
     groups = [group for group in groups if group]
     if options["folders"]:
-        measure_folders(options, workers, own, grids, groups)
+        measure_folders(options, workers, own, shown(own, qualities), grids, groups)
     if options["picture"] is not None:
         from vqcodec.report.strip import strip
 
-        strip(compare_file(options["image"], own[0], groups), options["crop"], options["scale"]).save(
+        strip(compare_file(options["image"], shown(own, qualities), groups), options["crop"], options["scale"]).save(
             options["picture"]
         )
+
+
+def shown(own: Sequence[Ours], qualities: Sequence[int | None]) -> Ours | None:
+    """The first model at its middle quality, or the lower of two."""
+    return own[(len(qualities) - 1) // 2] if own else None
 
 
 def measure_folders(
     options: dict[str, Any],
     workers: Workers,
     own: list[Ours],
+    pictured: Ours | None,
     grids: dict[str, Sequence[float]],
     groups: Sequence[Sequence[str]],
 ) -> None:
@@ -190,7 +196,7 @@ def measure_folders(
 
         plot(options["plot_path"], by_dataset, options["max_bpp"])
     if options["html"]:
-        pictures = [(path, own[0], groups) for path in viewed(options)] if own else []
+        pictures = [(path, pictured, groups) for path in viewed(options)] if pictured else []
         write_page(options["html"], by_dataset, rows, pictures, options["max_bpp"], workers)
 
 
