@@ -10,18 +10,15 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
 import click
 import numpy as np
-from PIL import Image
 
 from vqcodec import metrics
-from vqcodec.evaluation.measuring import images_of
+from vqcodec.evaluation.measuring import images_of, load_rgb
+from vqcodec.evaluation.workers import Workers
 from vqcodec.quality import DEFAULT_EFFORT
 
 
@@ -46,8 +43,7 @@ def check(path: Path, model: str | None, effort: int, qualities: Sequence[float]
     from vqcodec.errors import ImageError
 
     codec = load_model(model)
-    with Image.open(path) as opened:
-        image = opened.convert("RGB")
+    image = load_rgb(path)
     pixels, points, hits = np.asarray(image), [], []
     for quality in qualities:
         data = codec.encode(image, quality=quality, effort=effort)
@@ -83,12 +79,11 @@ def main(
     targets: tuple[float, ...],
     jobs: int,
 ) -> None:
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes: one thread each
     bad = 0
-    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
-        work = partial(check, model=model, effort=effort, qualities=qualities, targets=targets)
+    with Workers(jobs) as workers:
         for folder in folders:
-            found = list(pool.map(work, images_of(folder)))
+            tasks = [(path, model, effort, qualities, targets) for path in images_of(folder)]
+            found = [image for _, image in sorted(workers.run(check, tasks))]
             steps = len(found) * max(0, len(qualities) - 1)
             falls = sum(image.falls for image in found)
             click.echo(f"{folder.name}: {len(found)} images, {falls} of {steps} steps of the quality do not rise")

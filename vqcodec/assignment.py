@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from vqcodec.nets.quality import C2
 from vqcodec.nets.quantizer import CodeLengths, OrderZero
 from vqcodec.quality import Effort
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 STEP = 0.03  # of the gradient descent, in units of a latent's standard deviation
 REFINED_PIXELS = 1 << 20  # images above this are not refined by gradients: it takes the whole image at once
-C2 = 0.03**2  # of SSIM (Wang et al. 2004), for grey values in 0..1
 SEARCH_STEPS = 14
 PRECISION = 0.99  # of the target size: the search stops between this and 1
 
@@ -56,8 +56,10 @@ class Chooser:
         size = (analysis.width, analysis.height)
         tilings = [codec.tiling(level, *size) for level in range(self._level + 1)]
         self._tiling, self._groups = tilings[-1], codec.groups(*size)
-        self._valid = self._tiling.valid()
-        self._coarse = [tiling.split(maps) for tiling, maps in zip(tilings, analysis.coarse, strict=False)]
+        valid = self._tiling.valid()
+        self._valid = None if valid is None else valid.to(codec.device)
+        coarse = zip(tilings, analysis.coarse, strict=False)
+        self._coarse = [tiling.split(maps).to(codec.device) for tiling, maps in coarse]
         self._rates = self._tiling.split(self._emphasis[None])[:, 0]  # of tiles, to be multiplied by the rate weight
         self._conditions: tuple[slice, list[Tensor]] | None = None
 
@@ -91,7 +93,7 @@ class Chooser:
         for part in self._groups:
             lengths: Sequence[CodeLengths | None] = [None] * (part.stop - part.start)
             if before is not None:
-                inside = None if self._valid is None else self._valid[part].to(self._codec.device)
+                inside = None if self._valid is None else self._valid[part]
                 maps = before[part].to(self._codec.device)
                 lengths = self._prior.code_lengths(maps, self._condition(part, inside), inside)
             for tile, cost in enumerate(lengths, part.start):  # one at a time: its candidates stay in the cache
@@ -100,9 +102,7 @@ class Chooser:
 
     def _tile(self, z: Tensor, rates: Tensor, cost: CodeLengths | None, tile: int, beam: int) -> Tensor:
         """Maps [S, h, w] of one tile, 0 outside the image. z: float [h, w, D]; rates: float [h, w]."""
-        inside = torch.ones_like(rates, dtype=torch.bool)
-        if self._valid is not None:
-            inside = self._valid[tile].to(inside.device)
+        inside = torch.ones_like(rates, dtype=torch.bool) if self._valid is None else self._valid[tile]
         chosen, _ = self._quantizer.choose(z[inside][None, None], rates[inside][None, None], cost, beam=beam)
         maps = chosen.new_zeros(chosen.shape[1], *inside.shape)
         maps[:, inside] = chosen[0, :, 0]
@@ -111,7 +111,7 @@ class Chooser:
     def _condition(self, part: slice, inside: Tensor | None) -> list[Tensor]:
         """What the coarser levels tell the prior of a group of tiles; kept for the next sweep unless there are more."""
         if self._conditions is None or self._conditions[0] != part:
-            known = [maps[part].to(self._codec.device) for maps in self._coarse]
+            known = [maps[part] for maps in self._coarse]
             shape = (part.stop - part.start, *self._tiling.tile_shape)
             self._conditions = part, self._prior.condition(known, shape, inside)
         return self._conditions[1]
@@ -154,8 +154,8 @@ def emphasis(image: Tensor, stride: int, power: float) -> Tensor:
 def search(size: Callable[[float], int], target: float, rates: tuple[float, float]) -> float:
     """The rate weight at which a file has at most `target` bytes, and as near to it as PRECISION or SEARCH_STEPS allow.
 
-    size: bytes at a rate weight, falling. Returns the lowest weight of the range searched if the file is smaller still,
-    and infinity if it is larger even at the highest.
+    size: bytes at a rate weight, falling; a weight that fits is lower than all that fitted before. Returns the lowest
+    weight of the range searched if the file is smaller still, and infinity if it is larger even at the highest.
     """
     low, high = rates[0] / 64, rates[1] * 16
     best = math.inf

@@ -163,17 +163,17 @@ class Codec:
     ) -> tuple[list[Tensor], list[bytes]]:
         """Index maps and streams of the best file of at most so many bytes. Raises ImageError if none is so small."""
         scale(self.config.rates)
-        smallest, lowest = math.inf, math.inf
+        smallest = math.inf
         best: tuple[list[Tensor], list[bytes]] | None = None
 
         def length(rate: float) -> int:
-            nonlocal smallest, lowest, best
+            nonlocal smallest, best
             indices = chooser.maps(rate)
             streams = self.compress(indices, *size)
             found = len(pack(streams))
             smallest = min(smallest, found)
-            if found <= target and rate < lowest:
-                lowest, best = rate, (indices, streams)
+            if found <= target:  # a lower weight than that of any before: see `search`
+                best = indices, streams
             return found
 
         search(length, target, self.config.rates)

@@ -12,6 +12,7 @@ from torch import Tensor
 from vqcodec.metrics import MS_SSIM_WEIGHTS
 
 TAPS, SIGMA = 7, 1.5  # of the Gaussian window: shorter than the measure's, so that five scales fit into a small crop
+C1, C2 = 0.01**2, 0.03**2  # of SSIM (Wang et al. 2004), for values in 0..1
 LOW = 1e-3  # least value of a scale's term: the gradient of its power has no bound at 0
 MS_SSIM_MIN_CROP = (TAPS - 1) * 2 ** (len(MS_SSIM_WEIGHTS) - 1) + 1
 
@@ -42,8 +43,8 @@ def ms_ssim(decoded: Tensor, image: Tensor) -> Tensor:
         squares = means[0].square() + means[1].square()
         variances = blur(decoded.square() + image.square()) - squares
         covariance = blur(decoded * image) - means[0] * means[1]
-        term = (2 * covariance + 0.03**2) / (variances + 0.03**2)
+        term = (2 * covariance + C2) / (variances + C2)
         if scale == len(MS_SSIM_WEIGHTS) - 1:
-            term = term * (2 * means[0] * means[1] + 0.01**2) / (squares + 0.01**2)
+            term = term * (2 * means[0] * means[1] + C1) / (squares + C1)
         product = product * term.mean((2, 3)).clamp(min=LOW) ** weight
     return product.mean(1)
