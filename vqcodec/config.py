@@ -11,41 +11,88 @@ from typing import Any
 
 @dataclass(frozen=True)
 class LevelConfig:
-    """One level of the latent hierarchy.
+    """One level of the latent hierarchy: residual stages, then product stages.
 
-    stride: pixels per index along each axis (a power of two). codebooks: residual codebooks, each gives one index map.
-    codes: entries K of each codebook. dim: dimension of a codeword.
+    stride: pixels per index along each axis (a power of two). codebooks: residual stages of one codebook each, each
+    gives one index map. codes: entries K of each codebook. dim: dimension of a codeword. stop: code 0 of every stage,
+    the first too, means "nothing more": the position uses no later stage, and they are not coded; their indices are 0.
+
+    products: product stages that follow (Jegou et al. 2011): each quantises what is left in `groups` groups of
+    dim / groups dimensions, one codebook of `group_codes` entries each, and gives as many index maps; code 0 is the zero
+    vector. With `stop`, a product stage whose indices are all 0 is the position's last.
     """
 
     stride: int
     codebooks: int
     codes: int
     dim: int
+    stop: bool = False
+    products: int = 0
+    groups: int = 1
+    group_codes: int = 64
+
+    @property
+    def stages(self) -> int:
+        """Residual and product stages."""
+        return self.codebooks + self.products
+
+    @property
+    def maps(self) -> int:
+        """Index maps: one of every residual stage, `groups` of every product stage."""
+        return self.codebooks + self.products * self.groups
+
+    @property
+    def alphabets(self) -> tuple[int, ...]:
+        """Number of codes of every index map."""
+        return (self.codes,) * self.codebooks + (self.group_codes,) * (self.products * self.groups)
+
+    def stage_maps(self, stage: int) -> slice:
+        """The index maps of a stage."""
+        if stage < self.codebooks:
+            return slice(stage, stage + 1)
+        first = self.codebooks + (stage - self.codebooks) * self.groups
+        return slice(first, first + self.groups)
 
 
 @dataclass(frozen=True)
 class AutoencoderConfig:
     """VQ-VAE-2 autoencoder (Razavi et al. 2019), for any list of levels, coarsest first.
 
-    widths, blocks: channels and residual blocks at strides 2, 4, 8, ... up to the coarsest level's stride.
+    widths, blocks: channels and residual blocks at strides patch, 2 * patch, 4 * patch, ... up to the coarsest level's
+    stride. patch: side of the blocks of pixels that the first layer takes and the last one gives, a power of two. gains:
+    learned vectors of gains, over the range of rates, that scale the channels behind the first and before the last
+    layer; 0: none.
     """
 
     levels: tuple[LevelConfig, ...]
     widths: tuple[int, ...]
     encoder_blocks: tuple[int, ...]
     decoder_blocks: tuple[int, ...]
+    patch: int = 2
+    gains: int = 0
 
     def __post_init__(self) -> None:
         strides = [level.stride for level in self.levels]
+        if self.patch < 2 or self.patch & (self.patch - 1):
+            raise ValueError(f"the patch must be a power of two from 2, not {self.patch}")
         if not strides or strides != sorted(set(strides), reverse=True):
             raise ValueError(f"levels must have distinct strides, coarsest first; got {strides}")
-        if strides[0] != 2 ** len(self.widths):
+        if strides[0] != self.patch * 2 ** (len(self.widths) - 1) or strides[-1] < self.patch:
             raise ValueError(f"widths for {len(self.widths)} strides do not end at the coarsest stride {strides[0]}")
         if not len(self.widths) == len(self.encoder_blocks) == len(self.decoder_blocks):
             raise ValueError("widths, encoder_blocks and decoder_blocks must have one entry per stride")
         for level in self.levels:
             if level.stride & (level.stride - 1) or level.stride < 2 or not 2 <= level.codes <= 4096:
                 raise ValueError(f"stride must be a power of two from 2, codes 2..4096; got {level}")
+            if level.codebooks < 1 or level.products < 0 or level.groups < 1 or level.dim % level.groups:
+                raise ValueError(f"a level needs a residual stage, and groups that divide its dimension; got {level}")
+            if level.products and not 2 <= level.group_codes <= level.codes:
+                raise ValueError(f"codes of a group must be 2 to those of a residual stage; got {level}")
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Stride of every entry of `widths`."""
+        return tuple(self.patch * 2**i for i in range(len(self.widths)))
 
     @property
     def coarsest(self) -> int:
@@ -55,12 +102,16 @@ class AutoencoderConfig:
 
 @dataclass(frozen=True)
 class PriorConfig:
-    """Integer PixelCNN prior of one level; it serves all codebooks ("stages") of the level.
+    """Integer PixelCNN prior of one level; it serves all stages of the level.
 
     channels: width of the stream. layers: gated residual masked convolutions. attention_every: a causal attention layer
     after every so many of them (0: none). heads: attention heads. cond_blocks: residual blocks of the conditioning
     stack over the maps known before. out_blocks: residual 1x1 blocks before the logits. dropout: after each residual
     block and on the attention weights, in training only.
+
+    order: of the positions of a tile, a name of `exact.orders`. out_channels: width of the output stack, 0: that of the
+    stream. rates: rows of the embedding of the place in the range of rates, 0: none. cond_above: the conditioning stack
+    works at the stride of the level above and is expanded after it; else at the level's own.
     """
 
     channels: int = 64
@@ -70,6 +121,10 @@ class PriorConfig:
     cond_blocks: int = 3
     out_blocks: int = 1
     dropout: float = 0.0
+    order: str = "waves"
+    out_channels: int = 0
+    rates: int = 0
+    cond_above: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,16 +132,20 @@ class ModelConfig:
     """A whole codec model: the autoencoder, one prior per level, and the tile size in pixels that the priors saw.
 
     rates: lowest and highest weight of a bit (lambda) that it was trained for, against the squared error of a latent of
-    unit variance; the quality scale runs over them. (0, 0): nearest codes, a single quality.
+    unit variance; the quality scale runs over them. (0, 0): nearest codes, a single quality. factors: of the weight of a
+    bit at every level, at both ends of the range (log-linear between them); empty: 1 everywhere.
     """
 
     autoencoder: AutoencoderConfig
     priors: tuple[PriorConfig, ...] = field(default_factory=tuple)
     tile_size: int = 256
     rates: tuple[float, float] = (0.0, 0.0)
+    factors: tuple[tuple[float, float], ...] = ()
 
     def __post_init__(self) -> None:
         low, high = self.rates
+        if self.factors and len(self.factors) != len(self.autoencoder.levels):
+            raise ValueError(f"factors must have one entry per level; got {self.factors}")
         if not (0 < low <= high or low == high == 0):
             raise ValueError(f"rates must be a range above 0, or 0 and 0; got {self.rates}")
 
@@ -106,6 +165,7 @@ class ModelConfig:
             priors=tuple(PriorConfig(**prior) for prior in data["priors"]),
             tile_size=int(data["tile_size"]),
             rates=(float(data["rates"][0]), float(data["rates"][1])) if "rates" in data else (0.0, 0.0),
+            factors=tuple((float(low), float(high)) for low, high in data.get("factors", ())),
         )
 
 
