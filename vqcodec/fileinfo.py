@@ -19,8 +19,8 @@ class FileInfo:
     pixel has: 1 in mode L, 2 in LA, 3 in RGB, 4 in RGBA. `level_bytes` are the index streams, `level_bits` the same in
     bits, the coarsest level first. These parts add up to `file_bytes`: header_bytes, metadata_bytes, alpha_bytes,
     the sum of level_bytes, and overhead_bytes (the framing of the streams and chunks that readers skip).
-    `metadata_bytes` in turn is icc_bytes + exif_bytes + xmp_bytes, each None where there is no such block. `rate` is the
-    place on the model's range of rates, 0 (the smallest files) to 255, and 0 for a model that has no such range.
+    `metadata_bytes` in turn is icc_bytes + exif_bytes + xmp_bytes, each None where there is no such block. `rate` is
+    the place on the model's range of rates, 0 (the smallest files) to 255, and 0 for a model that has no such range.
     """
 
     width: int

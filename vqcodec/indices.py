@@ -100,17 +100,17 @@ class Indices:
 
 def _check_indices(level: int, maps: NDArray[np.uint16], config: LevelConfig) -> None:
     """Raise FormatError if an index is none of its codes, or not 0 where its position has stopped."""
-    live = np.ones(maps.shape[1:], np.bool_)
+    live: NDArray[np.bool_] = np.ones(maps.shape[1:], np.bool_)
     for stage in range(config.stages):
         part = config.stage_maps(stage)
         codes = config.alphabets[part.start]
         if (largest := maps[part].max()) >= codes:
             raise FormatError(f"level {level} has the index {largest}, of {codes} codes")
-        any_set = maps[part].any(0)
-        if (any_set & ~live).any():
+        used: NDArray[np.bool_] = np.any(maps[part], axis=0)
+        if np.any(used & ~live):
             raise FormatError(f"level {level} has an index in stage {stage} where the position has stopped before")
         if config.stop:
-            live = any_set
+            live = used
 
 
 def dumps(indices: Indices) -> bytes:
