@@ -349,16 +349,19 @@ def sample(
 
         from . import sampling
 
-        kept = None
+        kept, place = None, 0
         if source is not None and keep is not None:
-            sampler, kept, across, down = _kept(source, keep, model, device)
+            sampler, kept, found = _kept(source, keep, model, device)
+            across, down, place = found.width, found.height, found.rate
         else:
             sampler = sampling.load_sampler(model, device)
             across, down = (side * sampler.tile_size for side in tiles or (1, 1))
             across, down = width or across, height or down
         if max(across, down) > MAX_SIDE or count * across * down > MAX_PIXELS:
             raise click.UsageError(f"{count} of {across}x{down} pixels are over the limit of {MAX_PIXELS}")
-        drawn = sampling.images(sampler, across, down, count=count, seed=number, temperature=temperature, keep=kept)
+        drawn = sampling.images(
+            sampler, across, down, count=count, seed=number, temperature=temperature, keep=kept, place=place
+        )
         if count > 1 and not separate:
             drawn = iter([sampling.grid(drawn, count, columns or math.ceil(math.sqrt(count)))])
         for target, image in zip(targets, drawn, strict=True):
@@ -370,8 +373,8 @@ def sample(
     _run([Job(output, output)], work, quiet)
 
 
-def _kept(data: bytes, keep: str, model: str | None, device: str) -> tuple[Any, Any, int, int]:
-    """The codec, what `--keep` keeps of an image or .vq2 file (`sampling.Keep`), and its width and height in pixels."""
+def _kept(data: bytes, keep: str, model: str | None, device: str) -> tuple[Any, Any, Any]:
+    """The codec, what `--keep` keeps of an image or .vq2 file (`sampling.Keep`), and all of its `Indices`."""
     from . import indices, registry, sampling
 
     coded = data.startswith(MAGIC)
@@ -381,7 +384,7 @@ def _kept(data: bytes, keep: str, model: str | None, device: str) -> tuple[Any, 
     found = indices.extract(codec, data if coded else _open_image(data))
     maps = indices.index_maps(codec, found)
     kept = sampling.keep_top(codec, maps) if keep == "top" else sampling.keep_upper(codec, maps, found.height)
-    return codec, kept, found.width, found.height
+    return codec, kept, found
 
 
 @main.command("indices")

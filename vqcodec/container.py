@@ -39,7 +39,7 @@ MAX_PIXELS = 1 << 28
 """Largest width times height, in pixels."""
 
 MAX_RATE = 255
-"""The upper end of the range of rates, as `Header.rate` counts it."""
+"""Largest `Header.rate`."""
 
 _MAX_HEADER = 64
 _IDENTITY = 8
@@ -55,8 +55,8 @@ class Header:
     Width and height are in pixels; `mode` is one of `MODES`; `model` is the identity of the model, the first
     8 bytes of the SHA-256 of its weights file; `tile_size` is in pixels; `group_tiles` is the number of tiles
     that share one stream per level; these two are powers of two up to 2^15. `rate` is the place on the model's range
-    of rates, 0 (the smallest files) to 255 (the best pictures): prior and decoder are told. It is 0 for a model that
-    has no such range.
+    of rates, from 0, the lowest weight of a bit (the best pictures), to 255, the highest (the smallest files): prior
+    and decoder are told. It is 0 for a model that has no such range.
     """
 
     width: int

@@ -28,7 +28,7 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
@@ -162,7 +162,7 @@ def extract(codec: Codec, source: Image.Image | bytes, asked: Request = DEFAULT)
         picture = imaging.from_pil(source)
         maps = codec.to_indices(picture.pixels, asked)
         height, width = picture.pixels.shape[:2]
-        alpha, rate = picture.alpha is not None, 0
+        alpha, rate = picture.alpha is not None, codec.place(codec.rate(asked))
     if alpha:
         warnings.warn("indices carry no alpha channel: it is left out", stacklevel=2)
     levels = tuple(m.numpy().astype(np.uint16) for m in maps)
@@ -206,15 +206,16 @@ def from_indices(indices: Indices, *, model: str | os.PathLike[str] | None = Non
     """Indices -> a Pillow image of mode RGB, with the installed model that they name, or with `model`, which must be
     the same. Raises ModelError if it is not installed or not theirs."""
     codec = _codec(indices, model, device)
-    return Image.fromarray(codec.from_indices(index_maps(codec, indices), indices.width, indices.height))
+    maps = index_maps(codec, indices)
+    return Image.fromarray(codec.from_indices(maps, indices.width, indices.height, indices.rate))
 
 
 def to_vq2(indices: Indices, *, model: str | os.PathLike[str] | None = None, device: str = "auto") -> bytes:
     """Indices -> the bytes of a `.vq2` file: those of `encode`, for an RGB image that has these indices and no
     metadata. Takes and raises what `from_indices` does."""
     codec = _codec(indices, model, device)
-    streams = codec.compress(index_maps(codec, indices), indices.width, indices.height)
-    header = replace(codec.header(indices.width, indices.height, "RGB"), rate=indices.rate)
+    streams = codec.compress(index_maps(codec, indices), indices.width, indices.height, indices.rate)
+    header = codec.header(indices.width, indices.height, "RGB", indices.rate)
     return container.pack(container.Container(header, tuple(streams)))
 
 
