@@ -59,6 +59,7 @@ class Header:
     model: bytes
     tile_size: int = 256
     group_tiles: int = 16
+    rate: int = 0
 
     @property
     def channels(self) -> int:
