@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vqcodec.nets.quality import C2
-from vqcodec.nets.quantizer import CodeLengths, OrderZero
+from vqcodec.nets.choice import CodeLengths, OrderZero
 from vqcodec.quality import Effort
 
 if TYPE_CHECKING:
