@@ -35,8 +35,8 @@ class AutoencoderTraining:
     gains in distortion, and would be given up: 0.05 is better there. unquantized_steps: warm-up before the k-means
     init, from this many batches. ms_ssim: weight of 1 - MS-SSIM beside the mean square error; 0.3 makes it about half
     as large. shape: of the square error of a crop in the loss: itself (mse), its root, or its logarithm, which is what
-    a mean PSNR counts. silent: share of the crops that get nothing of the finest level, so that the coarser ones learn to
-    stand alone (quantiser dropout, Zeghidour et al. 2021, section III.C). ramp: steps between which the rate weight
+    a mean PSNR counts. silent: share of the crops that get nothing of the finest level, so that the coarser ones learn
+    to stand alone (quantiser dropout, Zeghidour et al. 2021, section III.C). ramp: steps between which the rate weight
     grows from nothing.
 
     Every crop draws its own weight of a bit from the model's range of rates, log-uniformly, so that one model serves
