@@ -19,6 +19,7 @@ fused or compiled kernels that reorder non-exact operations. Every tensor that e
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -70,6 +71,22 @@ def rounded(x: Tensor, parameters: Linear) -> Tensor:
     return flat.view(*x.shape[:-1], flat.shape[1])
 
 
+def offsets(alphabets: Sequence[int]) -> Tensor:
+    """Where the rows of every index map begin in a flat table, which has those of all maps one below the other; int64
+    [maps]."""
+    return torch.tensor([0, *alphabets[:-1]]).cumsum(0)
+
+
+def embedded(table: Tensor, index: Tensor) -> Tensor:
+    """Sum of rows of a table of integers: [rows, C], int64 [..., maps] -> float32 integers [..., C]."""
+    flat = index.reshape(-1, index.shape[-1])
+    if flat.shape[1] == 1 or not len(flat):
+        total = table.index_select(0, flat[:, :1].flatten())
+    else:
+        total = torch.nn.functional.embedding_bag(flat, table, mode="sum")  # in any order: exact
+    return total.view(*index.shape[:-1], table.shape[1])
+
+
 def clamped(x: Tensor) -> Tensor:
     """Clamp to an activation, -127..127, in place."""
     return x.clamp_(-ACT_MAX, ACT_MAX)
@@ -114,7 +131,8 @@ def frequency_top(codes: int) -> int:
 def frequencies(logits: Tensor, table: Tensor) -> Tensor:
     """logits: float32 integers [..., K]; table: float32 [256] -> float32 integers from 1, [..., K], sum below 2^24."""
     distance = logits.amax(-1, keepdim=True) - logits
-    return table[distance.clamp_(max=255).long()]
+    index = distance.clamp_(max=255).to(torch.int32)  # half the bytes of int64
+    return table.index_select(0, index.flatten()).view(logits.shape)
 
 
 def score_shift(dim: int) -> int:

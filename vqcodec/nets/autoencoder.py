@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vqcodec.config import AutoencoderConfig
-from vqcodec.nets.blocks import LatentNorm, Upsample, blocks, features, initialize
-from vqcodec.nets.quantizer import CodeLengths, ResidualQuantizer
+from vqcodec.nets.blocks import Gains, LatentNorm, Upsample, blocks, features, initialize
+from vqcodec.nets.choice import CodeLengths
+from vqcodec.nets.quantizer import ResidualQuantizer
 
 Lengths = Callable[[Sequence[Tensor], Tensor], CodeLengths]
 
@@ -39,15 +40,20 @@ class Autoencoder(nn.Module):
         super().__init__()
         self.config = config
         widths = config.widths
-        strides = [2 ** (i + 1) for i in range(len(widths))]
-        self._by_stride = {stride: i for i, stride in enumerate(strides)}
+        self._by_stride = {stride: i for i, stride in enumerate(config.strides)}
+        patch = 3 * config.patch**2
 
-        self.stem = nn.Conv2d(12, widths[0], 3, padding=1)  # on 2x2 blocks of pixels
+        self.stem = nn.Conv2d(patch, widths[0], 3, padding=1)  # on blocks of pixels
         self.down = nn.ModuleList(nn.Conv2d(a, b, 4, 2, 1) for a, b in zip(widths, widths[1:], strict=False))
         self.encode_blocks = nn.ModuleList(blocks(c, n) for c, n in zip(widths, config.encoder_blocks, strict=True))
         self.decode_blocks = nn.ModuleList(blocks(c, n) for c, n in zip(widths, config.decoder_blocks, strict=True))
-        self.up = nn.ModuleList(Upsample(b, a) for a, b in zip(widths, widths[1:], strict=False))
-        self.head = nn.Conv2d(widths[0], 12, 3, padding=1)
+        self.up = nn.ModuleList(
+            Upsample(b, a, config.up_kernel) for a, b in zip(widths, widths[1:], strict=False)
+        )
+        self.head = nn.Conv2d(widths[0], patch, 3, padding=1)
+        finest = widths[self._by_stride[config.levels[-1].stride]]
+        sizes = {"stem": widths[0], "finest": finest, "head": widths[0]} if config.gains else {}
+        self.gains = nn.ModuleDict({name: Gains(config.gains, size) for name, size in sizes.items()})
 
         self.to_latent = nn.ModuleList()
         self.normalize = nn.ModuleList()
@@ -69,46 +75,75 @@ class Autoencoder(nn.Module):
         return [q for q in self.quantizers if isinstance(q, ResidualQuantizer)]
 
     def forward(
-        self, image: Tensor, rate_weights: Tensor | None = None, lengths: Lengths | None = None
+        self,
+        image: Tensor,
+        rate_weights: Tensor | None = None,
+        lengths: Lengths | None = None,
+        places: Tensor | None = None,
+        silent: Tensor | None = None,
     ) -> Reconstruction:
         """image: float [N, 3, H, W] in 0..1, H and W multiples of the coarsest stride -> `Reconstruction`.
 
         rate_weights: float [levels, N], in place of the quantisers' own. lengths: gives a level's code lengths in the
-        context of its maps and the coarser ones', int64 [N, S, h, w] each, coarsest first.
+        context of its maps and the coarser ones', int64 [N, maps, h, w] each, coarsest first. places: float [N] in
+        0..1, of the rate weights in the model's range, for the gains (None: the middle). silent: bool [levels, N],
+        images that get nothing of a level (see `ResidualQuantizer`).
         """
-        indices, commitments, state = self._levels(image, rate_weights, lengths, True)
-        return Reconstruction(self._to_pixels(state), indices, commitments)
+        indices, commitments, state = self._levels(image, rate_weights, lengths, True, places, silent)
+        return Reconstruction(self._to_pixels(state, places), indices, commitments)
+
+    def scaled(self, name: str, x: Tensor, places: Tensor | None) -> Tensor:
+        """Channels times the gains of that name, where the model has some."""
+        if name not in self.gains:
+            return x
+        if places is None:
+            places = x.new_full((1,), 0.5, dtype=torch.float32)
+        return self.gains[name](x, places)
 
     def _levels(
-        self, image: Tensor, rate_weights: Tensor | None, lengths: Lengths | None, last: bool
+        self,
+        image: Tensor,
+        rate_weights: Tensor | None,
+        lengths: Lengths | None,
+        last: bool,
+        places: Tensor | None = None,
+        silent: Tensor | None = None,
     ) -> tuple[list[Tensor], list[Tensor], Tensor]:
         """Quantise level after level: indices, commitments, and the decoded state, the finest level in it if `last`."""
-        features = self._features(image)
+        features = self._features(image, places)
         state: Tensor | None = None
         indices: list[Tensor] = []
         commitments = []
         for i in range(len(self.config.levels)):
             z = self._latent(i, features, state).permute(0, 2, 3, 1)
             weights = None if rate_weights is None else rate_weights[i]
-            finest = i + 1 == len(self.config.levels)  # it has nearly all of the bits
-            refine = partial(lengths, list(indices)) if lengths is not None and finest else None
-            result = self.quantizers[i](z, weights, refine)
+            # Levels that may stop are all chosen by their cost; of the others the finest, which has nearly all bits.
+            refined = self.config.levels[i].stop or i + 1 == len(self.config.levels)
+            refine = partial(lengths, list(indices)) if lengths is not None and refined else None
+            result = self.quantizers[i](z, weights, refine, None if silent is None else silent[i])
             indices.append(result.indices)
             commitments.append(result.commitment)
             if last or i + 1 < len(self.config.levels):
-                state = self._descend(i, result.quantized.permute(0, 3, 1, 2), state)
+                state = self._descend(i, result.quantized.permute(0, 3, 1, 2), state, places)
         return indices, commitments, features[0] if state is None else state
 
-    def encode(self, image: Tensor, rate_weights: Tensor | None = None, lengths: Lengths | None = None) -> list[Tensor]:
-        """Indices only, per level int64 [N, S, H/stride, W/stride]. Arguments as of `forward`."""
-        return self._levels(image, rate_weights, lengths, False)[0]
+    def encode(
+        self,
+        image: Tensor,
+        rate_weights: Tensor | None = None,
+        lengths: Lengths | None = None,
+        places: Tensor | None = None,
+    ) -> list[Tensor]:
+        """Indices only, per level int64 [N, maps, H/stride, W/stride]. Arguments as of `forward`."""
+        return self._levels(image, rate_weights, lengths, False, places)[0]
 
-    def decode(self, indices: list[Tensor]) -> Tensor:
-        """indices: per level int [N, S, H/stride, W/stride] -> image, float [N, 3, H, W], about 0..1."""
+    def decode(self, indices: list[Tensor], place: float | None = None) -> Tensor:
+        """indices: per level int [N, maps, H/stride, W/stride] -> image, float [N, 3, H, W], about 0..1. place: of the
+        rate weight in the model's range, 0 to 1 (None: the middle)."""
         if not indices:
             raise ValueError("no index maps given")
         finest = self.level_quantizers()[-1].lookup(indices[-1])
-        return self.finish(finest.permute(0, 3, 1, 2), self.state(indices[:-1]))
+        return self.finish(finest.permute(0, 3, 1, 2), self.state(indices[:-1]), place)
 
     def analyse(self, image: Tensor) -> tuple[list[Tensor], Tensor]:
         """What an encoder needs to choose the finest level's codes itself: the indices of the other levels, as of
@@ -133,26 +168,33 @@ class Autoencoder(nn.Module):
             state = self._descend(i, self.level_quantizers()[i].lookup(maps).permute(0, 3, 1, 2), state)
         return state
 
-    def finish(self, quantized: Tensor, state: Tensor | None) -> Tensor:
+    def finish(self, quantized: Tensor, state: Tensor | None, place: float | None = None) -> Tensor:
         """The finest level's codewords, float [N, D, h, w], and the `state` of the others -> image, as of `decode`."""
-        return self._to_pixels(self._descend(len(self.config.levels) - 1, quantized, state))
+        places = None if place is None else quantized.new_full((1,), place)
+        return self._to_pixels(self._descend(len(self.config.levels) - 1, quantized, state, places), places)
 
     def latents(self, image: Tensor, level: int) -> Tensor:
         """Encoder output of one level before its quantiser, float [N, H, W, D]: what the k-means init clusters."""
         return self._above(image, level)[1].permute(0, 2, 3, 1)
 
-    def _features(self, image: Tensor) -> list[Tensor]:
-        return features(image, self.stem, self.down, self.encode_blocks, self.config.coarsest)
+    def _features(self, image: Tensor, places: Tensor | None = None) -> list[Tensor]:
+        stem = partial(self._stem, places=places)
+        return features(image, stem, self.down, self.encode_blocks, self.config.patch, self.config.coarsest)
+
+    def _stem(self, blocks_of_pixels: Tensor, places: Tensor | None) -> Tensor:
+        return self.scaled("stem", self.stem(blocks_of_pixels), places)
 
     def _latent(self, i: int, features: list[Tensor], state: Tensor | None) -> Tensor:
         own = features[self._by_stride[self.config.levels[i].stride]]
         z = self.to_latent[i](own if state is None else torch.cat([own, state.to(own.dtype)], 1))
         return self.normalize[i](z.float())
 
-    def _descend(self, i: int, quantized: Tensor, state: Tensor | None) -> Tensor:
+    def _descend(self, i: int, quantized: Tensor, state: Tensor | None, places: Tensor | None = None) -> Tensor:
         """Join level i to the decoded state and go up to the next level's stride, or stay at the last level's."""
         joined = quantized if state is None else torch.cat([quantized.to(state.dtype), state], 1)
         x = self.from_latent[i](joined)
+        if i + 1 == len(self.config.levels):
+            x = self.scaled("finest", x, places)
         position = self._by_stride[self.config.levels[i].stride]
         x = self.decode_blocks[position](x)
         if i + 1 < len(self.config.levels):
@@ -164,10 +206,10 @@ class Autoencoder(nn.Module):
                     x = self.decode_blocks[position](x)
         return x
 
-    def _to_pixels(self, state: Tensor) -> Tensor:
+    def _to_pixels(self, state: Tensor, places: Tensor | None = None) -> Tensor:
         position = self._by_stride[self.config.levels[-1].stride]
         x = state
         while position > 0:
             position -= 1
             x = self.decode_blocks[position](self.up[position](x))
-        return F.pixel_shuffle(self.head(x), 2) + 0.5
+        return F.pixel_shuffle(self.head(self.scaled("head", x, places)), self.config.patch) + 0.5

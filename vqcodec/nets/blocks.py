@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -32,20 +34,45 @@ def blocks(channels: int, number: int) -> nn.Sequential:
 class Upsample(nn.Module):
     """Factor two by sub-pixel convolution (Shi et al. 2016): [N x C x H x W] -> [N x C' x 2H x 2W]."""
 
-    def __init__(self, channels: int, out: int) -> None:
+    def __init__(self, channels: int, out: int, kernel: int = 3) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, 4 * out, 3, padding=1)
+        self.conv = nn.Conv2d(channels, 4 * out, kernel, padding=kernel // 2)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.pixel_shuffle(self.conv(x), 2)
 
 
-def features(image: Tensor, stem: nn.Module, down: nn.ModuleList, stacks: nn.ModuleList, multiple: int) -> list[Tensor]:
-    """Encoder features at strides 2, 4, 8, ... of an image, float [N, 3, H, W] in 0..1: a stem on 2x2 blocks of pixels,
-    then each stride's blocks. Raises ValueError unless H and W are multiples of `multiple`."""
+class Gains(nn.Module):
+    """Channels times gains that depend on the place in the range of rates: exponentials, interpolated between learned
+    vectors at equal distances (Cui et al. 2021, section 3.2). [N x C x H x W] to the same."""
+
+    def __init__(self, points: int, channels: int) -> None:
+        super().__init__()
+        self.logs = nn.Parameter(torch.zeros(points, channels))
+
+    def forward(self, x: Tensor, places: Tensor) -> Tensor:
+        """places: float [N] or [1] in 0..1."""
+        position = places.clamp(0, 1) * (len(self.logs) - 1)
+        below = position.floor().clamp(max=max(0, len(self.logs) - 2)).long()
+        share = (position - below)[:, None]
+        above = (below + 1).clamp(max=len(self.logs) - 1)
+        logs = self.logs[below] * (1 - share) + self.logs[above] * share
+        return x * logs.exp()[:, :, None, None].to(x.dtype)
+
+
+def features(
+    image: Tensor,
+    stem: Callable[[Tensor], Tensor],
+    down: nn.ModuleList,
+    stacks: nn.ModuleList,
+    patch: int,
+    multiple: int,
+) -> list[Tensor]:
+    """Encoder features at strides patch, 2 * patch, ... of an image, float [N, 3, H, W] in 0..1: a stem on blocks of
+    patch x patch pixels, then each stride's blocks. Raises ValueError unless H and W are multiples of `multiple`."""
     if image.dim() != 4 or image.shape[1] != 3 or image.shape[2] % multiple or image.shape[3] % multiple:
         raise ValueError(f"expected [N, 3, H, W] with H, W multiples of {multiple}, got {list(image.shape)}")
-    found = [stacks[0](stem(F.pixel_unshuffle(image - 0.5, 2)))]
+    found = [stacks[0](stem(F.pixel_unshuffle(image - 0.5, patch)))]
     for step, stack in zip(down, list(stacks)[1:], strict=True):
         found.append(stack(step(found[-1])))
     return found

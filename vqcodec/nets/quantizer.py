@@ -1,17 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Residual vector quantisation with codebooks learned by exponential moving averages."""
+"""Residual vector quantisation with codebooks learned by exponential moving averages.
+
+Stages that end a position where nothing more is worth its bits, and product stages, see `vqcodec.config.LevelConfig`.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from vqcodec import parallel
 from vqcodec.config import LevelConfig
+from vqcodec.nets.choice import (
+    Choice,
+    CodeLengths,
+    OrderZero,
+    best_codes,
+    choose_by_beam,
+    greedy,
+    nearest,
+)
 
 DECAY = 0.99  # of the codebook's moving averages (van den Oord et al. 2017, appendix A.1)
 EPSILON = 1e-5  # Laplace smoothing of the counts, as there
@@ -19,31 +31,8 @@ DEAD = 0.02  # a code whose average count falls below this many vectors per batc
 MAX_EXTRA_BITS = 3.0  # code lengths are clamped to log2(K) + this, so that a restarted code keeps a chance
 
 
-class CodeLengths(Protocol):
-    """What every code costs at each of M positions, given the codes that the stages before have there."""
-
-    def bits(self, stage: int, told: Tensor | None) -> Tensor:
-        """float [..., M, K] or [K]. told: sum of `told` over the stages before, None for the first."""
-
-    def told(self, stage: int, index: Tensor) -> Tensor:
-        """What the index of a stage, int64 [..., M], tells the later ones: float [..., M, C]."""
-
-
-class OrderZero:
-    """The same cost everywhere: code lengths of one table per stage, float [S, K]."""
-
-    def __init__(self, table: Tensor) -> None:
-        self.table = table
-
-    def bits(self, stage: int, told: Tensor | None) -> Tensor:
-        return self.table[stage]
-
-    def told(self, stage: int, index: Tensor) -> Tensor:
-        return self.table.new_zeros(())
-
-
 class Quantized(NamedTuple):
-    """quantized: float [N, H, W, D], gradient straight through to the input. indices: int64 [N, S, H, W].
+    """quantized: float [N, H, W, D], gradient straight through to the input. indices: int64 [N, maps, H, W].
     commitment: float [N], mean square of z - sg(quantized) (the beta is the caller's)."""
 
     quantized: Tensor
@@ -52,11 +41,12 @@ class Quantized(NamedTuple):
 
 
 class ResidualQuantizer(nn.Module):
-    """S codebooks of K codewords; stage s quantises what stages 0..s-1 left (one stage: plain VQ).
+    """S codebooks of K codewords, stage s quantises what stages 0..s-1 left (one stage: plain VQ); then product stages.
 
     A vector r becomes the code k that minimises |r - c_k|^2 + rate_weight * bits_k: entropy-constrained vector
     quantisation (Chou, Lookabaugh, Gray 1989) with the order-0 code lengths of the training data; with
     rate_weight = 0 it is the nearest code. Code 0 of every stage but the first is fixed to zero: "nothing to add".
+    Where the level may stop, that of the first is too, and code 0 ends the position: the cheapest ending is taken.
 
     In training the codebooks follow N_k <- d N_k + (1-d) n_k, m_k <- d m_k + (1-d) sum r, c_k = m_k / N_k (van den
     Oord et al. 2017, eqs. 6-8) with Laplace-smoothed counts; unused codes restart from vectors of the batch (code,
@@ -76,27 +66,47 @@ class ResidualQuantizer(nn.Module):
         s, k, d = level.codebooks, level.codes, level.dim
         self.level = level
         self.enabled = True  # False: the input passes unquantised (warm-up before the k-means init)
-        self.register_buffer("codebooks", torch.randn(s, k, d) * 0.1)
-        self.register_buffer("counts", torch.ones(s, k))
-        self.register_buffer("sums", self.codebooks.clone())
-        self.register_buffer("bits", torch.full((s, k), float(torch.tensor(k).log2())))
+        self._register("", (s,), k, d)
+        if level.products:
+            self._register("product_", (level.products, level.groups), level.group_codes, d // level.groups)
         self.register_buffer("rate_weight", torch.zeros(()))
         with torch.no_grad():
             self._pin_zero_codes()
 
+    def _register(self, prefix: str, stages: tuple[int, ...], codes: int, dim: int) -> None:
+        self.register_buffer(f"{prefix}codebooks", torch.randn(*stages, codes, dim) * 0.1)
+        self.register_buffer(f"{prefix}counts", torch.ones(*stages, codes))
+        self.register_buffer(f"{prefix}sums", self.get_buffer(f"{prefix}codebooks").clone())
+        self.register_buffer(f"{prefix}bits", torch.full((*stages, codes), math.log2(codes)))
+
+    def tables(self) -> list[Tensor]:
+        """Order-0 code lengths of every stage, float [K] or [G, K]."""
+        return [*self.bits, *(self.get_buffer("product_bits") if self.level.products else ())]
+
+    def codes_of(self, stage: int) -> Tensor:
+        """The codewords of a stage, float [K, D], of a product stage [G, K, D / G]."""
+        if stage < self.level.codebooks:
+            return self.codebooks[stage]
+        return self.get_buffer("product_codebooks")[stage - self.level.codebooks]
+
     def forward(
-        self, z: Tensor, rate_weights: Tensor | None = None, refine: Callable[[Tensor], CodeLengths] | None = None
+        self,
+        z: Tensor,
+        rate_weights: Tensor | None = None,
+        refine: Callable[[Tensor], CodeLengths] | None = None,
+        silent: Tensor | None = None,
     ) -> Quantized:
         """z: float [N, H, W, D] -> `Quantized`. Raises ValueError on another shape.
 
         rate_weights: float [N], in place of `rate_weight`. refine: gives the code lengths in the context of maps, int64
-        [N, S, H, W]: codes are then chosen a second time, by them.
+        [N, maps, H, W]: codes are then chosen a second time, by them. silent: bool [N], images that get nothing of this
+        level (in training, if it may stop).
         """
         if z.dim() != 4 or z.shape[-1] != self.level.dim:
             raise ValueError(f"expected [N, H, W, {self.level.dim}], got {list(z.shape)}")
         n, h, w, _ = z.shape
         if not self.enabled:
-            empty = torch.zeros(n, self.level.codebooks, h, w, dtype=torch.int64, device=z.device)
+            empty = torch.zeros(n, self.level.maps, h, w, dtype=torch.int64, device=z.device)
             return Quantized(z, empty, z.new_zeros(n))
         with torch.no_grad(), torch.autocast(z.device.type, enabled=False):
             latents = z.detach().float()
@@ -104,9 +114,16 @@ class ResidualQuantizer(nn.Module):
             if refine is not None:
                 lengths = refine(self.choose(latents, rate_weights)[0])
             maps, residual = self.choose(latents, rate_weights, lengths, update=self.training)
+            if silent is not None:
+                maps = maps * ~silent[:, None, None, None]
+                residual = torch.where(silent[:, None, None, None], latents, residual)
             quantized = latents - residual
         commitment = (z.float() - quantized).square().mean((1, 2, 3))
+        if silent is not None:
+            commitment = commitment * ~silent
         straight_through = z + (quantized.to(z.dtype) - z).detach()
+        if silent is not None:  # nothing of the latent arrives
+            straight_through = torch.where(silent[:, None, None, None], quantized.to(z.dtype), straight_through)
         return Quantized(straight_through, maps, commitment)
 
     @torch.no_grad()
@@ -119,154 +136,145 @@ class ResidualQuantizer(nn.Module):
         update: bool = False,
         beam: int = 1,
     ) -> tuple[Tensor, Tensor]:
-        """z: float [N, H, W, D] -> indices int64 [N, S, H, W], and what they leave of z, like it.
+        """z: float [N, H, W, D] -> indices int64 [N, maps, H, W], and what they leave of z, like it.
 
         rate_weights: float [N] or [N, H, W], in place of `rate_weight`; lengths: in place of the order-0 ones. update:
         let the codebooks follow. beam: partial choices that are kept from stage to stage, by their cost so far.
         """
-        if beam > 1:
-            return self._choose_beam(z, rate_weights, lengths, beam)
         n, h, w, d = z.shape
-        residual = z.reshape(-1, d)
+        vectors = z.reshape(-1, d)
         weights = self._weights(rate_weights, n, h, w)
-        costs = OrderZero(self.bits) if lengths is None else lengths
-        told: Tensor | None = None
-        indices: list[Tensor] = []
-        for stage in range(self.level.codebooks):
-            index = self.nearest(residual, stage, weights[..., None] * costs.bits(stage, told))
-            chosen = self.codebooks[stage][index]
-            if update:
-                self._update(stage, residual, index)
-            residual = residual - chosen
-            indices.append(index)
-            if stage + 1 < self.level.codebooks:
-                add = costs.told(stage, index)
-                told = add if told is None else told + add
-        return torch.stack(indices, 1).view(n, h, w, -1).permute(0, 3, 1, 2), residual.view(n, h, w, d)
+        costs = OrderZero(self.tables()) if lengths is None else lengths
+        choice = (
+            choose_by_beam(self, vectors, weights, costs, beam) if beam > 1 else greedy(self, vectors, weights, costs)
+        )
+        if update:
+            self._follow(vectors, choice)
+        return choice.indices.view(n, h, w, -1).permute(0, 3, 1, 2), choice.residual.view(n, h, w, d)
+
+    def _follow(self, vectors: Tensor, choice: Choice) -> None:
+        """Let the codebooks follow what was chosen, stage by stage."""
+        residual = vectors
+        for stage in range(self.level.stages):
+            live = choice.stages >= stage if self.level.stop else choice.stages >= 0
+            index, here = choice.indices[live][:, self.level.stage_maps(stage)], residual[live]
+            pool = here if len(here) else residual
+            pool = pool[torch.arange(len(vectors), device=pool.device) % len(pool)]  # of one length on all ranks
+            if stage < self.level.codebooks:
+                added = self.codebooks[stage][index[:, 0]]
+                self._update("", (stage,), here, index[:, 0], pool)
+            else:
+                product = stage - self.level.codebooks
+                added = self._product(product, index)
+                parts = zip(here.chunk(self.level.groups, 1), pool.chunk(self.level.groups, 1), strict=True)
+                for group, (part, of_pool) in enumerate(parts):
+                    self._update("product_", (product, group), part, index[:, group], of_pool)
+            residual = residual.index_put((live.nonzero()[:, 0],), here - added)
+        self._update_bits()
+
+    def _product(self, product: int, index: Tensor) -> Tensor:
+        """Codewords of a product stage: index int64 [..., G] -> float [..., D]."""
+        codes = self.get_buffer("product_codebooks")[product]
+        return codes[torch.arange(self.level.groups, device=index.device), index].flatten(-2)
 
     def _weights(self, given: Tensor | None, n: int, h: int, w: int) -> Tensor:
         """The rate weight of every vector, [M]."""
         weights = self.rate_weight if given is None else given
         return weights.view(*weights.shape, *[1] * (3 - weights.dim())).expand(n, h, w).reshape(-1)
 
-    def _choose_beam(
-        self, z: Tensor, rate_weights: Tensor | None, lengths: CodeLengths | None, beam: int
-    ) -> tuple[Tensor, Tensor]:
-        """As `choose`, with tensors [B, M, ...] of the B best partial choices at every position."""
-        n, h, w, d = z.shape
-        m, k = n * h * w, self.level.codes
-        weights = self._weights(rate_weights, n, h, w)
-        costs = OrderZero(self.bits) if lengths is None else lengths
-        residual = z.reshape(1, m, d)
-        spent = z.new_zeros(1, m)  # lambda * bits so far
-        chosen = torch.zeros(1, m, 0, dtype=torch.int64, device=z.device)
-        told: Tensor | None = None
-        for stage in range(self.level.codebooks):
-            codes = self.codebooks[stage]
-            bits = weights[:, None] * costs.bits(stage, told)
-            left = torch.addmm(codes.square().sum(1), residual.view(-1, d), codes.t(), alpha=-2.0).view(-1, m, k)
-            total = left.add_(bits).add_((spent + residual.square().sum(-1))[..., None])
-            parent, index = _smallest(total, min(beam, len(total) * k))  # [B', M]
-            rows = torch.arange(m, device=z.device)
-            spent = spent[parent, rows] + bits.expand(len(total), m, k)[parent, rows, index]
-            residual = residual[parent, rows] - codes[index]
-            chosen = torch.cat([chosen[parent, rows], index[..., None]], -1)
-            if stage + 1 < self.level.codebooks:
-                add = costs.told(stage, index)
-                told = add if told is None else told.expand(len(residual), *told.shape[1:])[parent, rows] + add
-        best = (residual.square().sum(-1) + spent).argmin(0)
-        rows = torch.arange(m, device=z.device)
-        maps = chosen[best, rows].view(n, h, w, -1).permute(0, 3, 1, 2)
-        return maps, residual[best, rows].view(n, h, w, d)
-
-    def nearest(self, vectors: Tensor, stage: int, price: Tensor | None = None) -> Tensor:
-        """Index of the best code of a stage for every vector. vectors: float [M, D] -> int64 [M]. price: float [M, K]
-        or [K], added to the squared distances; by default the order-0 bits times `rate_weight`."""
-        codes = self.codebooks[stage]
-        price = self.rate_weight * self.bits[stage] if price is None else price
-        # |r - c|^2 without |r|^2, which is the same for all codes
-        return torch.addmm(codes.square().sum(1) + price, vectors, codes.t(), alpha=-2.0).argmin(1)
+    def nearest(self, vectors: Tensor, stage: int) -> Tensor:
+        """Index of the best code of a residual stage for every vector, by `rate_weight` and the order-0 bits. vectors:
+        float [M, D] -> int64 [M]."""
+        return nearest(vectors, self.codebooks[stage], self.rate_weight * self.bits[stage])
 
     def lookup(self, indices: Tensor) -> Tensor:
-        """Sum of the chosen codewords. indices: int [N, S, H, W] in 0..K-1 -> float [N, H, W, D]."""
-        parts = [self.codebooks[s][indices[:, s].long()] for s in range(self.level.codebooks)]
-        return torch.stack(parts).sum(0)
+        """Sum of the chosen codewords. indices: int [N, maps, H, W] in 0..K-1 -> float [N, H, W, D]."""
+        level, maps = self.level, indices.long()
+        total = self.codebooks[0][maps[:, 0]]
+        for s in range(1, level.codebooks):
+            total = total + self.codebooks[s][maps[:, s]]
+        for p in range(level.products):
+            total = total + self._product(p, maps[:, level.stage_maps(level.codebooks + p)].permute(0, 2, 3, 1))
+        return total  # stages that a position does not use have code 0, which is zero
 
     @torch.no_grad()
     def initialize(self, vectors: Tensor, iterations: int = 10) -> None:
         """k-means of the residuals, stage by stage. vectors: float [M, D], encoder outputs; all ranks together must
         have at least K of them."""
         residual = vectors.float()
-        k, size = self.level.codes, len(residual) * parallel.world()
-        if size < k:
-            raise ValueError(f"k-means needs at least {k} vectors, got {size}")
         for stage in range(self.level.codebooks):
-            codes = parallel.drawn_rows(residual, k, replace=False)
-            for _ in range(iterations):
-                count, total = self._totals(residual, torch.cdist(residual, codes).argmin(1))
-                codes = torch.where(count[:, None] > 0, total / count.clamp(min=1)[:, None], codes)
-            self.codebooks[stage] = codes
-            self._pin_zero_codes()
-            index = self.nearest(residual, stage)
-            count, _ = self._totals(residual, index)
-            self.counts[stage] = count * (4096 / size) + DEAD
-            self.sums[stage] = self.codebooks[stage] * self.counts[stage][:, None]
-            residual = residual - self.codebooks[stage][index]
+            self._kmeans("", (stage,), residual, iterations)
+            residual = residual - self.codebooks[stage][self.nearest(residual, stage)]
+        for product in range(self.level.products):
+            for group, part in enumerate(residual.chunk(self.level.groups, 1)):
+                self._kmeans("product_", (product, group), part, iterations)
+            free = residual.new_zeros(len(residual))
+            step = best_codes(self, self.level.codebooks + product, residual, free, free.new_zeros(()))
+            residual = residual - step.added
         self._update_bits()
 
-    def _totals(self, residual: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-        """How many vectors of the joint batch chose each code, [K], and their sums, [K, D]."""
-        ones = residual.new_ones(len(residual), 1)
-        both = residual.new_zeros(self.level.codes, self.level.dim + 1)
-        both = parallel.total(both.index_add_(0, index, torch.cat([ones, residual], 1)))
-        return both[:, 0], both[:, 1:]
-
-    def _update(self, stage: int, residual: Tensor, index: Tensor) -> None:
-        """Equations 6 to 8 for one batch. residual: float [M, D], index: int64 [M]."""
-        k = self.level.codes
-        count, total = self._totals(residual, index)
-        self.counts[stage].mul_(DECAY).add_(count, alpha=1 - DECAY)
-        self.sums[stage].mul_(DECAY).add_(total, alpha=1 - DECAY)
-        size = self.counts[stage].sum()
-        smoothed = (self.counts[stage] + EPSILON) / (size + k * EPSILON) * size
-        self.codebooks[stage] = self.sums[stage] / smoothed[:, None]
-        self._restart_dead(stage, residual)
+    def _kmeans(self, prefix: str, stage: tuple[int, ...], vectors: Tensor, iterations: int) -> None:
+        """One codebook. Raises ValueError if there are too few vectors."""
+        codebooks = self.get_buffer(f"{prefix}codebooks")
+        k, size = codebooks.shape[-2], len(vectors) * parallel.world()
+        if size < k:
+            raise ValueError(f"k-means needs at least {k} vectors, got {size}")
+        codes = parallel.drawn_rows(vectors, k, replace=False)
+        for _ in range(iterations):
+            count, total = _totals(vectors, torch.cdist(vectors, codes).argmin(1), k)
+            codes = torch.where(count[:, None] > 0, total / count.clamp(min=1)[:, None], codes)
+        codebooks[stage] = codes
         self._pin_zero_codes()
-        if stage == self.level.codebooks - 1:
-            self._update_bits()
+        count, _ = _totals(vectors, torch.cdist(vectors, codebooks[stage]).argmin(1), k)
+        self.get_buffer(f"{prefix}counts")[stage] = count * (4096 / size) + DEAD
+        self.get_buffer(f"{prefix}sums")[stage] = codebooks[stage] * self.get_buffer(f"{prefix}counts")[stage][:, None]
 
-    def _restart_dead(self, stage: int, residual: Tensor) -> None:
-        """Move unused codes onto live residuals; count and sum go along, or the next average would undo it."""
-        dead = self.counts[stage] < DEAD
-        if stage > 0:
+    def _update(self, prefix: str, stage: tuple[int, ...], residual: Tensor, index: Tensor, pool: Tensor) -> None:
+        """Equations 6 to 8 for one batch. residual: float [M, D], index: int64 [M]. pool: what dead codes restart from,
+        float [M', D], M' the same on all ranks."""
+        counts, sums = (self.get_buffer(f"{prefix}{name}")[stage] for name in ("counts", "sums"))
+        k = len(counts)
+        count, total = _totals(residual, index, k)
+        counts.mul_(DECAY).add_(count, alpha=1 - DECAY)
+        sums.mul_(DECAY).add_(total, alpha=1 - DECAY)
+        size = counts.sum()
+        smoothed = (counts + EPSILON) / (size + k * EPSILON) * size
+        codebook = self.get_buffer(f"{prefix}codebooks")[stage]
+        codebook.copy_(sums / smoothed[:, None])
+        dead = counts < DEAD
+        if prefix or stage[0] > 0 or self.level.stop:
             dead[0] = False
+        self._restart(dead, codebook, counts, sums, pool)
+        self._pin_zero_codes()
+
+    @staticmethod
+    def _restart(dead: Tensor, codebook: Tensor, counts: Tensor, sums: Tensor, pool: Tensor) -> None:
+        """Move unused codes onto live residuals; count and sum go along, or the next average would undo it."""
         number = int(dead.sum())
         if number:
-            fresh = parallel.drawn_rows(residual, number)
-            live = self.counts[stage].mean().clamp(min=1.0)
-            self.codebooks[stage, dead] = fresh
-            self.counts[stage, dead] = live
-            self.sums[stage, dead] = fresh * live
+            fresh = parallel.drawn_rows(pool, number)
+            live = counts.mean().clamp(min=1.0)
+            codebook[dead], counts[dead], sums[dead] = fresh, live, fresh * live
 
     def _pin_zero_codes(self) -> None:
-        self.codebooks[1:, 0] = 0.0
-        self.sums[1:, 0] = 0.0
+        first = 0 if self.level.stop else 1
+        self.codebooks[first:, 0] = 0.0
+        self.sums[first:, 0] = 0.0
+        if self.level.products:
+            self.get_buffer("product_codebooks")[:, :, 0] = 0.0
+            self.get_buffer("product_sums")[:, :, 0] = 0.0
 
     def _update_bits(self) -> None:
-        share = self.counts / self.counts.sum(1, keepdim=True)
-        limit = float(torch.tensor(self.level.codes).log2()) + MAX_EXTRA_BITS
-        self.bits.copy_((-share.clamp(min=1e-9).log2()).clamp(max=limit))
+        for prefix in ("", "product_") if self.level.products else ("",):
+            counts = self.get_buffer(f"{prefix}counts")
+            share = counts / counts.sum(-1, keepdim=True)
+            limit = math.log2(counts.shape[-1]) + MAX_EXTRA_BITS
+            self.get_buffer(f"{prefix}bits").copy_((-share.clamp(min=1e-9).log2()).clamp(max=limit))
 
 
-def _smallest(costs: Tensor, number: int) -> tuple[Tensor, Tensor]:
-    """Places (b, k) of the smallest values at every m, [B, M, K] -> int64 [number, M] each; overwrites them. For few of
-    them this is much faster on a CPU than `topk`, or than `argmin` over all: `amin` is quick, places are not."""
-    rows = torch.arange(costs.shape[1], device=costs.device)
-    parents, codes = [], []
-    for _ in range(number):
-        parent = costs.amin(-1).argmin(0)
-        code = costs[parent, rows].argmin(-1)
-        costs[parent, rows, code] = math.inf
-        parents.append(parent)
-        codes.append(code)
-    return torch.stack(parents), torch.stack(codes)
+def _totals(vectors: Tensor, index: Tensor, codes: int) -> tuple[Tensor, Tensor]:
+    """How many vectors of the joint batch chose each code, [K], and their sums, [K, D]."""
+    ones = vectors.new_ones(len(vectors), 1)
+    both = vectors.new_zeros(codes, vectors.shape[1] + 1)
+    both = parallel.total(both.index_add_(0, index, torch.cat([ones, vectors], 1)))
+    return both[:, 0], both[:, 1:]

@@ -100,7 +100,7 @@ class VAE(nn.Module):
 
     def encode(self, image: Tensor) -> Gaussian:
         """image: float [N, 3, H, W] in 0..1, H and W multiples of the stride -> Q(z|x), float32 [N, C, H/s, W/s]."""
-        x = features(image, self.stem, self.down, self.encode_blocks, self.config.stride)[-1]
+        x = features(image, self.stem, self.down, self.encode_blocks, 2, self.config.stride)[-1]
         mean, raw = self.posterior(x).float().chunk(2, 1)
         return Gaussian(mean, (POSTERIOR_START + GAIN * raw).clamp(*LOG_VARIANCE))
 

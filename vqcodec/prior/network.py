@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The prior of one level as a trainable module; the mirror of `vqcodec.exact.network.IntegerPrior`."""
+"""The prior of one level as a trainable module; the mirror of `vqcodec.exact.network.IntegerPrior`.
+
+Layout is [N, P, C] with P = H * W positions, row by row; the conditioning stack has maps [N, H, W, C]."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
@@ -12,82 +15,123 @@ from torch.nn import functional as F
 
 from vqcodec.config import LevelConfig, PriorConfig
 from vqcodec.exact import ops
-from vqcodec.exact.network import AROUND, TAPS, upsampled
-from vqcodec.exact.waveorder import wave_of
-from vqcodec.nets.quantizer import CodeLengths
+from vqcodec.exact.orders import KINDS, Order, order
+from vqcodec.nets.choice import CodeLengths
 from vqcodec.prior.rounding import gate, integers, rescale
 
 BIAS_BITS = ops.ACT_BITS + ops.WEIGHT_BITS  # a bias is in units of the product
 BIAS_MAX = 2**18
+AROUND = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1))
 
 
-class IntegerConv(nn.Module):
-    """A convolution whose weight and bias are rounded to integers: [N, I, H, W] to a product [N, O, H, W]; with one tap
-    also [M, I] to [M, O].
+class IntegerLinear(nn.Module):
+    """A product whose weight and bias are rounded to integers: [..., I] to [..., O].
 
-    taps: offsets (dy, dx) that have a weight; the others of the enclosing kernel are zero ("masked"). One tap (0, 0)
-    is a linear map. Weights are kept as [taps, I, O], in real units (integer / 2^7).
+    Weights are kept as [1, I, O] (a matrix to every optimiser), in real units (integer / 2^7).
     """
 
-    def __init__(self, inputs: int, outputs: int, taps: Sequence[tuple[int, int]] = ((0, 0),), gain: float = 1.0):
+    def __init__(self, inputs: int, outputs: int, gain: float = 1.0, bias: bool = True) -> None:
         super().__init__()
-        self.taps = tuple(taps)
-        self.weight = nn.Parameter(torch.randn(len(taps), inputs, outputs) * gain / math.sqrt(inputs * len(taps)))
-        self.bias = nn.Parameter(torch.zeros(outputs))
+        self.weight = nn.Parameter(torch.randn(1, inputs, outputs) * gain / math.sqrt(inputs))
+        self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
         self.bias_bits = BIAS_BITS
 
     def forward(self, x: Tensor, exact: bool) -> Tensor:
-        weight = integers(self.weight, ops.WEIGHT_BITS, exact).to(x.dtype)
-        bias = integers(self.bias, self.bias_bits, exact, BIAS_MAX).to(x.dtype)
-        if x.dim() == 2:  # positions [M, I]
-            return x @ weight[0] + bias
-        if self.taps == ((0, 0),):
-            return F.conv2d(x, weight[0].t()[:, :, None, None], bias)
-        top = min(dy for dy, _ in self.taps)
-        bottom = max(dy for dy, _ in self.taps)
-        kernel = x.new_zeros(weight.shape[2], weight.shape[1], bottom - top + 1, 3)
-        for i, (dy, dx) in enumerate(self.taps):
-            kernel[:, :, dy - top, dx + 1] = weight[i].t()
-        return F.conv2d(F.pad(x, (1, 1, -top, bottom)), kernel, bias)
+        weight = integers(self.weight, ops.WEIGHT_BITS, exact).to(x.dtype)[0]
+        if self.bias is None:
+            return x @ weight
+        return x @ weight + integers(self.bias, self.bias_bits, exact, BIAS_MAX).to(x.dtype)
 
 
 class OutputBlock(nn.Module):
     """Residual block x + W2 relu(W1 x) on integers; the conditioning stack has 3x3 taps in W1, the output stack 1x1."""
 
-    def __init__(self, channels: int, taps: Sequence[tuple[int, int]] = ((0, 0),)) -> None:
+    def __init__(self, channels: int, around: bool = False) -> None:
         super().__init__()
-        self.inner = IntegerConv(channels, channels, taps, gain=math.sqrt(2))
-        self.outer = IntegerConv(channels, channels, gain=0.3)
+        self.around = around
+        self.inner = IntegerLinear(channels * (len(AROUND) if around else 1), channels, gain=math.sqrt(2))
+        self.outer = IntegerLinear(channels, channels, gain=0.3)
 
     def forward(self, x: Tensor, exact: bool) -> Tensor:
-        update = rescale(self.inner(x, exact), ops.SHIFT, exact, low=0)
+        """x: [..., C], [N, H, W, C] with taps around."""
+        seen = _shifted(x) if self.around else x
+        update = rescale(self.inner(seen, exact), ops.SHIFT, exact, low=0)
         return clamp_activation(x + rescale(self.outer(update, exact), ops.SHIFT, exact))
 
 
+def _shifted(x: Tensor) -> Tensor:
+    """The 3x3 neighbourhood of every position side by side, zero outside: [N, H, W, C] -> [N, H, W, 9C]."""
+    h, w = x.shape[1:3]
+    padded = F.pad(x, (0, 0, 1, 1, 1, 1))
+    return torch.cat([padded[:, 1 + dy : 1 + dy + h, 1 + dx : 1 + dx + w] for dy, dx in AROUND], -1)
+
+
+class MaskedLayer(nn.Module):
+    """A gated residual layer: the product over the neighbours of earlier steps, and the condition."""
+
+    def __init__(self, channels: int, taps: Sequence[int], first: bool) -> None:
+        """taps: neighbours by reach (see `exact.orders`). first: a position does not see itself."""
+        super().__init__()
+        c, own = channels, not first
+        self.first = first
+        self.convs = nn.ModuleList(IntegerLinear((t + own) * c, 2 * c, gain=0.5, bias=False) for t in taps)
+        self.cond = IntegerLinear(c, 2 * c, gain=0.5)
+        self.project = IntegerLinear(c, c)
+        self.project.bias_bits = ops.GATE_BITS + ops.WEIGHT_BITS
+
+    def forward(self, x: Tensor, condition: Tensor, places: Order, exact: bool) -> Tensor:
+        """x, condition: [N, P, C] -> the update, [N, P, C]."""
+        n, p, c = x.shape
+        padded = torch.cat([x, x.new_zeros(n, 1, c)], 1)
+        parts = []
+        for conv, neighbours, positions in zip(self.convs, places.neighbours, places.positions, strict=True):
+            seen = padded[:, neighbours.to(x.device)].flatten(2)  # [N, P_r, taps * C]
+            if not self.first:
+                seen = torch.cat([seen, x[:, positions.to(x.device)]], -1)
+            parts.append(conv(seen, exact))
+        where = torch.cat(places.positions).argsort().to(x.device)
+        product = torch.cat(parts, 1)[:, where] + self.cond(condition, exact)
+        return rescale(self.project(gate(product, exact), exact), ops.SHIFT_PROJECT, exact)
+
+
 class CausalAttention(nn.Module):
-    """Multi-head attention over the positions of earlier waves, and a zero key that is always visible."""
+    """Multi-head attention over the positions of earlier steps, and a zero key that is always visible."""
 
     def __init__(self, channels: int, heads: int, dropout: float) -> None:
         super().__init__()
-        self.query = IntegerConv(channels, channels)
-        self.key_value = IntegerConv(2 * channels, 2 * channels)
-        self.out = IntegerConv(channels, channels, gain=0.3)
+        self.query = IntegerLinear(channels, channels)
+        self.key_value = IntegerLinear(2 * channels, 2 * channels)
+        self.out = IntegerLinear(channels, channels, gain=0.3)
         self.heads, self.dropout = heads, dropout
 
-    def forward(self, h: Tensor, embedded: Tensor, exact: bool) -> Tensor:
-        """h, embedded: [N, C, H, W] -> h plus the update."""
-        n, c, height, width = h.shape
-        query = rescale(self.query(h, exact), ops.SHIFT, exact).flatten(2)
-        both = rescale(self.key_value(torch.cat([h, embedded], 1), exact), ops.SHIFT, exact).flatten(2)
-        q = query.view(n, self.heads, c // self.heads, -1).transpose(2, 3).float()
-        k, v = both.view(n, 2, self.heads, c // self.heads, -1).transpose(3, 4).float().unbind(1)
+    def forward(self, h: Tensor, embedded: Tensor, step: Tensor, exact: bool) -> Tensor:
+        """h, embedded: [N, P, C]; step: int64 [P] -> h plus the update."""
+        n, p, c = h.shape
+        query = rescale(self.query(h, exact), ops.SHIFT, exact)
+        both = rescale(self.key_value(torch.cat([h, embedded], -1), exact), ops.SHIFT, exact)
+        q = query.view(n, p, self.heads, -1).transpose(1, 2).float()
+        k, v = both.view(n, p, 2, self.heads, -1).permute(2, 0, 3, 1, 4).float().unbind(0)
         scores = rescale(q @ k.transpose(-1, -2), ops.score_shift(c // self.heads), exact, -ops.BOUND, ops.BOUND)
-        wave = wave_of(height, width).flatten().to(h.device)
-        scores = scores.masked_fill(wave[None, :] >= wave[:, None], -math.inf) * 2.0**-ops.LOGIT_BITS
+        hidden = (step[None, :] >= step[:, None]).to(h.device)
+        scores = scores.masked_fill(hidden, -math.inf) * 2.0**-ops.LOGIT_BITS
         weights = F.softmax(F.pad(scores, (0, 1)), -1)[..., :-1]  # the last key is the zero key
         mean = rescale(F.dropout(weights, self.dropout, self.training) @ v, 0, exact)
-        mean = mean.transpose(2, 3).reshape(n, c, height, width).to(h.dtype)
+        mean = mean.transpose(1, 2).reshape(n, p, c).to(h.dtype)
         return clamp_activation(h + rescale(self.out(mean, exact), ops.SHIFT, exact))
+
+
+def offsets(level: LevelConfig) -> list[int]:
+    """First row of every index map in a flat table of the level's codes, and the number of rows."""
+    return list(accumulate(level.alphabets, initial=0))
+
+
+def live_stages(maps: Tensor, level: LevelConfig) -> Tensor:
+    """Which stages are coded, bool [N, stages, P]: those that no earlier one ended. maps: int64 [N, maps, P]."""
+    live = [torch.ones_like(maps[:, 0], dtype=torch.bool)]
+    for stage in range(level.stages - 1):
+        going_on = (maps[:, level.stage_maps(stage)] != 0).any(1) if level.stop else live[-1]
+        live.append(live[-1] & going_on)
+    return torch.stack(live, 1)
 
 
 class LevelPrior(nn.Module):
@@ -96,22 +140,25 @@ class LevelPrior(nn.Module):
     def __init__(self, config: PriorConfig, level: LevelConfig, coarser: Sequence[LevelConfig]) -> None:
         super().__init__()
         self.config, self.level, self.coarser = config, level, tuple(coarser)
-        c, k, s = config.channels, level.codes, level.codebooks
-        self.embed = nn.Parameter(torch.randn(s, k, c) * (0.7 if s == 1 else 1.2 / math.sqrt(s)))
-        self.stage = nn.Parameter(torch.randn(s, c) * 0.3)
-        self.cond_own = nn.Parameter(torch.randn(s - 1, k, c) / math.sqrt(s)) if s > 1 else None
+        c, o, stages = config.channels, config.out_channels or config.channels, level.stages
+        kind = KINDS[config.order]
+        self.offsets = offsets(level)
+        rows, last = self.offsets[-1], level.stage_maps(stages - 1).start
+        spread = 0.7 if level.maps == 1 else 1.2 / math.sqrt(level.maps)
+        self.embed = nn.Parameter(torch.randn(rows, c) * spread)
+        self.base = nn.Parameter(torch.randn(c) * 0.3)
+        self.rate = nn.Parameter(torch.randn(config.rates, c) * 0.1) if config.rates else None
+        self.stride = self.coarser[-1].stride if config.cond_above and self.coarser else level.stride
         self.cond_coarse = nn.ParameterList(
-            nn.Parameter(torch.randn(o.codebooks, (o.stride // level.stride) ** 2 * o.codes, c) * 0.5)
-            for o in self.coarser
+            nn.Parameter(torch.randn((v.stride // self.stride) ** 2 * offsets(v)[-1], c) * (0.5 / math.sqrt(v.maps)))
+            for v in self.coarser
         )
-        self.cond = nn.ModuleList(OutputBlock(c, AROUND) for _ in range(config.cond_blocks))
-        self.convs = nn.ModuleList(
-            IntegerConv(c, 2 * c, TAPS[:4] if i == 0 else TAPS, gain=0.5) for i in range(config.layers)
-        )
-        self.conds = nn.ModuleList(IntegerConv(c, 2 * c, gain=0.5) for _ in range(config.layers))
-        self.projections = nn.ModuleList(IntegerConv(c, c, gain=1.0) for _ in range(config.layers))
-        for projection in self.projections:
-            projection.bias_bits = ops.GATE_BITS + ops.WEIGHT_BITS  # type: ignore[assignment]
+        self.cond = nn.ModuleList(OutputBlock(c, around=True) for _ in range(config.cond_blocks))
+        ratio = self.stride // level.stride
+        self.expand = IntegerLinear(c, ratio**2 * c) if config.cond_above and self.coarser else None
+        self.step = nn.Parameter(torch.randn(kind.steps, c) * 0.1) if kind.steps else None
+        taps = [len(reach) for reach in kind.reaches]
+        self.layers = nn.ModuleList(MaskedLayer(c, taps, i == 0) for i in range(config.layers))
         self.attentions = nn.ModuleDict(
             {
                 str(i): CausalAttention(c, config.heads, config.dropout)
@@ -119,104 +166,155 @@ class LevelPrior(nn.Module):
                 if config.attention_every and (i + 1) % config.attention_every == 0
             }
         )
-        self.out = nn.ModuleList(OutputBlock(c) for _ in range(config.out_blocks))
-        self.head_weight = nn.Parameter(torch.randn(s, c, k) * 0.02)
-        self.head_bias = nn.Parameter(torch.zeros(s, k))
+        self.enter = IntegerLinear(c, o) if config.out_channels else None
+        self.stage = nn.Parameter(torch.randn(stages - 1, o) * 0.3) if stages > 1 else None
+        self.told = nn.Parameter(torch.randn(self.offsets[last], o) / math.sqrt(level.maps)) if stages > 1 else None
+        self.out = nn.ModuleList(OutputBlock(o) for _ in range(config.out_blocks))
+        widths = [sum(level.alphabets[level.stage_maps(s)]) for s in range(stages)]
+        self.heads = nn.ModuleList(IntegerLinear(o, width) for width in widths)
+        for head in self.heads:
+            nn.init.normal_(head.weight, std=0.02)  # type: ignore[arg-type]
 
-    def forward(self, own: Tensor, coarse: Sequence[Tensor], exact: bool = True) -> Tensor:
-        """Nats per index, float32 [N, S, H, W], under the frequencies as they will be.
+    def forward(
+        self, own: Tensor, coarse: Sequence[Tensor], exact: bool = True, places: Tensor | None = None
+    ) -> Tensor:
+        """Nats per index, float32 [N, maps, H, W], under the frequencies as they will be; 0 where none is coded.
 
-        own: int64 [N, S, H, W], the level's maps; coarse: int64 [N, S_i, H_i, W_i] for each coarser level.
+        own: int64 [N, maps, H, W], the level's maps; coarse: int64 [N, maps_i, H_i, W_i] for each coarser level;
+        places: float [N] in 0..1, in the range of rates (None: the lowest weight of a bit).
         """
-        nats = index_nll(self.logits(own, coarse, exact), own.permute(1, 0, 2, 3).flatten(1))
-        return nats.view(own.shape[1], len(own), *own.shape[2:]).transpose(0, 1)
+        n, maps, height, width = own.shape
+        h = self.trunk(own, coarse, exact, places).flatten(0, 1)  # [N * P, C]
+        flat = own.flatten(2).transpose(1, 2).flatten(0, 1)  # [N * P, maps]
+        live = live_stages(own.flatten(2), self.level).transpose(1, 2).flatten(0, 1)  # [N * P, stages]
+        nats = h.new_zeros(n * height * width, maps, dtype=torch.float32)
+        told: Tensor | None = None
+        top = ops.frequency_top(self.level.codes)
+        for stage in range(self.level.stages):
+            where = self.level.stage_maps(stage)
+            rows = live[:, stage].nonzero()[:, 0]
+            if not len(rows):
+                break
+            logits = self.logits(stage, h[rows], None if told is None else told[rows], exact)
+            target = flat[rows, where]
+            found = index_nll(logits, target if logits.dim() > 2 else target[:, 0], top).view(len(rows), -1)
+            nats = nats.index_put((rows[:, None], torch.arange(maps, device=h.device)[where]), found)
+            if stage + 1 < self.level.stages:
+                add = self.tell(stage, target if logits.dim() > 2 else target[:, 0], exact).to(h.dtype)
+                told = h.new_zeros(len(h), add.shape[-1]) if told is None else told
+                told = told.index_add(0, rows, add)
+        return nats.view(n, height, width, maps).permute(0, 3, 1, 2)
 
-    def logits(self, own: Tensor, coarse: Sequence[Tensor], exact: bool = True) -> Tensor:
-        """Logits in nats, float32 [S, N * H * W, K]; arguments as of `forward`."""
-        n, stages, height, width = own.shape
-        h = self.trunk(own, coarse, exact)
-        parts = [h[:, None]]
-        if self.cond_own is not None:
-            tables = integers(self.cond_own, ops.ACT_BITS, exact)
-            add = torch.stack([F.embedding(own[:, s], tables[s]) for s in range(stages - 1)], 1)  # [N, S-1, H, W, C]
-            told = add.cumsum(1) + integers(self.stage, ops.ACT_BITS, exact)[1:, None, None]
-            parts.append(clamp_activation(h[:, None] + told.permute(0, 1, 4, 2, 3).to(h.dtype)))
-        x = torch.cat(parts, 1).flatten(0, 1).contiguous(memory_format=torch.channels_last)  # [N * S, C, H, W]
+    def logits(self, stage: int, h: Tensor, told: Tensor | None, exact: bool) -> Tensor:
+        """Logits in nats, float32 [M, K], of a product stage [M, G, K]. h: from `trunk`, [M, O]; told: sum of `tell`
+        over the stages before."""
+        x = h
+        if told is not None:
+            assert self.stage is not None
+            x = clamp_activation(h + (told + integers(self.stage[stage - 1], ops.ACT_BITS, exact)).to(h.dtype))
         for block in self.out:
             x = block(x, exact)
-        x = x.view(n, stages, -1, height, width).permute(1, 0, 3, 4, 2).reshape(stages, n * height * width, -1)
-        weight = integers(self.head_weight, ops.WEIGHT_BITS, exact).to(x.dtype)
-        bias = integers(self.head_bias, BIAS_BITS, exact, BIAS_MAX)
-        return _logits(torch.bmm(x, weight).float() + bias[:, None], exact)
+        logits = _logits(self.heads[stage](x, exact).float(), exact)
+        return logits if stage < self.level.codebooks else logits.unflatten(-1, (self.level.groups, -1))
 
-    def trunk(self, own: Tensor, coarse: Sequence[Tensor], exact: bool) -> Tensor:
-        """What is known of every position before its own indices, [N, C, H, W]; arguments as of `forward`."""
+    def tell(self, stage: int, index: Tensor, exact: bool) -> Tensor:
+        """What the indices of a stage tell the later ones: int64 [...] -> [..., O], of a product stage [..., G]."""
+        assert self.told is not None
+        first = self.level.stage_maps(stage).start
+        if stage < self.level.codebooks:
+            return F.embedding(index + self.offsets[first], integers(self.told, ops.ACT_BITS, exact))
+        rows = torch.tensor(self.offsets[first : first + self.level.groups], device=index.device)
+        return F.embedding(index + rows, integers(self.told, ops.ACT_BITS, exact)).sum(-2)
+
+    def trunk(self, own: Tensor, coarse: Sequence[Tensor], exact: bool, places: Tensor | None = None) -> Tensor:
+        """What is known of every position before its own indices, [N, P, O]; arguments as of `forward`."""
         dtype = torch.get_autocast_dtype(own.device.type) if torch.is_autocast_enabled(own.device.type) else None
         dtype = dtype or torch.float32
-        tables = integers(self.embed, ops.ACT_BITS, exact)
-        embedded = F.embedding(own[:, 0], tables[0])
-        for s in range(1, own.shape[1]):
-            embedded = embedded + F.embedding(own[:, s], tables[s])
-        embedded = clamp_activation(embedded).permute(0, 3, 1, 2).to(dtype)
-        condition = self._condition(own, coarse, exact).to(dtype)
+        table = integers(self.embed, ops.ACT_BITS, exact)
+        rows = own.flatten(2) + torch.tensor(self.offsets[:-1], device=own.device)[:, None]
+        embedded = clamp_activation(_bags(rows.transpose(1, 2), table)).to(dtype)  # [N, P, C]
+        positions = order(self.config.order, *own.shape[2:])
+        condition = self._condition(own, coarse, exact, places).to(dtype)
         for block in self.cond:
             condition = block(condition, exact)
+        condition = self._at_own_stride(condition, positions, exact)
         h: Tensor | None = None
         x = embedded
-        for i in range(self.config.layers):
-            product = self.convs[i](x, exact) + self.conds[i](condition, exact)
-            update = rescale(self.projections[i](gate(product, exact), exact), ops.SHIFT_PROJECT, exact)
-            update = F.dropout(update, self.config.dropout, self.training)
+        for i, layer in enumerate(self.layers):
+            update = F.dropout(layer(x, condition, positions, exact), self.config.dropout, self.training)
             h = update if h is None else clamp_activation(h + update)
             if str(i) in self.attentions:
-                h = self.attentions[str(i)](h, embedded, exact)
+                h = self.attentions[str(i)](h, embedded, positions.step, exact)
             x = h
         assert h is not None
-        return h
+        return h if self.enter is None else rescale(self.enter(h, exact), ops.SHIFT, exact)
 
-    def _condition(self, own: Tensor, coarse: Sequence[Tensor], exact: bool) -> Tensor:
-        """The sum of embeddings of all coarser maps, [N, C, H, W]."""
-        x = integers(self.stage, ops.ACT_BITS, exact)[0]
-        for table, maps, other in zip(self.cond_coarse, coarse, self.coarser, strict=True):
-            ratio = other.stride // self.level.stride
-            for j in range(other.codebooks):
-                flat = integers(table[j], ops.ACT_BITS, exact)
-                x = x + F.embedding(upsampled(maps[:, j], ratio, other.codes), flat)
-        x = x.expand(own.shape[0], *own.shape[2:], -1)
-        return clamp_activation(x).permute(0, 3, 1, 2)
+    def _condition(self, own: Tensor, coarse: Sequence[Tensor], exact: bool, places: Tensor | None) -> Tensor:
+        """The sum of embeddings of all coarser maps and of the rate, at the stride of the conditioning stack,
+        [N, H', W', C]."""
+        ratio = self.stride // self.level.stride
+        x = integers(self.base, ops.ACT_BITS, exact).expand(len(own), own.shape[2] // ratio, own.shape[3] // ratio, -1)
+        if self.rate is not None:
+            byte = own.new_zeros(len(own)) if places is None else (places * 255).round().long()
+            x = x + integers(self.rate, ops.ACT_BITS, exact)[byte * self.config.rates // 256][:, None, None]
+        for parameter, maps, level in zip(self.cond_coarse, coarse, self.coarser, strict=True):
+            rows = phased(maps, level, level.stride // self.stride)
+            x = x + _bags(rows.permute(0, 2, 3, 1), integers(parameter, ops.ACT_BITS, exact))
+        return clamp_activation(x)
+
+    def _at_own_stride(self, x: Tensor, positions: Order, exact: bool) -> Tensor:
+        """[N, H', W', C] -> [N, P, C], with the vectors of the steps added."""
+        if self.expand is not None:
+            r = self.stride // self.level.stride
+            x = rescale(self.expand(x, exact), ops.SHIFT, exact)
+            x = x.unflatten(-1, (r, r, -1)).permute(0, 1, 3, 2, 4, 5).flatten(3, 4).flatten(1, 2)  # [N, H, W, C]
+        x = x.flatten(1, 2)
+        if self.step is None:
+            return x
+        add = integers(self.step, ops.ACT_BITS, exact)[positions.step.to(x.device)]
+        return clamp_activation(x + add.to(x.dtype))
 
     @torch.no_grad()
-    def code_lengths(self, own: Tensor, coarse: Sequence[Tensor]) -> CodeLengths:
+    def code_lengths(self, own: Tensor, coarse: Sequence[Tensor], places: Tensor | None = None) -> CodeLengths:
         """Bits of every code at every position, if the maps around it are `own`: what an encoder chooses by. Arguments
         as of `forward`."""
-        return _Lengths(self, self.trunk(own, coarse, True).permute(0, 2, 3, 1).flatten(0, 2))
+        return _Lengths(self, self.trunk(own, coarse, True, places).flatten(0, 1))
+
+
+def phased(maps: Tensor, level: LevelConfig, ratio: int) -> Tensor:
+    """Rows of a flat table by phase and code, for a stride `ratio` times finer: int64 [N, maps, h, w] ->
+    [N, maps, ratio * h, ratio * w]."""
+    first = offsets(level)
+    rows = maps + torch.tensor(first[:-1], device=maps.device)[:, None, None]
+    fine = rows.repeat_interleave(ratio, 2).repeat_interleave(ratio, 3)
+    y = torch.arange(fine.shape[2], device=maps.device) % ratio
+    x = torch.arange(fine.shape[3], device=maps.device) % ratio
+    return fine + (y[:, None] * ratio + x) * first[-1]
+
+
+def _bags(rows: Tensor, table: Tensor) -> Tensor:
+    """Sums of rows of a table: int64 [..., B] -> [..., C]."""
+    flat = F.embedding_bag(rows.reshape(-1, rows.shape[-1]), table, mode="sum")
+    return flat.view(*rows.shape[:-1], -1)
 
 
 class _Lengths:
-    """`CodeLengths` of a prior, from the output of its trunk, [M, C]."""
+    """`CodeLengths` of a prior, from the output of its trunk, [M, O]."""
 
     def __init__(self, prior: LevelPrior, h: Tensor) -> None:
         self.prior, self.h = prior, h
 
     @torch.no_grad()
-    def bits(self, stage: int, told: Tensor | None) -> Tensor:
-        x = self.h
-        if told is not None:
-            offset = integers(self.prior.stage[stage], ops.ACT_BITS, True)
-            x = clamp_activation(x + (told + offset).to(x.dtype))
-        for block in self.prior.out:
-            x = block(x, True)
-        weight = integers(self.prior.head_weight[stage], ops.WEIGHT_BITS, True).to(x.dtype)
-        bias = integers(self.prior.head_bias[stage], BIAS_BITS, True, BIAS_MAX)
-        logits = _logits((x @ weight).float() + bias, True)
-        least = logits.new_full((), -math.log(ops.frequency_top(logits.shape[-1])))
+    def bits(self, stage: int, told: Tensor | None, rows: Tensor | None = None) -> Tensor:
+        h = self.h if rows is None or len(rows) == len(self.h) else self.h[rows]
+        logits = self.prior.logits(stage, h, told, True)
+        least = logits.new_full((), -math.log(ops.frequency_top(self.prior.level.codes)))
         floored = torch.logaddexp(logits - logits.amax(-1, keepdim=True), least)
         return floored.log_softmax(-1) * (-1 / math.log(2))
 
     @torch.no_grad()
     def told(self, stage: int, index: Tensor) -> Tensor:
-        assert self.prior.cond_own is not None
-        return integers(self.prior.cond_own[stage], ops.ACT_BITS, True)[index]
+        return self.prior.tell(stage, index, True)
 
 
 def _logits(product: Tensor, exact: bool) -> Tensor:
@@ -229,13 +327,13 @@ def clamp_activation(x: Tensor) -> Tensor:
     return x.clamp(-ops.ACT_MAX, ops.ACT_MAX)
 
 
-def index_nll(logits: Tensor, target: Tensor) -> Tensor:
+def index_nll(logits: Tensor, target: Tensor, top: int) -> Tensor:
     """Nats per index, [...], under the frequencies as they will be: no code less likely than the table's floor.
 
-    logits: float32 [..., K] in nats; target: int64 [...].
+    logits: float32 [..., K] in nats; target: int64 [...]; top: frequency of the most likely code.
     """
     codes = logits.shape[-1]
-    least = -math.log(ops.frequency_top(codes))
+    least = -math.log(top)
     peak = logits.detach().amax(-1)
     total = torch.logaddexp(torch.logsumexp(logits, -1) - peak, peak.new_full((), least + math.log(codes)))
     own = logits.gather(-1, target[..., None])[..., 0] - peak

@@ -50,11 +50,11 @@ class _Rescale(torch.autograd.Function):
 
 
 class _Gate(torch.autograd.Function):
-    """floor(tanh * sigmoid / 2^7 + 0.5) of a product's two halves along dim 1, see `ops.gate`."""
+    """floor(tanh * sigmoid / 2^7 + 0.5) of a product's two halves along the last dim, see `ops.gate`."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, exact: bool) -> Tensor:
-        a, b = x.chunk(2, 1)
+        a, b = x.chunk(2, -1)
         tanh, sigmoid = a * 2.0**-ops.SHIFT_TANH, b * 2.0**-ops.SHIFT
         if exact:
             tanh, sigmoid = tanh.add_(0.5).floor_(), sigmoid.add_(0.5).floor_()
@@ -72,7 +72,7 @@ class _Gate(torch.autograd.Function):
         (grad,) = grads
         grad_a = (grad * sigmoid).mul_(2.0 ** -(ops.GATE_BITS + ops.SHIFT_TANH)).mul_(live_a)
         grad_b = (grad * tanh).mul_(2.0 ** -(ops.GATE_BITS + ops.SHIFT)).mul_(live_b)
-        return torch.cat([grad_a, grad_b], 1), None
+        return torch.cat([grad_a, grad_b], -1), None
 
 
 def integers(x: Tensor, bits: int, exact: bool, limit: int = ops.ACT_MAX) -> Tensor:
@@ -90,5 +90,5 @@ def rescale(x: Tensor, shift: int, exact: bool, low: int = -ops.ACT_MAX, high: i
 
 
 def gate(x: Tensor, exact: bool) -> Tensor:
-    """A product [N, 2C, H, W] to gated integers [N, C, H, W]."""
+    """A product [..., 2C] to gated integers [..., C]."""
     return _Gate.apply(x, exact)

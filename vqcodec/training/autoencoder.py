@@ -22,8 +22,9 @@ from vqcodec.training.prior import rate_weights
 from vqcodec.training.schedule import Clock, TrainConfig
 
 PIXEL_VARIANCE = 0.07  # of photographs in 0..1: the distortion is measured in units of it
-RATE_START, RATE_FULL = 0.1, 0.35  # progress at which the rate weight begins to grow, and is all there
-BALANCE = 0.35  # the loss of a crop falls with this power of its rate weight: all rates count about the same
+BALANCE = 0.35  # the error of a crop counts less by this power of its rate weight: all rates count about the same
+USUAL_ERROR = 0.02  # in units of PIXEL_VARIANCE, about 28.5 dB: where all shapes of the error have one slope
+SHAPES = ("mse", "root", "log")
 SHOWN = 6  # validation images in a grid
 
 
@@ -33,16 +34,26 @@ class AutoencoderTraining:
     With several residual codebooks, detail that a stage can only partly capture would cost more commitment than it
     gains in distortion, and would be given up: 0.05 is better there. unquantized_steps: warm-up before the k-means
     init, from this many batches. ms_ssim: weight of 1 - MS-SSIM beside the mean square error; 0.3 makes it about half
-    as large.
+    as large. shape: of the square error of a crop in the loss: itself (mse), its root, or its logarithm, which is what
+    a mean PSNR counts. silent: share of the crops that get nothing of the finest level, so that the coarser ones learn
+    to stand alone (quantiser dropout, Zeghidour et al. 2021, section III.C). ramp: steps between which the rate weight
+    grows from nothing.
 
     Every crop draws its own weight of a bit from the model's range of rates, log-uniformly, so that one model serves
-    them all. It grows from nothing between RATE_START and RATE_FULL, when every codebook has learned something worth
-    its bits, and concerns all levels but the coarsest of several."""
+    them all. It begins to grow when every codebook has learned something worth its bits, and concerns all levels but
+    the coarsest of several, that too if it may stop."""
 
     commitment: float = 0.25
     ms_ssim: float = 0.0
+    shape: str = "mse"
+    silent: float = 0.0
     unquantized_steps: int = 150
     kmeans_batches: int = 24
+    ramp: tuple[int, int] = (300, 900)
+
+    def __post_init__(self) -> None:
+        if self.shape not in SHAPES:
+            raise ValueError(f"the shape must be one of {', '.join(SHAPES)}, not {self.shape!r}")
 
 
 @dataclass(frozen=True)
@@ -137,6 +148,24 @@ class AutoencoderTask(CropTask):
         draws = torch.rand(config.batch, generator=self.generator)[parallel.share(config.batch)]
         return crops, draws.to(config.device)
 
+    def silenced(self, places: Tensor) -> Tensor | None:
+        """Which crops get nothing of the finest level, bool [levels, N], by the share asked for."""
+        if not self.special.silent:
+            return None
+        silent = torch.zeros(len(self.model.autoencoder.levels), len(places), dtype=torch.bool)
+        silent[-1] = torch.rand(len(places), generator=self.generator) < self.special.silent
+        return silent.to(places.device)
+
+    def _shaped(self, error: Tensor, places: Tensor) -> Tensor:
+        """The square error of every crop, float [N] in units of PIXEL_VARIANCE, as it counts in the loss."""
+        low, high = self.model.rates
+        importance = (high / low if low else 1.0) ** (BALANCE * (0.5 - places))
+        if self.special.shape == "mse":
+            return error * importance
+        if self.special.shape == "root":
+            return 2 * (USUAL_ERROR * error + 1e-8).sqrt() * importance.sqrt()
+        return USUAL_ERROR * (error + 0.02 * USUAL_ERROR).log()
+
     def distortion(self, result: Reconstruction, image: Tensor, places: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss but for the priors', and scalars for the log."""
         low, high = self.model.rates
@@ -144,24 +173,26 @@ class AutoencoderTask(CropTask):
         decoded = result.image.float()
         error = (decoded - image).square().mean((1, 2, 3))
         commitments = torch.stack(result.commitments)
-        losses = error / PIXEL_VARIANCE + self.special.commitment * commitments.sum(0)
+        losses = self.special.commitment * commitments.sum(0) * importance
         scalars = {"train/psnr": -10 * error.detach().mean().log10(), "train/residual": commitments.mean(1)}
         if self.special.ms_ssim:
             similarity = ms_ssim(decoded, image)
-            losses = losses + self.special.ms_ssim * (1 - similarity)
+            losses = losses + self.special.ms_ssim * (1 - similarity) * importance
             scalars["train/ms_ssim"] = similarity.detach().mean()
-        return (losses * importance).mean(), scalars
+        return (losses + self._shaped(error / PIXEL_VARIANCE, places)).mean(), scalars
 
     def loss(self, network: nn.Module, batch: Any, config: TrainConfig) -> tuple[Tensor, dict[str, Tensor]]:
         image, places = batch
         with torch.autocast(config.device_type, torch.bfloat16, enabled=config.bf16):
-            result = network(image, self.ramp * rate_weights(self.model, places))
+            weights = self.ramp * rate_weights(self.model, places)
+            result = network(image, weights, None, places, self.silenced(places))
         return self.distortion(result, image, places)
 
     def before(self, step: int, clock: Clock, config: TrainConfig) -> bool:
         """Turn the quantisers on after the warm-up, codebooks from k-means."""
         due = step == self.special.unquantized_steps
-        self.ramp = min(1.0, max(0.0, (clock.progress - RATE_START) / (RATE_FULL - RATE_START)))
+        first, last = self.special.ramp
+        self.ramp = min(1.0, max(0.0, (step - first) / max(1, last - first)))
         for quantizer in self.autoencoder.level_quantizers():
             quantizer.enabled = step > self.special.unquantized_steps
         if due:

@@ -3,25 +3,30 @@
 
 from __future__ import annotations
 
+import math
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from vqcodec.config import ModelConfig
 from vqcodec.nets.autoencoder import Autoencoder, Reconstruction
 from vqcodec.nets.quality import psnr
+from vqcodec.prior.network import live_stages
 from vqcodec.training.autoencoder import AutoencoderTask
 from vqcodec.training.data import to_device
 from vqcodec.training.loop import Report
-from vqcodec.training.prior import Priors, bits_per_pixel, level_nats, rate_weights
+from vqcodec.training.prior import Priors, rate_weights
 from vqcodec.training.schedule import Clock, TrainConfig
 
 PRIOR_SCALE = 4.0  # of the learning rate: what suits the priors against what suits the autoencoder
-MEASURED = 6  # validation images
+MEASURED = 12  # validation images
+PLACES = (0.0, 0.25, 0.5, 0.75, 1.0)  # in the range of rates
 
 
 class Coded(NamedTuple):
-    """nats: mean per index by level, [levels]."""
+    """nats: mean per position by level, [levels]."""
 
     result: Reconstruction
     nats: Tensor
@@ -34,46 +39,78 @@ class Joint(nn.Module):
         super().__init__()
         self.autoencoder, self.priors = autoencoder, priors
 
-    def forward(self, image: Tensor, rates: Tensor | None) -> Coded:
-        """image: float [N, 3, H, W] in 0..1; rates: float [levels, N], weights of a bit."""
-        result: Reconstruction = self.autoencoder(image, rates, self.priors.lengths)
-        return Coded(result, self.priors([maps.contiguous() for maps in result.indices]))
+    def forward(
+        self, image: Tensor, rates: Tensor | None, places: Tensor, silent: Tensor | None, refine: bool
+    ) -> Coded:
+        """image: float [N, 3, H, W] in 0..1; rates: float [levels, N], weights of a bit; places: float [N], theirs in
+        the range; silent: as of `Autoencoder`; refine: choose codes by what they cost under the priors."""
+        lengths = partial(self.priors.lengths, places=places) if refine else None
+        result: Reconstruction = self.autoencoder(image, rates, lengths, places, silent)
+        return Coded(result, self.priors([maps.contiguous() for maps in result.indices], places))
 
 
 class JointTask(AutoencoderTask):
-    """Loss: that of the autoencoder, and nats per index, summed over levels. The autoencoder learns of the rate by the
-    choice of codes only: distortion + lambda * bits under the priors as they are at that step, with the integer
-    network's rounding, in the context of a first choice by order-0 code lengths."""
+    """Loss: that of the autoencoder, and nats per position, summed over levels. The autoencoder learns of the rate by
+    the choice of codes only: distortion + lambda * bits under the priors as they are at that step, with the integer
+    network's rounding, in the context of a first choice by order-0 code lengths. From scratch the quantisers begin as
+    in `AutoencoderTask`, and the priors are asked once the rate weight has grown."""
 
     name = "joint"
     scales = {"priors": PRIOR_SCALE}  # noqa: RUF012
     module: Joint
+    fresh = False  # from scratch
 
     def wrapped(self) -> nn.Module:
         return Joint(self.autoencoder, Priors(self.model))
 
     def before(self, step: int, clock: Clock, config: TrainConfig) -> bool:
-        return False  # the quantisers are on, the codebooks as they were trained
+        if self.fresh:
+            return super().before(step, clock, config)
+        self.ramp = 1.0  # the quantisers are on, the codebooks as they were trained
+        return False
 
     def loss(self, network: nn.Module, batch: Any, config: TrainConfig) -> tuple[Tensor, dict[str, Tensor]]:
         image, places = batch
         with torch.autocast(config.device_type, torch.bfloat16, enabled=config.bf16):
-            coded = network(image, rate_weights(self.model, places))
+            weights = self.ramp * rate_weights(self.model, places)
+            coded = network(image, weights, places, self.silenced(places), self.ramp >= 1)
         loss, scalars = self.distortion(coded.result, image, places)
-        return loss + coded.nats.sum(), scalars | {"train/nats_per_index": coded.nats}
+        return loss + coded.nats.sum(), scalars | {"train/nats_per_position": coded.nats}
 
     def validate(self, config: TrainConfig, images: bool) -> Report:
-        """PSNR and rate under the priors, at both ends of the range of rates and in its middle."""
+        """PSNR and rate under the priors, at five places of the range of rates."""
         values: dict[str, Any] = {}
-        for name, place in (("low", 0.0), ("middle", 0.5), ("high", 1.0)):
-            rates = rate_weights(self.model, torch.tensor([place], device=config.device))
-            psnrs, rate = [], 0.0
+        for place in PLACES:
+            psnrs, bits = [], 0.0
             for array in self.val[:MEASURED]:
                 image = to_device(array, self.model.autoencoder.coarsest, config.device)
-                with torch.autocast(config.device_type, torch.bfloat16, enabled=config.bf16):
-                    result = self.autoencoder(image, rates, self.module.priors.lengths)
-                    nats = level_nats(self.module.priors, result.indices)
-                psnrs.append(psnr(result.image.float() * 255, image * 255))
-                rate += bits_per_pixel(nats, self.model)
-            values |= {f"val/psnr/{name}": sum(psnrs) / len(psnrs), f"val/bits_per_pixel/{name}": rate / len(psnrs)}
+                found = measure(self.autoencoder, self.module.priors, self.model, image, place)
+                psnrs.append(psnr(found.image * 255, image * 255))
+                bits += found.bits_per_pixel
+            key = f"{place:.2f}"
+            values |= {f"val/psnr/{key}": sum(psnrs) / len(psnrs), f"val/bits_per_pixel/{key}": bits / len(psnrs)}
         return Report(values, images={"val/reconstruction": self._pairs(config)} if images else {})
+
+
+class Measured(NamedTuple):
+    """image: float [1, 3, H, W], about 0..1; bits_per_pixel: estimate under the priors, no file is written; by_level:
+    the same of every level; stages: mean number of stages a position uses, by level."""
+
+    image: Tensor
+    bits_per_pixel: float
+    by_level: list[float]
+    stages: list[float]
+
+
+@torch.no_grad()
+def measure(autoencoder: Autoencoder, priors: Priors, model: ModelConfig, image: Tensor, place: float) -> Measured:
+    """What becomes of an image, float [1, 3, H, W] in 0..1, at a place in the range of rates."""
+    places = torch.tensor([place], device=image.device)
+    result = autoencoder(image, rate_weights(model, places), partial(priors.lengths, places=places), places)
+    by_level, stages = [], []
+    for i, (prior, maps) in enumerate(zip(priors.levels(), result.indices, strict=True)):
+        nats = prior(maps, result.indices[:i], places=places)
+        by_level.append(float(nats.sum()) / math.log(2) / (image.shape[2] * image.shape[3]))
+        live = live_stages(maps.flatten(2), prior.level)
+        stages.append(float(live.float().sum(1).mean()))
+    return Measured(result.image.float(), sum(by_level), by_level, stages)

@@ -15,7 +15,7 @@ from vqcodec import parallel
 from vqcodec.codec import Codec, pack_model
 from vqcodec.config import ModelConfig
 from vqcodec.nets.autoencoder import Autoencoder
-from vqcodec.nets.quantizer import CodeLengths
+from vqcodec.nets.choice import CodeLengths
 from vqcodec.prior.export import to_integers
 from vqcodec.prior.network import LevelPrior
 from vqcodec.training.data import CropSampler, Pixels, grid
@@ -64,11 +64,15 @@ class CodedTiles:
 
 
 def rate_weights(config: ModelConfig, places: Tensor) -> Tensor:
-    """Weights of a bit, [levels, N], at places float [N] in 0..1 of the range of rates: none at the coarsest of several
-    levels."""
+    """Weights of a bit, [levels, N], at places float [N] in 0..1 of the range of rates, times the factors of levels:
+    none at the coarsest of several levels if it may not stop."""
     low, high = config.rates
-    weights = places.new_zeros(len(config.autoencoder.levels), len(places))
-    weights[1 if len(weights) > 1 else 0 :] = low * (high / low if low else 1.0) ** places
+    levels = config.autoencoder.levels
+    factors = config.factors or ((1.0, 1.0),) * len(levels)
+    rows = [(first or 1.0) * (last / first if first else 1.0) ** places for first, last in factors]
+    weights = low * (high / low if low else 1.0) ** places * torch.stack(rows)
+    if len(levels) > 1 and not levels[0].stop:
+        weights[0] = 0
     return weights
 
 
@@ -106,13 +110,15 @@ class Priors(nn.ModuleList):
         """The prior of every level."""
         return [prior for prior in self if isinstance(prior, LevelPrior)]
 
-    def lengths(self, coarse: Sequence[Tensor], own: Tensor) -> CodeLengths:
+    def lengths(self, coarse: Sequence[Tensor], own: Tensor, places: Tensor | None = None) -> CodeLengths:
         """See `Autoencoder.forward`."""
-        return self.levels()[len(coarse)].code_lengths(own, coarse)
+        return self.levels()[len(coarse)].code_lengths(own, coarse, places)
 
-    def forward(self, tiles: list[Tensor]) -> Tensor:
-        """Mean nats per index by level, [levels]. tiles: per level int64 [N, S, H, W]."""
-        return torch.stack([prior(tiles[i], tiles[:i]).mean() for i, prior in enumerate(self.levels())])
+    def forward(self, tiles: list[Tensor], places: Tensor | None = None) -> Tensor:
+        """Mean nats per position by level, [levels]. tiles: per level int64 [N, maps, H, W]; places: as of
+        `LevelPrior`."""
+        priors = enumerate(self.levels())
+        return torch.stack([prior(tiles[i], tiles[:i], places=places).sum(1).mean() for i, prior in priors])
 
 
 def coded_tiles(

@@ -20,7 +20,9 @@ OPTIMIZERS = ("adamw", "muon")
 @dataclass(frozen=True)
 class TrainConfig:
     """How to train. steps: upper bound. minutes: wall-clock budget, counted over resumptions (0: no bound); the cosine
-    of the learning rate follows whichever is further on. batch: crops or tiles per step, of all processes together.
+    of the learning rate follows whichever is further on. tail: share of the run over which the learning rate falls; it
+    is constant before. processor_time: count this process's processor time in place of the clock on the wall, so that
+    short trials on a busy machine compare. batch: crops or tiles per step, of all processes together.
     crop: their side in pixels. warmup: steps of linear warm-up. clip: bound of the gradient's norm. ema: decay of the
     averaged weights, which are the ones that are validated and exported. optimizer: one of OPTIMIZERS. bf16: autocast
     the networks (never the quantiser or the loss). compile: torch.compile the networks."""
@@ -32,6 +34,7 @@ class TrainConfig:
     learning_rate: float = 5e-4
     weight_decay: float = 1e-4
     warmup: int = 200
+    tail: float = 1.0
     clip: float = 1.0
     ema: float = 0.999
     optimizer: str = "adamw"
@@ -41,12 +44,15 @@ class TrainConfig:
     bf16: bool = True
     compile: bool = False
     device: str = "cpu"
+    processor_time: bool = False
 
     def __post_init__(self) -> None:
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(f"optimizer must be one of {', '.join(OPTIMIZERS)}, not {self.optimizer!r}")
         if self.steps < 1 or self.batch < 1 or not 0 <= self.ema < 1:
             raise ValueError(f"steps and batch must be positive and ema in 0..1; got {self}")
+        if not 0 < self.tail <= 1:
+            raise ValueError(f"the tail must be above 0, at most 1, not {self.tail}")
 
     @property
     def device_type(self) -> str:
@@ -65,7 +71,8 @@ class Clock:
         self.progress = 0.0
         self.stopped = False
         self._asked = False
-        self._start = time.monotonic() - elapsed
+        self._now = time.process_time if config.processor_time else time.monotonic
+        self._start = self._now() - elapsed
         self._handlers: dict[int, Any] = {}
 
     def __enter__(self) -> Clock:
@@ -96,9 +103,10 @@ class Clock:
     @property
     def elapsed(self) -> float:
         """Seconds of training so far, earlier parts of the run included."""
-        return time.monotonic() - self._start
+        return self._now() - self._start
 
     def learning_rate(self, step: int) -> float:
-        """Linear warm-up, then half a cosine down to 1 % of the peak."""
+        """Linear warm-up, then the peak, and in the tail half a cosine down to 1 % of it."""
         warm = min(1.0, (step + 1) / max(1, self.config.warmup))
-        return self.config.learning_rate * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * self.progress)))
+        fallen = max(0.0, 1 - (1 - self.progress) / self.config.tail)
+        return self.config.learning_rate * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * fallen)))
