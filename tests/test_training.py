@@ -20,6 +20,7 @@ from skimage import data
 from vqcodec import registry, weights
 from vqcodec.codec import Codec, pack_model
 from vqcodec.config import VAE_PRESETS, VQVAE2_PRESETS, VQVAE_PRESETS, ModelConfig
+from vqcodec.lambdas import rate_weights
 from vqcodec.nets.autoencoder import Autoencoder, Reconstruction
 from vqcodec.nets.quality import TAPS, ms_ssim
 from vqcodec.prior.export import to_integers
@@ -31,7 +32,7 @@ from vqcodec.training.export import load_model_file
 from vqcodec.training.joint import JointTask
 from vqcodec.training.loop import train
 from vqcodec.training.muon import Muon, orthogonalized, parameter_groups
-from vqcodec.training.prior import CodedTiles, Priors, PriorTask, coded_tiles, rate_weights
+from vqcodec.training.prior import CodedTiles, Priors, PriorTask, coded_tiles
 from vqcodec.training.schedule import Clock, TrainConfig
 from vqcodec.training.vae import VAETask, VAETraining
 from vqcodec.vae import VAEModel

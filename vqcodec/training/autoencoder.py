@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from vqcodec import parallel
 from vqcodec.config import ModelConfig
+from vqcodec.lambdas import rate_weights
 from vqcodec.nets.autoencoder import Autoencoder, Reconstruction
 from vqcodec.nets.quality import MS_SSIM_MIN_CROP, ms_ssim, psnr
 from vqcodec.training.crops import CropTask
 from vqcodec.training.data import CropSampler, Pixels, grid, to_device
 from vqcodec.training.loop import Report
-from vqcodec.training.prior import rate_weights
 from vqcodec.training.schedule import Clock, TrainConfig
 
 PIXEL_VARIANCE = 0.07  # of photographs in 0..1: the distortion is measured in units of it

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from vqcodec import parallel
 from vqcodec.codec import Codec, pack_model
 from vqcodec.config import ModelConfig
+from vqcodec.lambdas import rate_weights
 from vqcodec.nets.autoencoder import Autoencoder
 from vqcodec.nets.choice import CodeLengths
 from vqcodec.prior.export import to_integers
@@ -61,19 +62,6 @@ class CodedTiles:
             maps = self.autoencoder.encode(image, rates, self.priors.lengths if self.config.rates[1] else None)
         self.priors.train(training)
         return [m.contiguous() for m in maps]
-
-
-def rate_weights(config: ModelConfig, places: Tensor) -> Tensor:
-    """Weights of a bit, [levels, N], at places float [N] in 0..1 of the range of rates, times the factors of levels:
-    none at the coarsest of several levels if it may not stop."""
-    low, high = config.rates
-    levels = config.autoencoder.levels
-    factors = config.factors or ((1.0, 1.0),) * len(levels)
-    rows = [(first or 1.0) * (last / first if first else 1.0) ** places for first, last in factors]
-    weights = low * (high / low if low else 1.0) ** places * torch.stack(rows)
-    if len(levels) > 1 and not levels[0].stop:
-        weights[0] = 0
-    return weights
 
 
 def level_nats(priors: Priors, tiles: Sequence[Tensor], exact: bool = True) -> list[list[float]]:
