@@ -40,13 +40,14 @@ class Joint(nn.Module):
         self.autoencoder, self.priors = autoencoder, priors
 
     def forward(
-        self, image: Tensor, rates: Tensor | None, places: Tensor, silent: Tensor | None, refine: bool
+        self, image: Tensor, rates: Tensor | None, places: Tensor, silent: Tensor | None, refine: bool, some: int
     ) -> Coded:
         """image: float [N, 3, H, W] in 0..1; rates: float [levels, N], weights of a bit; places: float [N], theirs in
-        the range; silent: as of `Autoencoder`; refine: choose codes by what they cost under the priors."""
-        lengths = partial(self.priors.lengths, places=places) if refine else None
-        result: Reconstruction = self.autoencoder(image, rates, lengths, places, silent)
-        return Coded(result, self.priors([maps.contiguous() for maps in result.indices], places))
+        the range; silent: as of `Autoencoder`; refine: choose codes by what they cost under the priors. some: how many
+        images, the first ones, are chosen so and train the priors."""
+        lengths = partial(self.priors.lengths, places=places[:some]) if refine else None
+        result: Reconstruction = self.autoencoder(image, rates, lengths, places, silent, some)
+        return Coded(result, self.priors([maps[:some].contiguous() for maps in result.indices], places[:some]))
 
 
 class JointTask(AutoencoderTask):
@@ -73,7 +74,8 @@ class JointTask(AutoencoderTask):
         image, places = batch
         with torch.autocast(config.device_type, torch.bfloat16, enabled=config.bf16):
             weights = self.ramp * rate_weights(self.model, places)
-            coded = network(image, weights, places, self.silenced(places), self.ramp >= 1)
+            some = max(1, round(self.special.prior_share * len(image)))
+            coded = network(image, weights, places, self.silenced(places), self.ramp >= 1, some)
         loss, scalars = self.distortion(coded.result, image, places)
         return loss + coded.nats.sum(), scalars | {"train/nats_per_position": coded.nats}
 
