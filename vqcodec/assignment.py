@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vqcodec.nets.quality import C2
 from vqcodec.nets.choice import CodeLengths, OrderZero
+from vqcodec.nets.quality import C2
 from vqcodec.quality import Effort
 
 if TYPE_CHECKING:

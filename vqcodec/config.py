@@ -18,8 +18,8 @@ class LevelConfig:
     the first too, means "nothing more": the position uses no later stage, and they are not coded; their indices are 0.
 
     products: product stages that follow (Jegou et al. 2011): each quantises what is left in `groups` groups of
-    dim / groups dimensions, one codebook of `group_codes` entries each, and gives as many index maps; code 0 is the zero
-    vector. With `stop`, a product stage whose indices are all 0 is the position's last.
+    dim / groups dimensions, one codebook of `group_codes` entries each, and gives as many index maps; code 0 is the
+    zero vector. With `stop`, a product stage whose indices are all 0 is the position's last.
     """
 
     stride: int
@@ -137,8 +137,8 @@ class ModelConfig:
     """A whole codec model: the autoencoder, one prior per level, and the tile size in pixels that the priors saw.
 
     rates: lowest and highest weight of a bit (lambda) that it was trained for, against the squared error of a latent of
-    unit variance; the quality scale runs over them. (0, 0): nearest codes, a single quality. factors: of the weight of a
-    bit at every level, at both ends of the range (log-linear between them); empty: 1 everywhere.
+    unit variance; the quality scale runs over them. (0, 0): nearest codes, a single quality. factors: of the weight of
+    a bit at every level, at both ends of the range (log-linear between them); empty: 1 everywhere.
     """
 
     autoencoder: AutoencoderConfig

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -14,8 +15,8 @@ from vqcodec.config import ModelConfig
 from vqcodec.nets.autoencoder import Autoencoder, Reconstruction
 from vqcodec.nets.quality import psnr
 from vqcodec.prior.network import live_stages
-from vqcodec.training.autoencoder import AutoencoderTask
-from vqcodec.training.data import to_device
+from vqcodec.training.autoencoder import AutoencoderTask, AutoencoderTraining
+from vqcodec.training.data import Pixels, to_device
 from vqcodec.training.loop import Report
 from vqcodec.training.prior import Priors, rate_weights
 from vqcodec.training.schedule import Clock, TrainConfig
@@ -59,7 +60,19 @@ class JointTask(AutoencoderTask):
     name = "joint"
     scales = {"priors": PRIOR_SCALE}  # noqa: RUF012
     module: Joint
-    fresh = False  # from scratch
+
+    def __init__(
+        self,
+        model_config: ModelConfig,
+        config: TrainConfig,
+        special: AutoencoderTraining,
+        train: Sequence[Pixels],
+        val: Sequence[Pixels],
+        fresh: bool = False,
+    ) -> None:
+        """As of `AutoencoderTask`. fresh: from scratch, else the quantisers are on from the first step."""
+        super().__init__(model_config, config, special, train, val)
+        self.fresh = fresh
 
     def wrapped(self) -> nn.Module:
         return Joint(self.autoencoder, Priors(self.model))
