@@ -266,8 +266,8 @@ def test_verify(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert vq("encode", "a.png", "--verify").exit_code == 0
     real = codec.Codec.decompress
 
-    def wrong(self: codec.Codec, *arguments: Any) -> Any:
-        return [indices ^ 1 for indices in real(self, *arguments)]
+    def wrong(self: codec.Codec, *arguments: Any, **options: Any) -> Any:
+        return [indices ^ 1 for indices in real(self, *arguments, **options)]
 
     monkeypatch.setattr(codec.Codec, "decompress", wrong)
     assert vq("encode", "b.png").exit_code == 0
