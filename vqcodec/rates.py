@@ -17,11 +17,12 @@ from PIL import Image
 from torch import Tensor
 
 from vqcodec import container, weights
-from vqcodec.codec import Codec, Coded, Pixels
+from vqcodec.codec import Codec, Pixels
 from vqcodec.errors import ModelError
 from vqcodec.prior.export import from_integers
 from vqcodec.prior.network import LevelPrior
 from vqcodec.registry import ModelFile
+from vqcodec.stream import Coded
 
 
 @dataclass(frozen=True)
