@@ -47,9 +47,7 @@ class Autoencoder(nn.Module):
         self.down = nn.ModuleList(nn.Conv2d(a, b, 4, 2, 1) for a, b in zip(widths, widths[1:], strict=False))
         self.encode_blocks = nn.ModuleList(blocks(c, n) for c, n in zip(widths, config.encoder_blocks, strict=True))
         self.decode_blocks = nn.ModuleList(blocks(c, n) for c, n in zip(widths, config.decoder_blocks, strict=True))
-        self.up = nn.ModuleList(
-            Upsample(b, a, config.up_kernel) for a, b in zip(widths, widths[1:], strict=False)
-        )
+        self.up = nn.ModuleList(Upsample(b, a, config.up_kernel) for a, b in zip(widths, widths[1:], strict=False))
         self.head = nn.Conv2d(widths[0], patch, 3, padding=1)
         finest = widths[self._by_stride[config.levels[-1].stride]]
         sizes = {"stem": widths[0], "finest": finest, "head": widths[0]} if config.gains else {}
