@@ -16,7 +16,7 @@ from vqcodec.exact.network import IntegerPrior
 def random_tensors(
     config: PriorConfig, level: LevelConfig, coarser: Sequence[LevelConfig], seed: int = 0, *, stopping: int = 0
 ) -> dict[str, Tensor]:
-    """Integers of sizes as training gives them: no activation dies and few are clamped. stopping: added to the logits of
+    """Integers of sizes as training gives them: few activations are clamped. stopping: added to the logits of
     index 0, in units of 2^-LOGIT_BITS nats, so that positions stop early."""
     generator = torch.Generator().manual_seed(seed)
     tensors: dict[str, Tensor] = {}

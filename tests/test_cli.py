@@ -19,7 +19,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 import vqcodec
-from vqcodec import codec, registry
+from vqcodec import codec, container, registry
 from vqcodec.cli import main
 from vqcodec.errors import VqcodecError
 
@@ -266,8 +266,8 @@ def test_verify(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert vq("encode", "a.png", "--verify").exit_code == 0
     real = codec.Codec.decompress
 
-    def wrong(self: codec.Codec, *arguments: Any) -> Any:
-        return [indices ^ 1 for indices in real(self, *arguments)]
+    def wrong(self: codec.Codec, *arguments: Any, **options: Any) -> Any:
+        return [indices ^ 1 for indices in real(self, *arguments, **options)]
 
     monkeypatch.setattr(codec.Codec, "decompress", wrong)
     assert vq("encode", "b.png").exit_code == 0
@@ -312,16 +312,95 @@ def process(code: str, *arguments: str, **options: Any) -> subprocess.CompletedP
     return subprocess.run(command, env=environment, check=False, timeout=300, **options)
 
 
+HEAVY = ("torch", "numpy", "PIL", "constriction", "safetensors")
+IMPORTED = f"""
+import sys
+from vqcodec.cli import main
+try:
+    main(sys.argv[1:])
+finally:
+    print(*sorted(set({HEAVY}) & set(sys.modules)), file=sys.stderr)
+"""
+
+
 def test_info_and_models_import_neither_torch_nor_numpy(folder: Path) -> None:
     vq("encode", "a.png")
-    code = (
-        "import sys; from vqcodec.cli import main; main(sys.argv[1:], standalone_mode=False);"
-        "print(sorted({'torch', 'numpy', 'PIL'} & set(sys.modules)), file=sys.stderr)"
-    )
-    for arguments in (["info", "a.vq2"], ["models"]):
-        result = process(code, *arguments, capture_output=True)
+    for arguments in (["info", "a.vq2"], ["info", "a.vq2", "--json"], ["models"]):
+        result = process(IMPORTED, *arguments, capture_output=True)
         assert b"tiny" in result.stdout
-        assert result.stderr.strip() == b"[]"
+        assert result.stderr.strip() == b""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "imported", "message"),
+    [
+        (["--help"], 0, [], ""),
+        (["encode", "--help"], 0, [], ""),
+        (["encode", "missing.png"], 1, [], "missing.png: No such file"),
+        (["encode", "missing.png", "gone.png", "-O", "out"], 1, [], "gone.png: No such file"),
+        (["encode", "a.png", "there.vq2"], 1, [], "there.vq2: exists already"),
+        (["encode", "a.png", "--model", "missing"], 1, [], "'missing' is not installed"),
+        (["encode", "text"], 1, ["PIL"], "not an image"),
+        (["decode", "missing.vq2"], 1, [], "missing.vq2: No such file"),
+        (["decode", "text", "-O", "out"], 1, [], "not a .vq2 file"),
+        (["decode", "foreign.vq2"], 1, [], "which is not installed"),
+        (["indices", "missing.png", "a.npz"], 1, [], "missing.png: No such file"),
+        (["sample", "there.vq2"], 1, [], "there.vq2: exists already"),
+        (["sample", "s.png", "--like", "missing.png", "--keep", "top"], 1, [], "missing.png: No such file"),
+        (["sample", "s.png", "--temperature", "11"], 2, [], "temperature"),
+    ],
+)
+def test_paths_are_checked_before_torch_is_loaded(
+    folder: Path, arguments: list[str], status: int, imported: list[str], message: str
+) -> None:
+    Path("text").write_text("neither image nor file")
+    Path("there.vq2").write_bytes(b"precious")
+    foreign = container.Container(container.Header(8, 8, "RGB", bytes(8)), (b"",))
+    Path("foreign.vq2").write_bytes(container.pack(foreign))
+    result = process(IMPORTED, *arguments, capture_output=True)
+    *said, modules = result.stderr.decode().splitlines()
+    assert result.returncode == status
+    assert message in "\n".join(said)
+    assert set(modules.split()) - {"numpy"} == set(imported)
+
+
+def test_the_temperature_is_that_of_sampling() -> None:
+    from vqcodec import cli, sampling
+
+    assert cli._MAX_TEMPERATURE == sampling.MAX_TEMPERATURE
+
+
+def test_several_files_are_as_when_coded_alone(folder: Path) -> None:
+    """Order of files and messages, with one that cannot be read, one that cannot be written and one with a warning."""
+    sources = []
+    for i in range(7):
+        picture(9 + i, 9).save(f"{i}.tiff")
+        sources.append(f"{i}.tiff")
+    Path("2.tiff").write_bytes(b"no image")
+    picture(13, 9).convert("CMYK").save("4.tiff")
+    Path("5.vq2").write_bytes(b"precious")
+    alone = [vq("encode", source, f"alone{i}.vq2") for i, source in enumerate(sources)]
+    together = vq("encode", *sources)
+    assert together.exit_code == 1
+    told = [line.split(" ")[0:3] for line in together.stderr.splitlines()]
+    expected = [line.split(" ")[0:3] for result in alone for line in result.stderr.splitlines()]
+    assert len(told) == len(expected) == 8
+    first = ["0.tiff", "1.tiff", "vqcodec:", "3.tiff", "vqcodec:", "4.tiff", "vqcodec:", "6.tiff"]
+    assert [line[0] for line in told] == first
+    assert "2.tiff" in together.stderr.splitlines()[2]
+    assert together.stderr.splitlines()[4] == "vqcodec: warning: 4.tiff: CMYK is converted to RGB"
+    assert "5.vq2: exists already" in together.stderr.splitlines()[6]
+    for i in (0, 1, 3, 4, 6):
+        assert Path(f"{i}.vq2").read_bytes() == Path(f"alone{i}.vq2").read_bytes()
+    assert Path("5.vq2").read_bytes() == b"precious"
+    Path("3.vq2").write_bytes(Path("3.vq2").read_bytes()[:-1])
+    back = vq("decode", "0.vq2", "3.vq2", "1.vq2", "missing.vq2", "6.vq2", "-O", "back")
+    assert back.exit_code == 1
+    first = ["0.vq2", "vqcodec:", "1.vq2", "vqcodec:", "6.vq2"]
+    assert [line.split(" ")[0] for line in back.stderr.splitlines()] == first
+    assert sorted(os.listdir("back")) == ["0.png", "1.png", "6.png"]
+    for i in (0, 1, 6):
+        assert same_pixels(f"back/{i}.png", coded(picture(9 + i, 9)))
 
 
 @pytest.mark.skipif(os.name != "posix", reason="pipes")
@@ -394,7 +473,8 @@ def test_quality_options_reach_the_encoder(folder: Path) -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        ["-q", "101"], ["-q", "x"], ["-e", "0"], ["-e", "10"], ["--lambda", "-1"], ["--target-size", "0"],
+        ["-q", "101"], ["-q", "x"], ["-q", "nan"], ["--lambda", "inf"], ["--target-bpp", "inf"],
+        ["-e", "0"], ["-e", "10"], ["--lambda", "-1"], ["--target-size", "0"],
         ["--target-size", "20 lb"], ["--target-size", "-3kB"], ["--target-bpp", "0"], ["-q", "3", "--target-bpp", "1"],
         ["--lambda", "1", "--target-size", "9kB"],
     ],

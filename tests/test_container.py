@@ -12,12 +12,13 @@ import pytest
 from vqcodec import chunks, container
 from vqcodec.container import Container, Header
 from vqcodec.errors import FormatError
+from vqcodec.fileinfo import describe, info
 
 IDENTITY = bytes(range(8))
 HEADER = Header(500, 300, "RGB", IDENTITY)
 PLAIN = Container(HEADER, (b"\x01\x02\x03\x04" * 3, b"\x05\x06\x07\x08" * 5))
 FULL = Container(
-    Header(257, 70, "RGBA", IDENTITY, 64, 4),
+    Header(257, 70, "RGBA", IDENTITY, 64, 4, 200),
     tuple(bytes([n]) * 4 * n for n in range(6)),
     alpha=b"\x89PNG of some kind",
     icc=b"profile" * 20,
@@ -212,12 +213,27 @@ def test_chunk_count_must_match() -> None:
         container.unpack(header_file(payload) + stream(0))
 
 
-@pytest.mark.parametrize("change", [(0, 2), (1, 4)], ids=["version", "mode"])
-def test_unknown_header_values(change: tuple[int, int]) -> None:
+@pytest.mark.parametrize("first", [0x03, 0x42], ids=["version", "mode"])
+def test_unknown_header_values(first: int) -> None:
     payload = bytearray(container._header_payload(HEADER, 1))
-    payload[change[0]] = change[1]
-    with pytest.raises(FormatError, match="version 2|mode 4"):
+    assert payload[0] == 0x12  # version 2, mode RGB
+    payload[0] = first
+    with pytest.raises(FormatError, match="version 3|mode 4"):
         container.read_header(header_file(bytes(payload)))
+
+
+def test_version_1_is_refused_with_advice() -> None:
+    old = bytes([1, 1]) + b"\xf4\x03\xac\x02" + IDENTITY + bytes([0x48, 2])  # 500 x 300, as version 1 wrote it
+    for read in (container.read_header, container.read_head, container.unpack):
+        with pytest.raises(FormatError, match="version 1 .* no longer reads: decode it with that one"):
+            read(header_file(old))
+
+
+@pytest.mark.parametrize("rate", [0, 1, 127, 255])
+def test_the_place_on_the_range_of_rates(rate: int) -> None:
+    data = container.pack(replace(PLAIN, header=replace(HEADER, rate=rate)))
+    assert container.read_header(data).rate == container.unpack(data).header.rate == rate
+    assert (info(data).rate, f"place {rate} of" in describe("a.vq2", info(data))) == (rate, True)
 
 
 def test_header_of_wrong_length() -> None:
@@ -237,6 +253,8 @@ def test_header_of_wrong_length() -> None:
         replace(PLAIN, header=replace(HEADER, model=b"short")),
         replace(PLAIN, header=replace(HEADER, tile_size=100)),
         replace(PLAIN, header=replace(HEADER, group_tiles=0)),
+        replace(PLAIN, header=replace(HEADER, rate=-1)),
+        replace(PLAIN, header=replace(HEADER, rate=256)),
         replace(PLAIN, header=replace(HEADER, mode="LA")),
         replace(PLAIN, alpha=b"png"),
         replace(PLAIN, streams=()),

@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import vqcodec
+from vqcodec import container, registry
 from vqcodec import indices as indices_module
-from vqcodec import registry
 from vqcodec.cli import main
 from vqcodec.codec import Codec
+from vqcodec.config import LevelConfig
 from vqcodec.errors import FormatError, ModelError
 from vqcodec.indices import Indices, dumps, extract, load, save, to_vq2
 
@@ -61,11 +62,14 @@ def arrays(indices: Indices) -> dict[str, Any]:
 
 def test_what_a_file_holds(tiny: Codec, image: Image.Image, found: Indices) -> None:
     held = arrays(found)
-    assert sorted(held) == ["codes", "height", "identity", "level0", "level1", "model", "strides", "width"]
+    numbers = {"strides": [8, 4], "codebooks": [1, 2], "codes": [32, 16], "dims": [8, 8], "stops": [0, 0]}
+    numbers |= {"products": [0, 0], "groups": [1, 1], "group_codes": [64, 64]}
+    assert sorted(held) == sorted(["height", "identity", "level0", "level1", "model", "rate", "width", *numbers])
     assert (held["width"], held["height"], str(held["model"])) == (130, 70, "tiny")
     assert str(held["identity"]) == tiny.identity.hex()
-    assert (held["strides"].tolist(), held["codes"].tolist()) == ([8, 4], [32, 16])
-    assert {str(held[name].dtype) for name in ("width", "height", "strides", "codes")} == {"int64"}
+    assert {name: held[name].tolist() for name in numbers} == numbers
+    assert {str(held[name].dtype) for name in ("width", "height", *numbers)} == {"int64"}
+    assert (str(held["rate"].dtype), held["rate"].shape, found.rate) == ("uint8", (), int(held["rate"]))
     for level, maps in enumerate(tiny.to_indices(np.asarray(image))):
         assert held[f"level{level}"].dtype == np.uint16
         assert np.array_equal(held[f"level{level}"], maps.numpy())
@@ -121,7 +125,7 @@ def test_indices_of_another_model(tiny: Codec, other: Codec, image: Image.Image,
         vqcodec.from_indices(foreign, device="cpu")
     with pytest.raises(ModelError, match=f"those of model other .{other.identity.hex()}., this is tiny"):
         vqcodec.from_indices(foreign, model="tiny", device="cpu")
-    claimed = replace(found, codes=(32, 64))
+    claimed = replace(found, configs=(found.configs[0], replace(found.configs[1], codes=64)))
     with pytest.raises(FormatError, match="not those of model tiny"):
         vqcodec.from_indices(claimed, device="cpu")
 
@@ -136,22 +140,69 @@ def test_indices_that_do_not_fit_together(found: Indices) -> None:
         {"levels": (top,)},
         {"levels": (bottom, top)},
         {"levels": (top, bottom + 16)},
-        {"levels": (top, np.zeros((48, 18, 34), np.uint16))},
         {"width": 0},
         {"width": 136 + 1},
         {"height": 70000},
-        {"strides": (4, 8)},
-        {"strides": (8, 8)},
-        {"strides": (8, 3)},
-        {"strides": (512, 4), "levels": (top[:, :1, :1], np.zeros((1, 128, 128), np.uint16))},
-        {"strides": (8,)},
-        {"codes": (32,)},
-        {"codes": (32, 1)},
-        {"codes": (32, 1 << 17)},
+        {"rate": -1},
+        {"rate": 256},
+        {"configs": ()},
+        {"configs": found.configs[:1]},
+        {"configs": found.configs[::-1]},
     ]
     for changes in wrong:
         with pytest.raises(FormatError):
             replace(found, **changes)
+    for field, value in (
+        ("stride", 8), ("stride", 3), ("stride", 16), ("stride", 0), ("codebooks", 1), ("codebooks", 0),
+        ("codebooks", 1 << 62), ("codes", 1), ("codes", 1 << 17), ("dim", 0), ("stop", 2), ("products", 1),
+        ("products", -1), ("groups", 0), ("group_codes", 1),
+    ):  # fmt: skip
+        with pytest.raises(FormatError):
+            replace(found, configs=(found.configs[0], replace(found.configs[1], **{field: value})))
+    room = 3 * 72 * 136 - top.size
+    with pytest.raises(FormatError, match="more indices than"):
+        replace(found, configs=(found.configs[0], replace(found.configs[1], codebooks=room // bottom[0].size + 1)))
+
+
+STOPPING = LevelConfig(8, 2, 8, 12, stop=True, products=2, groups=3, group_codes=4)
+
+
+def stopped(*columns: list[int], config: LevelConfig = STOPPING) -> Indices:
+    """A map of one row, a column a position: indices of the stages, then of the groups; zeros after those given."""
+    maps = np.zeros((config.maps, 1, len(columns)), np.uint16)
+    for x, column in enumerate(columns):
+        maps[: len(column), 0, x] = column
+    return Indices((maps,), 8 * len(columns), 8, (config,), "stopping", bytes(8), 77)
+
+
+def test_positions_that_stop() -> None:
+    allowed = [[], [1], [1, 2], [7, 7, 0, 3, 0], [1, 1, 1, 0, 0, 0, 0, 3], [1, 1, 3, 3, 3, 3, 3, 3]]
+    held = stopped(*allowed)
+    assert same(load(io.BytesIO(dumps(held))), held)
+    assert load(io.BytesIO(dumps(held))).rate == 77
+    for wrong in ([0, 1], [1, 0, 1], [1, 0, 0, 0, 0, 0, 1], [0, 0, 0, 0, 1], [1, 1, 0, 0, 0, 0, 0, 1]):
+        with pytest.raises(FormatError, match="in stage . where the position has stopped"):
+            stopped(*allowed, wrong)
+        free = stopped(*allowed, wrong, config=replace(STOPPING, stop=False))
+        assert same(load(io.BytesIO(dumps(free))), free)
+        lying = {"stops.npy": npy(np.array([1])), **{k: v for k, v in members(free).items() if k != "stops.npy"}}
+        with pytest.raises(FormatError, match="in stage . where the position has stopped"):
+            load(io.BytesIO(zipped(lying)))
+    for wrong in ([8], [1, 8], [1, 1, 4], [1, 1, 1, 1, 1, 1, 1, 4]):
+        with pytest.raises(FormatError, match="has the index"):
+            stopped(wrong)
+
+
+def test_the_rate_goes_along(staged: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
+    maps = staged.sample_indices(40, 24, seed=5, place=200)
+    streams = tuple(staged.compress(maps, 40, 24, 200))
+    data = container.pack(container.Container(staged.header(40, 24, "RGB", 200), streams))
+    held = load(io.BytesIO(dumps(extract(staged, data))))
+    assert (held.rate, held.configs) == (200, staged.config.autoencoder.levels)
+    monkeypatch.setattr("vqcodec.codec.load_identity", lambda *_: staged)
+    assert to_vq2(held) == data
+    assert vqcodec.from_indices(held).tobytes() == staged.decode(data).tobytes()
+    assert to_vq2(replace(held, rate=100)) != data
 
 
 def npy(array: Any, **options: Any) -> bytes:
@@ -200,6 +251,13 @@ class Evil:
         ("strides", npy(np.arange(600))),
         ("strides", npy(np.array([8, 4]), version=(2, 0))),
         ("codes", npy(np.array([32, 8]))),
+        ("codes", npy(np.array([32]))),
+        ("stops", npy(np.array([0, 2]))),
+        ("stops", npy(np.array([False, False]))),
+        ("products", npy(np.array([0, 1 << 62]))),
+        ("groups", npy(np.array([1, 0]))),
+        ("rate", npy(np.int64(3))),
+        ("rate", npy(np.zeros(1, np.uint8))),
         ("model", npy(np.int64(1))),
         ("model", npy("x" * 5000)),
         ("model", claim("()", "<U1") + b"\xff\xff\xff\xff"),
@@ -232,7 +290,7 @@ def test_files_with_one_wrong_array(found: Indices, name: str, data: bytes) -> N
         load(io.BytesIO(zipped(members(found) | {f"{name}.npy": data})))
 
 
-@pytest.mark.parametrize("name", ["width", "strides", "model", "identity", "level0", "level1"])
+@pytest.mark.parametrize("name", ["width", "rate", "strides", "stops", "model", "identity", "level0"])
 def test_files_with_an_array_missing(found: Indices, name: str) -> None:
     files = members(found)
     del files[f"{name}.npy"]

@@ -26,7 +26,7 @@ from vqcodec.report import charts, page, pictures, plots, strip, tables
 from vqcodec.report.bits import BitsMap, bits_map, code_length, level_maps
 
 PSNR, MS_SSIM, _ = QUALITIES
-BITS = BitsMap(np.arange(24.0).reshape(4, 6), 8, (100.0, 176.0))
+BITS = BitsMap(np.arange(24.0).reshape(4, 6), 8, (100.0, 176.0), (1.0, 2.5))
 
 
 def curve(name: str, kind: str, factor: float, points: int = 4) -> Curve:
@@ -44,16 +44,32 @@ def curve(name: str, kind: str, factor: float, points: int = 4) -> Curve:
 def test_values_of_the_stream_find_their_places(tiny: Codec, width: int, height: int) -> None:
     pixels = np.random.default_rng(width).integers(0, 256, (height, width, 3), np.uint8)
     indices = tiny.to_indices(pixels)
-    found = level_maps(tiny, indices, width, height, lambda symbols, _: symbols)
+    found = level_maps(tiny, indices, width, height, 0, lambda symbols, _: symbols)
     for maps, expected in zip(found, indices, strict=True):
         assert torch.equal(maps.long(), expected)
 
 
+def test_places_where_nothing_is_coded_cost_nothing(staged: Codec) -> None:
+    maps = staged.sample_indices(70, 50, seed=5, place=77)
+    coded = level_maps(staged, maps, 70, 50, 77, lambda symbols, _: torch.ones_like(symbols))
+    found = level_maps(staged, maps, 70, 50, 77, lambda symbols, _: symbols)
+    for own, where, symbols in zip(maps, coded, found, strict=True):
+        assert torch.equal(symbols.long(), own)  # what is not coded is 0
+        assert where[0].all()
+        assert 0 < where[1:].mean() < 1
+    bits = bits_map(staged, maps, 70, 50, 77)
+    for level, where, used in zip(staged.config.autoencoder.levels, coded, bits.stages, strict=True):
+        first = [level.stage_maps(stage).start for stage in range(level.stages)]
+        assert used == pytest.approx(float(where[first].sum(0).mean()))
+    assert bits.levels != bits_map(staged, maps, 70, 50, 255).levels
+
+
 def test_bits_map_sums_to_the_ideal_code_length(tiny: Codec, photo: NDArray[np.uint8]) -> None:
     height, width = photo.shape[:2]
-    found = bits_map(tiny, tiny.to_indices(photo), width, height)
+    found = bits_map(tiny, tiny.to_indices(photo), width, height, 0)
     ideal = [level.ideal for level in rates.measure(tiny, [photo])]
     assert found.levels == pytest.approx(ideal, rel=1e-9)
+    assert found.stages == (1.0, 2.0)
     assert found.bits.sum() == pytest.approx(sum(ideal), rel=1e-9)
     stride = tiny.config.autoencoder.levels[-1].stride
     assert found.stride == stride
@@ -65,8 +81,8 @@ def test_bits_map_sums_to_the_ideal_code_length(tiny: Codec, photo: NDArray[np.u
 def test_coarse_bits_are_spread_over_what_they_cover(tiny: Codec, photo: NDArray[np.uint8]) -> None:
     crop = np.ascontiguousarray(photo[:96, :80])
     indices = tiny.to_indices(crop)
-    coarse, fine = (maps.sum(0).numpy() for maps in level_maps(tiny, indices, 80, 96, code_length))
-    bits = bits_map(tiny, indices, 80, 96).bits
+    coarse, fine = (maps.sum(0).numpy() for maps in level_maps(tiny, indices, 80, 96, 0, code_length))
+    bits = bits_map(tiny, indices, 80, 96, 0).bits
     times = fine.shape[0] // coarse.shape[0]
     for y, x in ((0, 0), (3, 1), (fine.shape[0] - 1, fine.shape[1] - 1)):
         assert bits[y, x] == pytest.approx(fine[y, x] + coarse[y // times, x // times] / times**2)
@@ -154,6 +170,7 @@ def test_pictures_are_embedded_without_loss(photo: NDArray[np.uint8]) -> None:
     assert np.array_equal(np.asarray(decoded(data["pictures"][1]["src"]).convert("RGB")), photo[:60, :70])
     assert (data["bits"]["width"], data["bits"]["height"]) == (48, 32)
     assert sum(data["bits"]["levels"]) == BITS.bits.sum()
+    assert data["bits"]["stages"] == [1.0, 2.5]
 
 
 def test_heat_rises_in_lightness_up_to_the_peak() -> None:
@@ -166,7 +183,7 @@ def test_heat_rises_in_lightness_up_to_the_peak() -> None:
 
 
 def test_one_peak_for_all_images() -> None:
-    dense = pictures.Case("b", (), (), 8, 8, BitsMap(np.full((100, 100), 64.0), 8, (1.0,)), 1)
+    dense = pictures.Case("b", (), (), 8, 8, BitsMap(np.full((100, 100), 64.0), 8, (1.0,), (1.0,)), 1)
     assert pictures.peak_of([dense]) == 1.0
     assert pictures.peak_of([dense, case(Image.new("RGB", (8, 8)))]) == 1.0
 

@@ -52,7 +52,7 @@ def file(shown: list[Pixels], tmp_path_factory: pytest.TempPathFactory) -> Path:
         for i, (who, fits) in enumerate((("vqcodec", True), ("JPEG", False))):
             figures = {"bytes": 1234 + i, "psnr": 30.25, "ms_ssim": 0.9876, "ssimulacra2": -1.5}
             facts.append({"name": who, "setting": f"quality {i}", "fits": fits, **figures})
-        bits = BitsMap(np.arange(13.0 * 20).reshape(13, 20), 8, (3670.0, 30000.0))
+        bits = BitsMap(np.arange(13.0 * 20).reshape(13, 20), 8, (3670.0, 30000.0), (1.5, 3.25))
         sources = tuple(pictures.lossless(image) for image in images)
         return pictures.Case(name, tuple(facts), sources, *images[0].size, bits, 4250)
 
@@ -270,6 +270,7 @@ def test_bits_lie_over_the_picture(opened: Callable[..., Any]) -> None:
     assert found.locator(".pane.heat").is_visible()
     text = found.locator("#view-bits-text").inner_text().replace("\u202f", " ")
     assert "33 670 bits, 4 209 bytes (level 0: 10.9 %, level 1: 89.1 %)" in text
+    assert "Stages that a position uses, on average: 1.50 at level 0, 3.25 at level 1." in text
     assert "have 4 250 bytes, the file 1 234" in text
     size = found.locator(".heat img").evaluate("e => [e.naturalWidth, e.naturalHeight, e.style.width, e.style.height]")
     assert size == [20, 13, "160px", "104px"]

@@ -191,8 +191,8 @@ def joint(
     device: str,
     **kw: Any,
 ) -> None:
-    """Train an autoencoder together with its priors: codes are chosen by their cost under them. Begins with --preset from
-    nothing, else goes on from the autoencoder in --out, or from --start."""
+    """Train an autoencoder together with its priors: codes are chosen by their cost under them. Begins with --preset
+    from nothing, else goes on from the autoencoder in --out, or from --start."""
     with parallel.processes(device) as name:
         config = dataclasses.replace(JOINT, device=name, **kw)
         model, priors = None, None

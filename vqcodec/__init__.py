@@ -2,7 +2,7 @@
 """A learned image codec: VQ-VAE-2 indices, an exact integer PixelCNN prior, range-coded `.vq2` files.
 
     data = vqcodec.encode(image)      # PIL.Image.Image -> bytes
-    image = vqcodec.decode(data)      # bytes -> PIL.Image.Image
+    image = vqcodec.decode(data)      # bytes -> PIL.Image.Image; both also take and give lists
     vqcodec.info(data).bpp            # without torch
     indices = vqcodec.to_indices(image)  # arrays; vqcodec.from_indices(indices) -> PIL.Image.Image
 
@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from .errors import ExactnessError, FormatError, ImageError, ModelError, VqcodecError
 
 if TYPE_CHECKING:
-    from .codec import Codec, decode, encode, load_model
+    from .batch import decode, encode
+    from .codec import Codec, load_model
     from .fileinfo import FileInfo, info
     from .indices import Indices, from_indices, to_indices
 
@@ -43,8 +44,8 @@ __all__ = [
 
 _LAZY = {
     "Codec": "codec",
-    "decode": "codec",
-    "encode": "codec",
+    "decode": "batch",
+    "encode": "batch",
     "load_model": "codec",
     "FileInfo": "fileinfo",
     "info": "fileinfo",

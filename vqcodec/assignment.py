@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from vqcodec.codelengths import code_lengths
+from vqcodec.exact.condition import Condition
 from vqcodec.nets.choice import CodeLengths, OrderZero
 from vqcodec.nets.quality import C2
 from vqcodec.quality import Effort
@@ -61,7 +63,7 @@ class Chooser:
         coarse = zip(tilings, analysis.coarse, strict=False)
         self._coarse = [tiling.split(maps).to(codec.device) for tiling, maps in coarse]
         self._rates = self._tiling.split(self._emphasis[None])[:, 0]  # of tiles, to be multiplied by the rate weight
-        self._conditions: tuple[slice, list[Tensor]] | None = None
+        self._conditions: tuple[slice, Condition] | None = None
 
     @torch.inference_mode()
     def maps(self, rate: float) -> list[Tensor]:
@@ -95,7 +97,7 @@ class Chooser:
             if before is not None:
                 inside = None if self._valid is None else self._valid[part]
                 maps = before[part].to(self._codec.device)
-                lengths = self._prior.code_lengths(maps, self._condition(part, inside), inside)
+                lengths = code_lengths(self._prior, maps, self._condition(part, inside), inside)
             for tile, cost in enumerate(lengths, part.start):  # one at a time: its candidates stay in the cache
                 found.append(self._tile(tiles[tile], rate * self._rates[tile], cost, tile, beam))
         return self._tiling.join(torch.stack(found))
@@ -108,7 +110,7 @@ class Chooser:
         maps[:, inside] = chosen[0, :, 0]
         return maps.cpu()
 
-    def _condition(self, part: slice, inside: Tensor | None) -> list[Tensor]:
+    def _condition(self, part: slice, inside: Tensor | None) -> Condition:
         """What the coarser levels tell the prior of a group of tiles; kept for the next sweep unless there are more."""
         if self._conditions is None or self._conditions[0] != part:
             known = [maps[part] for maps in self._coarse]

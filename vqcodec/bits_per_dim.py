@@ -53,7 +53,7 @@ def record(file: FileRates) -> Record:
 
 def level_record(level: LevelRates) -> Record:
     """Bits of a level by step, each with its kind in its name."""
-    row: Record = {"index_count": level.indices}
+    row: Record = {"index_count": level.indices, "stages_per_position": level.stages}
     row |= {f"{step}_bits_estimate": getattr(level, step) for step in STEPS}
     row["ideal_bits_per_index_estimate"] = level.ideal / level.indices
     row["ideal_nats_per_index_estimate"] = level.ideal / level.indices * math.log(2)
@@ -64,8 +64,8 @@ def level_record(level: LevelRates) -> Record:
 def summary(files: Sequence[FileRates]) -> Record:
     """A set of images: rates over images, bytes and bits over the whole set.
 
-    Order-0 entropies are under one table per codebook for the whole set. `float`: the cost of rounding, over the images
-    that the float network could take; None where there is none.
+    Order-0 entropies are under one table per index map for the whole set. `float`: the cost of rounding, over the
+    images that the float network could take; None where there is none.
     """
     worst = max(files, key=lambda file: file.bits_per_dim)
     by_part = [parts(file) for file in files]
@@ -156,7 +156,9 @@ def _step_tables(files: Sequence[FileRates], found: Record) -> list[str]:
         "header, checksums, metadata, alpha: files against streams": (whole, stream),
     }
     cells = [[f"{(new - old) / pixels:+.5f}", f"{100 * (new / old - 1):+.3f} %"] for new, old in gains.values()]
+    used = ", ".join(f"{name} {level.stages:.2f}" for name, level in zip(names, levels, strict=False))
     tables = [
+        f"Stages that a position uses, on average: {used}.",
         "Bits per index:",
         table(["", *names], list(rows), list(rows.values())),
         "What each step saves (-) or costs (+):",

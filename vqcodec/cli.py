@@ -1,33 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line: `vqcodec encode|decode|info|models|sample|indices`.
 
-Data go to stdout, talk goes to stderr; the exit status is 0, 1 when something failed, 2 for wrong usage. What needs
-torch, numpy or Pillow is imported inside the commands, so that `info` and `models` answer at once.
+Data go to stdout, talk goes to stderr; the exit status is 0, 1 when something failed, 2 for wrong usage. What a command
+needs is imported inside it, and torch last of all, once an input has been read: `info` and `models` answer at once, and
+so does a command whose paths are wrong.
 """
 
 from __future__ import annotations
 
+import functools
 import io
-import json
 import math
 import re
-import secrets
 import sys
-import time
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from . import __version__, files, registry
+from . import __version__, files
 from .container import MAGIC, MAX_PIXELS, MAX_SIDE, read_header
 from .errors import ImageError, VqcodecError
-from .fileinfo import describe, info
 from .files import Job
 from .quality import DEFAULT_EFFORT, DEFAULT_TUNE, TUNES
 
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from .batch import Outcome, Steps
+
+_MAX_TEMPERATURE = 10  # that of `sampling`, which needs torch
 _FORMATS = {"png": ".png", "jpeg": ".jpg", "webp": ".webp", "tiff": ".tiff"}
 
 
@@ -36,6 +39,16 @@ class _Failure(click.ClickException):
 
     def show(self, file: Any = None) -> None:
         click.echo(f"vqcodec: error: {self.format_message()}", file=file or sys.stderr)
+
+
+class _Number(click.FloatRange):
+    """A finite number in a range."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is no finite number", param, ctx)
+        return number
 
 
 class _Commands(click.Group):
@@ -80,10 +93,8 @@ def _parse_size(_context: click.Context, _option: click.Parameter, value: str | 
     return size
 
 
-_quality = click.option(
-    "-q", "--quality", type=click.FloatRange(0, 100), help="0 (small) to 100 (good); 50 by default."
-)
-_rate = click.option("--lambda", "rate", type=click.FloatRange(0), metavar="X", help="Weight of a bit, in place of -q.")
+_quality = click.option("-q", "--quality", type=_Number(0, 100), help="0 (small) to 100 (good); 50 by default.")
+_rate = click.option("--lambda", "rate", type=_Number(0), metavar="X", help="Weight of a bit, in place of -q.")
 _effort = click.option(
     "-e",
     "--effort",
@@ -99,7 +110,7 @@ _effort = click.option(
 @_directory
 @_quality
 @click.option("--target-size", callback=_parse_size, metavar="SIZE", help="At most so large a file, as in 20kB.")
-@click.option("--target-bpp", type=click.FloatRange(0, min_open=True), help="The same in bits per pixel.")
+@click.option("--target-bpp", type=_Number(0, min_open=True), help="The same in bits per pixel.")
 @_rate
 @_effort
 @click.option(
@@ -136,16 +147,27 @@ def encode(
     if len(paths) == 2 and not output_dir and Path(paths[1]).suffix.lower() != ".vq2" and Path(paths[1]).is_file():
         raise click.UsageError(f"{paths[1]} is not a .vq2 file; for two inputs give -O DIR")
 
-    from . import codec
+    from . import registry
+    from .batch import Steps
 
-    loaded = codec.load_model(model, device)
+    registry.find(model)
 
-    def work(job: Job) -> str:
-        started = time.perf_counter()
+    @functools.cache
+    def loaded() -> Any:
+        from . import codec
+
+        return codec.load_model(model, device)
+
+    def read(job: Job) -> tuple[int, Image.Image]:
         files.check_target(job.target, force)
         source = files.read(job.source)
         image = _open_image(source)
-        data = loaded.encode(
+        _load(image)
+        return len(source), image
+
+    def code(job: Job, read: tuple[int, Image.Image]) -> tuple[int, bytes, int]:
+        size, image = read
+        data = loaded().encode(
             image,
             quality=quality,
             rate=rate,
@@ -155,10 +177,14 @@ def encode(
             tune=tune,
             verify=verify,
         )
-        files.write(job.target, data, force)
-        return _summary(job, len(source), len(data), 8 * len(data) / (image.width * image.height), started)
+        return size, data, image.width * image.height
 
-    _run(jobs, work, quiet)
+    def write(job: Job, coded: tuple[int, bytes, int]) -> str:
+        size, data, pixels = coded
+        files.write(job.target, data, force)
+        return _summary(job, size, len(data), 8 * len(data) / pixels)
+
+    _run_steps(jobs, Steps(read, loaded, code, write), quiet)
 
 
 @main.command()
@@ -180,19 +206,32 @@ def decode(
     if len(paths) == 2 and not output_dir and Path(paths[1]).suffix.lower() == ".vq2":
         raise click.UsageError("the output of decode is an image; for two inputs give -O DIR")
 
-    from . import codec
+    from . import registry
+    from .batch import Steps
 
-    def work(job: Job) -> str:
-        started = time.perf_counter()
-        written_as = _image_format(job.target, format)
+    @functools.cache
+    def decoder() -> Callable[..., Image.Image]:
+        from . import codec
+
+        return codec.decode
+
+    def read(job: Job) -> bytes:
         files.check_target(job.target, force)
         source = files.read(job.source)
-        image = codec.decode(source, device=device)
-        data = _image_bytes(image, written_as)
-        files.write(job.target, data, force)
-        return _summary(job, len(source), len(data), 8 * len(source) / (image.width * image.height), started)
+        registry.find_identity(read_header(source).model)
+        _image_format(job.target, format)
+        return source
 
-    _run(jobs, work, quiet)
+    def code(job: Job, source: bytes) -> tuple[int, Image.Image]:
+        return len(source), decoder()(source, device=device)
+
+    def write(job: Job, coded: tuple[int, Image.Image]) -> str:
+        size, image = coded
+        data = _image_bytes(image, _image_format(job.target, format))
+        files.write(job.target, data, force)
+        return _summary(job, size, len(data), 8 * size / (image.width * image.height))
+
+    _run_steps(jobs, Steps(read, decoder, code, write), quiet)
 
 
 @main.command("info")
@@ -200,6 +239,11 @@ def decode(
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, one line a file.")
 def info_command(paths: tuple[str, ...], as_json: bool) -> None:
     """Show what .vq2 files hold and where their bytes went."""
+
+    import json
+    from dataclasses import asdict
+
+    from .fileinfo import describe, info
 
     def work(job: Job) -> str:
         found = info(files.read(job.source))
@@ -214,6 +258,10 @@ def info_command(paths: tuple[str, ...], as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="A JSON list instead of the table.")
 def models(as_json: bool) -> None:
     """List the installed models with their measured figures."""
+    import json
+
+    from . import registry
+
     rows = []
     for model in registry.installed():
         row = {"name": model.name, "identity": model.identity.hex(), "path": str(model.path)}
@@ -251,7 +299,13 @@ def _parse_tiles(_context: click.Context, _option: click.Parameter, value: str |
 @click.option("--width", type=click.IntRange(1, MAX_SIDE), help="In pixels.")
 @click.option("--height", type=click.IntRange(1, MAX_SIDE), help="In pixels.")
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Draws the same again; random by default.")
-@click.option("--temperature", type=float, default=1.0, show_default=True, help="Below 1: likelier indices; up to 10.")
+@click.option(
+    "--temperature",
+    type=_Number(0, _MAX_TEMPERATURE, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Below 1: likelier indices.",
+)
 @click.option("--columns", type=click.IntRange(1), help="Of the picture that shows several images.")
 @click.option("--separate", is_flag=True, help="A numbered file for each image: OUT-0, OUT-1...")
 @click.option("--like", metavar="IMAGE", help="Draw around a part of this image or .vq2 file, in its size.")
@@ -290,44 +344,47 @@ def sample(
     if separate and (columns or output == "-"):
         raise click.UsageError("--separate writes a file for each image: it goes neither with --columns nor with -")
 
-    from . import sampling
+    import secrets
 
-    if not 0 < temperature <= sampling.MAX_TEMPERATURE:
-        raise click.UsageError(f"the temperature must be above 0 and at most {sampling.MAX_TEMPERATURE}")
     number = secrets.randbelow(2**31) if seed is None else seed
     targets = [files.numbered(output, i) for i in range(count)] if separate else [output]
 
     def work(job: Job) -> str:
-        started = time.perf_counter()
-        written_as = _image_format(output, format)
         for target in targets:
             files.check_target(target, force)
-        kept = None
-        if like is not None and keep is not None:
-            sampler, kept, across, down = _kept(like, keep, model, device)
+        source = None if like is None else files.read(like)
+        written_as = _image_format(output, format)
+
+        from . import sampling
+
+        kept, place = None, 0
+        if source is not None and keep is not None:
+            sampler, kept, found = _kept(source, keep, model, device)
+            across, down, place = found.width, found.height, found.rate
         else:
             sampler = sampling.load_sampler(model, device)
             across, down = (side * sampler.tile_size for side in tiles or (1, 1))
             across, down = width or across, height or down
         if max(across, down) > MAX_SIDE or count * across * down > MAX_PIXELS:
             raise click.UsageError(f"{count} of {across}x{down} pixels are over the limit of {MAX_PIXELS}")
-        drawn = sampling.images(sampler, across, down, count=count, seed=number, temperature=temperature, keep=kept)
+        drawn = sampling.images(
+            sampler, across, down, count=count, seed=number, temperature=temperature, keep=kept, place=place
+        )
         if count > 1 and not separate:
             drawn = iter([sampling.grid(drawn, count, columns or math.ceil(math.sqrt(count)))])
         for target, image in zip(targets, drawn, strict=True):
             files.write(target, _image_bytes(image, written_as), force)
         name = f"{targets[0]} to {targets[-1]}" if len(targets) > 1 else targets[0]
         several = f"{count} of " if count > 1 else ""
-        return f"{name}: {several}{across}x{down}, seed {number}, {time.perf_counter() - started:.2f} s"
+        return f"{name}: {several}{across}x{down}, seed {number}"
 
     _run([Job(output, output)], work, quiet)
 
 
-def _kept(like: str, keep: str, model: str | None, device: str) -> tuple[Any, Any, int, int]:
-    """The codec, what `--keep` keeps of the image `--like` (`sampling.Keep`), and its width and height in pixels."""
-    from . import indices, sampling
+def _kept(data: bytes, keep: str, model: str | None, device: str) -> tuple[Any, Any, Any]:
+    """The codec, what `--keep` keeps of an image or .vq2 file (`sampling.Keep`), and all of its `Indices`."""
+    from . import indices, registry, sampling
 
-    data = files.read(like)
     coded = data.startswith(MAGIC)
     if coded and model is None:
         model = str(registry.find_identity(read_header(data).model).path)
@@ -335,7 +392,7 @@ def _kept(like: str, keep: str, model: str | None, device: str) -> tuple[Any, An
     found = indices.extract(codec, data if coded else _open_image(data))
     maps = indices.index_maps(codec, found)
     kept = sampling.keep_top(codec, maps) if keep == "top" else sampling.keep_upper(codec, maps, found.height)
-    return codec, kept, found.width, found.height
+    return codec, kept, found
 
 
 @main.command("indices")
@@ -372,13 +429,13 @@ def indices_command(
     extension = Path(target).suffix.lower()
     back = Path(source).suffix.lower() == ".npz" if target == "-" else extension != ".npz"
 
-    from . import indices
-
     def work(job: Job) -> str:
-        started = time.perf_counter()
-        as_image = _image_format(target, format) if back and extension != ".vq2" else None
         files.check_target(target, force)
         data = files.read(source)
+        as_image = _image_format(target, format) if back and extension != ".vq2" else None
+
+        from . import indices
+
         if not back:
             image = data if data.startswith(MAGIC) else _open_image(data)
             found = indices.to_indices(image, model=model, device=device, quality=quality, rate=rate, effort=effort)
@@ -391,26 +448,54 @@ def indices_command(
                 result = _image_bytes(indices.from_indices(found, model=model, device=device), as_image)
         files.write(target, result, force)
         coded = len(result) if as_image is None else len(data)
-        return _summary(job, len(data), len(result), 8 * coded / (found.width * found.height), started)
+        return _summary(job, len(data), len(result), 8 * coded / (found.width * found.height))
 
     _run(jobs, work, quiet)
 
 
 def _run(jobs: list[Job], work: Callable[[Job], str], quiet: bool) -> None:
     """Do all jobs, whatever happens to each; exit with status 1 if one failed."""
+    from .batch import attempt
+
+    failed = False
+    for job in jobs:
+        outcome = attempt(job, work)
+        _say(outcome, quiet)
+        failed |= outcome.failed
+    if failed:
+        raise click.exceptions.Exit(1)
+
+
+def _run_steps(jobs: list[Job], steps: Steps, quiet: bool) -> None:
+    """The same for jobs of three steps, which overlap; with a progress bar on a terminal, if there are several."""
+    from .batch import run
+
+    outcomes: list[Outcome] = []
     if len(jobs) > 1 and not quiet and sys.stderr.isatty():
-        with click.progressbar(jobs, file=sys.stderr, item_show_func=lambda job: job and job.source) as bar:
-            outcomes = [files.attempt(job, work) for job in bar]
-        click.echo("\n".join(line for outcome in outcomes for line in outcome.lines), err=True)
+        bar: Any = click.progressbar(jobs, file=sys.stderr, item_show_func=lambda job: job and job.source)
+        with bar:
+
+            def advance(outcome: Outcome) -> None:
+                outcomes.append(outcome)
+                bar.update(1, outcome.job)
+
+            run(jobs, steps, advance)
+        for outcome in outcomes:
+            _say(outcome, quiet)
     else:
-        outcomes = []
-        for job in jobs:
-            outcome = files.attempt(job, work)
+
+        def tell(outcome: Outcome) -> None:
             outcomes.append(outcome)
-            for line in outcome.talk if quiet else outcome.lines:
-                click.echo(line, err=True)
+            _say(outcome, quiet)
+
+        run(jobs, steps, tell)
     if any(outcome.failed for outcome in outcomes):
         raise click.exceptions.Exit(1)
+
+
+def _say(outcome: Outcome, quiet: bool) -> None:
+    for line in outcome.talk if quiet else outcome.lines:
+        click.echo(line, err=True)
 
 
 def _open_image(data: bytes) -> Any:
@@ -425,6 +510,12 @@ def _open_image(data: bytes) -> Any:
         raise ImageError("not an image of a known format") from error
     except IMAGE_ERRORS as error:
         raise ImageError(f"the image cannot be read: {error}") from error
+
+
+def _load(image: Image.Image) -> None:
+    from .imaging import load
+
+    load(image)
 
 
 def _image_format(target: str, wanted: str | None) -> str:
@@ -443,6 +534,5 @@ def _image_bytes(image: Any, format: str) -> bytes:
     return file.getvalue()
 
 
-def _summary(job: Job, before: int, after: int, bpp: float, started: float) -> str:
-    seconds = time.perf_counter() - started
-    return f"{job.source} -> {job.target}: {before} -> {after} bytes, {bpp:.4f} bpp, {seconds:.2f} s"
+def _summary(job: Job, before: int, after: int, bpp: float) -> str:
+    return f"{job.source} -> {job.target}: {before} -> {after} bytes, {bpp:.4f} bpp"

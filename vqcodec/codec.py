@@ -6,7 +6,7 @@ from __future__ import annotations
 import functools
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
@@ -17,13 +17,12 @@ from torch import Tensor
 
 from vqcodec import container, imaging, registry, sampling, weights
 from vqcodec.assignment import Analysis, Chooser, search
-from vqcodec.coding import SymbolDecoder, SymbolEncoder
 from vqcodec.config import ModelConfig, is_vae
 from vqcodec.errors import FormatError, ImageError, ModelError, VqcodecError
 from vqcodec.exact.check import check_device
+from vqcodec.exact.condition import PLACES
+from vqcodec.exact.engine import Batch, Draw, known, run
 from vqcodec.exact.network import IntegerPrior
-from vqcodec.exact.waveorder import coded_by_wave, coding_order
-from vqcodec.exact.waves import Draw, run
 from vqcodec.nets import strips
 from vqcodec.nets.autoencoder import Autoencoder
 from vqcodec.quality import (
@@ -37,6 +36,7 @@ from vqcodec.quality import (
     rate_of,
     scale,
 )
+from vqcodec.stream import Coded, Source, by_map, pack_stream
 from vqcodec.tiling import Tiling
 
 GROUP_TILES = 16  # tiles that share a stream per level: with 256x256 tiles a megapixel
@@ -62,8 +62,9 @@ def _plain(method: Callable[P, T]) -> Callable[P, T]:
 class Codec:
     """A model, ready to encode, decode and sample on one device.
 
-    Index maps are lists over levels, coarsest first, of int64 tensors [codebooks, H / stride, W / stride] on the CPU,
-    H and W padded to multiples of the coarsest stride.
+    Index maps are lists over levels, coarsest first, of int64 tensors [maps, H / stride, W / stride] on the CPU, H and
+    W padded to multiples of the coarsest stride. place: of an image in the model's range of rates, 0 (lowest weight of
+    a bit) to 255; see `place`.
     """
 
     def __init__(self, config: ModelConfig, tensors: dict[str, Tensor], device: str = "cpu") -> None:
@@ -130,24 +131,25 @@ class Codec:
         picture = imaging.from_pil(image)
         height, width = picture.pixels.shape[:2]
         alpha = None if picture.alpha is None else imaging.encode_alpha(picture.alpha)
-        header = self.header(width, height, picture.mode)
 
-        def pack(streams: Sequence[bytes]) -> bytes:
+        def pack(streams: Sequence[bytes], place: int) -> bytes:
+            header = self.header(width, height, picture.mode, place)
             parts = container.Container(header, tuple(streams), alpha, picture.icc, picture.exif, picture.xmp)
             return container.pack(parts)
 
         chooser = self.chooser(picture.pixels, asked)
         target = asked.target(width * height)
         if target is None:
-            indices = chooser.maps(self.rate(asked))
-            streams = self.compress(indices, width, height)
+            rate = self.rate(asked)
+            indices, place = chooser.maps(rate), self.place(rate)
+            streams = self.compress(indices, width, height, place)
         else:
-            indices, streams = self._within(target, chooser, pack, (width, height))
+            indices, streams, place = self._within(target, chooser, pack, (width, height))
         if verify:
-            again = self.decompress(streams, width, height)
+            again = self.decompress(streams, width, height, place=place)
             if not all(torch.equal(a, b) for a, b in zip(indices, again, strict=True)):
                 raise VqcodecError("verification failed: the file would not decode to the indices that were encoded")
-        return pack(streams)
+        return pack(streams, place)
 
     def rate(self, asked: Request) -> float:
         """The weight of a bit at a quality (not at a size). Raises ModelError if the model has a single one and another
@@ -158,22 +160,33 @@ class Codec:
             return 0.0
         return rate_of(DEFAULT_QUALITY if asked.quality is None else asked.quality, self.config.rates)
 
+    def place(self, rate: float) -> int:
+        """The place of a weight of a bit in the model's range of rates, 0 to 255 on a logarithmic scale; 0 for all of
+        them if the model does not look at it."""
+        low, high = self.config.rates
+        looks = self.config.autoencoder.gains or any(prior.rates for prior in self.config.priors)
+        if not looks or not 0 < low < high:
+            return 0
+        share = math.log(max(low, min(rate, high)) / low) / math.log(high / low)
+        return round(share * (PLACES - 1))
+
     def _within(
-        self, target: float, chooser: Chooser, pack: Callable[[Sequence[bytes]], bytes], size: tuple[int, int]
-    ) -> tuple[list[Tensor], list[bytes]]:
-        """Index maps and streams of the best file of at most so many bytes. Raises ImageError if none is so small."""
+        self, target: float, chooser: Chooser, pack: Callable[[Sequence[bytes], int], bytes], size: tuple[int, int]
+    ) -> tuple[list[Tensor], list[bytes], int]:
+        """Index maps, streams and place of the best file of at most so many bytes. Raises ImageError if none is so
+        small."""
         scale(self.config.rates)
         smallest = math.inf
-        best: tuple[list[Tensor], list[bytes]] | None = None
+        best: tuple[list[Tensor], list[bytes], int] | None = None
 
         def length(rate: float) -> int:
             nonlocal smallest, best
-            indices = chooser.maps(rate)
-            streams = self.compress(indices, *size)
-            found = len(pack(streams))
+            indices, place = chooser.maps(rate), self.place(rate)
+            streams = self.compress(indices, *size, place)
+            found = len(pack(streams, place))
             smallest = min(smallest, found)
             if found <= target:  # a lower weight than that of any before: see `search`
-                best = indices, streams
+                best = indices, streams, place
             return found
 
         search(length, target, self.config.rates)
@@ -181,9 +194,9 @@ class Codec:
             raise ImageError(f"{target:.0f} bytes are too few for this image: the least that was reached is {smallest}")
         return best
 
-    def header(self, width: int, height: int, mode: str) -> container.Header:
+    def header(self, width: int, height: int, mode: str, place: int = 0) -> container.Header:
         """Of the files that this codec writes."""
-        return container.Header(width, height, mode, self.identity, self.tile_size, GROUP_TILES)
+        return container.Header(width, height, mode, self.identity, self.tile_size, GROUP_TILES, place)
 
     def decode(self, data: bytes) -> Image.Image:
         """The bytes of a .vq2 file -> image, with its metadata. Raises FormatError on a damaged file and ModelError
@@ -191,7 +204,7 @@ class Codec:
         file = container.unpack(data)
         head = file.header
         indices = self.read_indices(file)
-        pixels = self.from_indices(indices, head.width, head.height)
+        pixels = self.from_indices(indices, head.width, head.height, head.rate)
         alpha = None if file.alpha is None else imaging.decode_alpha(file.alpha, head.width, head.height)
         return imaging.to_pil(imaging.Picture(pixels, alpha, head.mode, file.icc, file.exif, file.xmp))
 
@@ -207,7 +220,7 @@ class Codec:
             raise FormatError(f"groups of {head.group_tiles} tiles of {head.tile_size} pixels are too large")
         if Image.MAX_IMAGE_PIXELS is not None and head.width * head.height > Image.MAX_IMAGE_PIXELS:
             raise ImageError(f"{head.width}x{head.height} is over Pillow's limit (Image.MAX_IMAGE_PIXELS)")
-        return self.decompress(file.streams, head.width, head.height, head.group_tiles)
+        return self.decompress(file.streams, head.width, head.height, head.group_tiles, head.rate)
 
     def sample(
         self,
@@ -217,21 +230,29 @@ class Codec:
         seed: int = 0,
         temperature: float = 1.0,
         keep: sampling.Keep | None = None,
+        place: int = 0,
     ) -> Image.Image:
         """Draw an image from the priors, by default one tile. See `sample_indices`."""
         width, height = (self.tile_size if side is None else side for side in (width, height))
-        indices = self.sample_indices(width, height, seed=seed, temperature=temperature, keep=keep)
-        return Image.fromarray(self.from_indices(indices, width, height))
+        indices = self.sample_indices(width, height, seed=seed, temperature=temperature, keep=keep, place=place)
+        return Image.fromarray(self.from_indices(indices, width, height, place))
 
     def sample_indices(
-        self, width: int, height: int, *, seed: int = 0, temperature: float = 1.0, keep: sampling.Keep | None = None
+        self,
+        width: int,
+        height: int,
+        *,
+        seed: int = 0,
+        temperature: float = 1.0,
+        keep: sampling.Keep | None = None,
+        place: int = 0,
     ) -> list[Tensor]:
         """Draw the index maps of an image from the priors; the same arguments give the same on every machine.
 
         width, height: in pixels; seed: from 0; temperature: above 0, at most 10, 1 for the model's own distribution;
         keep: indices that are given (`sampling.keep_top`, `sampling.keep_upper`). Raises ValueError on others.
         """
-        return next(sampling.draw(self, width, height, [seed], temperature=temperature, keep=keep))
+        return next(sampling.draw(self, width, height, [seed], temperature=temperature, keep=keep, place=place))
 
     @_plain
     def to_indices(self, pixels: Pixels, asked: Request = DEFAULT) -> list[Tensor]:
@@ -258,48 +279,51 @@ class Codec:
         return [slice(i, min(i + GROUP_TILES, rows * columns)) for i in range(0, rows * columns, GROUP_TILES)]
 
     @_plain
-    def from_indices(self, indices: Sequence[Tensor], width: int, height: int) -> Pixels:
+    def from_indices(self, indices: Sequence[Tensor], width: int, height: int, place: int = 0) -> Pixels:
         """Index maps -> uint8 [height, width, 3]. Floating point: may differ by 1 between devices."""
-        image = strips.decode(self.autoencoder, [m[None].to(self.device) for m in indices])[0]
+        maps = [m[None].to(self.device) for m in indices]
+        options: dict[str, Any] = {"place": place / (PLACES - 1)} if self.config.autoencoder.gains else {}
+        image = strips.decode(self.autoencoder, maps, **options)[0]
         pixels = (image.permute(1, 2, 0) * 255).round().clamp(0, 255).to(torch.uint8)
         return np.ascontiguousarray(pixels[:height, :width].cpu().numpy())
 
     @_plain
     def frequencies(
-        self, indices: Sequence[Tensor], width: int, height: int, tiles: slice = slice(None)
-    ) -> list[list[tuple[Tensor, Tensor]]]:
-        """What the encoder codes: by level and stage, (indices int64 [n], frequencies float32 [n, K]) in
-        `coding_order`, for the given tiles. In the stream the stages of a wave follow one another."""
+        self, indices: Sequence[Tensor], width: int, height: int, tiles: slice = slice(None), place: int = 0
+    ) -> list[list[Coded]]:
+        """What the encoder codes of the given tiles, by level and index map."""
         levels = []
-        for level, prior in enumerate(self.priors):
-            maps, valid = self._tiles(level, indices, width, height, tiles)
-            own = maps[level].to(self.device)
-            shape = (own.shape[0], own.shape[2], own.shape[3])
-            place = coding_order(*shape, valid).to(self.device)
-            coarse = [m.to(self.device) for m in maps[:level]]
-            inside = None if valid is None else valid.to(self.device)
-            found = prior.map_frequencies(own, prior.condition(coarse, shape, inside), inside)
-            pairs = zip(own.unbind(1), found, strict=True)
-            levels.append([(maps.flatten()[place].cpu(), f.flatten(0, 2)[place].cpu()) for maps, f in pairs])
+        for level in range(len(self.priors)):
+            split, valid = self._split(indices[: level + 1], width, height)
+            batches = self.coded([maps[tiles] for maps in split], None if valid is None else valid[tiles], place)
+            levels.append(by_map(self.priors[level], batches, math.prod(split[level].shape[2:])))
         return levels
 
+    def coded(self, maps: Sequence[Tensor], valid: Tensor | None, place: int) -> Iterator[tuple[Batch, Tensor, Tensor]]:
+        """What the encoder codes of one level, in the order of the stream: see `exact.engine.known`.
+
+        maps: int64 [tiles, maps, h, w] of the levels up to this one; valid: bool [tiles, h, w], of this one.
+        """
+        *coarse, own = (m.to(self.device) for m in maps)
+        inside = None if valid is None else valid.to(self.device)
+        prior = self.priors[len(coarse)]
+        condition = prior.condition(coarse, (len(own), *own.shape[2:]), inside, place)
+        return known(prior, own, condition, inside)
+
     @_plain
-    def compress(self, indices: Sequence[Tensor], width: int, height: int) -> list[bytes]:
+    def compress(self, indices: Sequence[Tensor], width: int, height: int, place: int = 0) -> list[bytes]:
         """Index maps -> one stream per group of tiles and level, group by group. Inverse of `decompress`."""
+        levels = [self._split(indices[: level + 1], width, height) for level in range(len(self.priors))]
         streams = []
-        tilings = [self.tiling(level, width, height) for level in range(len(self.priors))]
-        valid = [tiling.valid() for tiling in tilings]
         for part in self.groups(width, height):
-            found = self.frequencies(indices, width, height, part)
-            for tiling, inside, stages in zip(tilings, valid, found, strict=True):
-                own = None if inside is None else inside[part]
-                waves = coded_by_wave(part.stop - part.start, *tiling.tile_shape, own)
-                streams.append(pack_stream(stages, waves))
+            for maps, valid in levels:
+                own = [m[part] for m in maps], None if valid is None else valid[part]
+                streams.append(pack_stream(self.coded(*own, place)))
         return streams
 
     @_plain
     def decompress(
-        self, streams: Sequence[bytes], width: int, height: int, group_tiles: int = GROUP_TILES
+        self, streams: Sequence[bytes], width: int, height: int, group_tiles: int = GROUP_TILES, place: int = 0
     ) -> list[Tensor]:
         """Streams -> index maps. Raises FormatError on a wrong stream."""
 
@@ -307,11 +331,11 @@ class Codec:
 
         def source(level: int, first: int) -> Draw:
             group = first // group_tiles
-            sources.append(_Source(streams[group * len(self.priors) + level :: len(self.priors)], group_tiles))
+            sources.append(Source(streams[group * len(self.priors) + level :: len(self.priors)], group_tiles))
             return sources[-1]
 
         batch = group_tiles * max(1, BATCH_GROUPS * GROUP_TILES // group_tiles)
-        found = self.produce(source, width, height, batch)
+        found = self.produce(source, width, height, batch, place=place)
         if not all(source.exhausted() for source in sources):
             raise FormatError("an index stream is longer than its indices: the file was made otherwise than it says")
         return [self.tiling(level, width, height).join(tiles) for level, tiles in enumerate(found)]
@@ -326,81 +350,37 @@ class Codec:
         *,
         images: int = 1,
         priors: Sequence[IntegerPrior] | None = None,
+        place: int = 0,
     ) -> list[Tensor]:
-        """Index maps of images of one size, as tiles: per level int64 [images * tiles, S, h, w] on the CPU.
+        """Index maps of images of one size, as tiles: per level int64 [images * tiles, maps, h, w] on the CPU.
 
         source: level and first tile of a batch -> its draw; batch: tiles that are produced together; priors: in place
         of the model's own.
         """
-        rows, columns = self.tiling(0, width, height).grid
-        number = images * rows * columns
-        found: list[list[Tensor]] = [[] for _ in self.priors]
+        tilings = [self.tiling(level, width, height) for level in range(len(self.priors))]
+        masks = [tiling.valid() for tiling in tilings]
+        number = images * math.prod(tilings[0].grid)
+        found: list[list[Tensor]] = [[] for _ in tilings]
         for first in range(0, number, batch):
             tiles = min(batch, number - first)
-            known: list[Tensor] = []
+            coarse: list[Tensor] = []
             for level, prior in enumerate(priors or self.priors):
-                tiling = self.tiling(level, width, height)
-                valid = tiling.valid()
+                valid = masks[level]
                 inside = None if valid is None else valid.repeat(images, 1, 1)[first : first + tiles].to(self.device)
-                draw = source(level, first)
-                condition = prior.condition(known, (tiles, *tiling.tile_shape), inside)
-                known.append(run(prior, condition, draw, inside))
-                found[level].append(known[level].cpu())
-        return [torch.cat(tiles) for tiles in found]
+                condition = prior.condition(coarse, (tiles, *tilings[level].tile_shape), inside, place)
+                coarse.append(run(prior, condition, source(level, first), inside))
+                found[level].append(coarse[level].cpu())
+        return [torch.cat(maps) for maps in found]
 
     def tiling(self, level: int, width: int, height: int) -> Tiling:
         """How the maps of a level are cut into tiles, for an image of width x height pixels."""
         auto = self.config.autoencoder
         return Tiling(width, height, self.config.tile_size, auto.coarsest, auto.levels[level].stride)
 
-    def _tiles(
-        self, level: int, indices: Sequence[Tensor], width: int, height: int, tiles: slice
-    ) -> tuple[list[Tensor], Tensor | None]:
-        """Tiles [n, S, h, w] of the levels up to this one, and where this one's are valid."""
-        tilings = [self.tiling(i, width, height) for i in range(level + 1)]
-        maps = [tiling.split(m)[tiles] for tiling, m in zip(tilings, indices, strict=False)]
-        valid = tilings[level].valid()
-        return maps, None if valid is None else valid[tiles]
-
-
-def pack_stream(stages: Sequence[tuple[Tensor, Tensor]], waves: Sequence[int]) -> bytes:
-    """The range coder words of a level, from what `Codec.frequencies` gives for it, and the positions in each wave."""
-    encoder = SymbolEncoder()
-    arrays = [(symbols.numpy().astype(np.int32), frequencies.numpy()) for symbols, frequencies in stages]
-    stop = 0
-    for number in waves:
-        start, stop = stop, stop + number
-        for symbols, frequencies in arrays if number else ():
-            encoder.encode(symbols[start:stop], frequencies[start:stop])
-    return encoder.getvalue()
-
-
-class _Source:
-    """Draws the indices of a wave from one range decoder per group of tiles."""
-
-    def __init__(self, streams: Sequence[bytes], group_tiles: int) -> None:
-        self._streams, self._decoders = streams, [SymbolDecoder(stream) for stream in streams[:0]]
-        self._group_tiles = group_tiles
-
-    def __call__(self, frequencies: Tensor, valid: Tensor | None) -> Tensor:
-        n, rows, _ = frequencies.shape
-        values = frequencies.cpu().numpy()
-        inside = None if valid is None else valid.cpu().numpy()
-        out = np.zeros((n, rows), np.int32)
-        for i, first in enumerate(range(0, n, self._group_tiles)):
-            if i == len(self._decoders):
-                self._decoders.append(SymbolDecoder(self._streams[i]))
-            part = slice(first, first + self._group_tiles)
-            if inside is None:
-                flat = values[part].reshape(-1, values.shape[2])
-                out[part] = self._decoders[i].decode(flat).reshape(-1, rows)
-            else:
-                mask = inside[part]
-                out[part][mask] = self._decoders[i].decode(np.ascontiguousarray(values[part][mask]))
-        return torch.from_numpy(out).long().to(frequencies.device)
-
-    def exhausted(self) -> bool:
-        return all(decoder.exhausted() for decoder in self._decoders)
+    def _split(self, indices: Sequence[Tensor], width: int, height: int) -> tuple[list[Tensor], Tensor | None]:
+        """Tiles [n, maps, h, w] of some levels from the coarsest on, and where those of the last one are valid."""
+        tilings = [self.tiling(level, width, height) for level in range(len(indices))]
+        return [tiling.split(m) for tiling, m in zip(tilings, indices, strict=True)], tilings[-1].valid()
 
 
 _loaded: dict[tuple[str, bytes, str], Codec] = {}

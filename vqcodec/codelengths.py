@@ -36,12 +36,14 @@ class PriorLengths:
         self.prior, self.h = prior, h
         self._least = math.log2(float(prior.table[0]))  # no frequency is below 1
 
-    def bits(self, stage: int, told: Tensor | None) -> Tensor:
+    def bits(self, stage: int, told: Tensor | None, rows: Tensor | None = None) -> Tensor:
         """float [..., M, K] of a residual stage, [..., M, groups, K] of a product stage.
 
-        told: float [..., M, O], the sum of `told` over the stages before, None for the first.
+        told: float [..., M, O], the sum of `told` over the stages before, None for the first. rows: int64 [M'], the
+        positions that are asked for; None: all.
         """
-        logits = self.prior.logits(stage, self.h, told)
+        h = self.h if rows is None or len(rows) == len(self.h) else self.h.index_select(0, rows)
+        logits = self.prior.logits(stage, h, told)
         if stage >= self.prior.level.codebooks:
             logits = logits.view(*logits.shape[:-1], self.prior.groups(stage), self.prior.codes(stage))
         # the table's exponential, but for its rounding: in float this is faster than looking it up

@@ -4,7 +4,8 @@
     File   := magic(89 56 51 32 0D 0A 1A 0A) Chunk*
     Chunk  := type u8 (ASCII letter) | length varint | payload | CRC-32 u32 of type, length and payload
 
-    'H' header    version u8 = 1 | mode u8 | width varint | height varint | model identity 8 bytes |
+    'H' header    version and mode u8 (low nibble: the version, 2; high: the mode) | width varint | height varint |
+                  model identity 8 bytes | rate u8, the place on the model's range of rates |
                   tiling u8 (low nibble: log2 of the tile's side in pixels; high: log2 of tiles per group) |
                   number of chunks that follow, varint
     'C' 'E' 'X'   ICC profile, EXIF, XMP: each at most once, deflated (zlib)
@@ -28,7 +29,7 @@ from .chunks import Chunk, deflate, inflate, read_chunk, read_varint, take, writ
 from .errors import FormatError
 
 MAGIC = b"\x89VQ2\r\n\x1a\n"
-VERSION = 1
+VERSION = 2
 MODES = ("L", "RGB", "LA", "RGBA")
 """Mode names, at the index that the header stores."""
 
@@ -36,6 +37,9 @@ MAX_SIDE = 65535
 """Largest width and height, in pixels."""
 MAX_PIXELS = 1 << 28
 """Largest width times height, in pixels."""
+
+MAX_RATE = 255
+"""Largest `Header.rate`."""
 
 _MAX_HEADER = 64
 _IDENTITY = 8
@@ -50,7 +54,9 @@ class Header:
 
     Width and height are in pixels; `mode` is one of `MODES`; `model` is the identity of the model, the first
     8 bytes of the SHA-256 of its weights file; `tile_size` is in pixels; `group_tiles` is the number of tiles
-    that share one stream per level. The last two are powers of two up to 2^15.
+    that share one stream per level; these two are powers of two up to 2^15. `rate` is the place on the model's range
+    of rates, from 0, the lowest weight of a bit (the best pictures), to 255, the highest (the smallest files): prior
+    and decoder are told. It is 0 for a model that has no such range.
     """
 
     width: int
@@ -59,6 +65,7 @@ class Header:
     model: bytes
     tile_size: int = 256
     group_tiles: int = 16
+    rate: int = 0
 
     @property
     def channels(self) -> int:
@@ -234,11 +241,11 @@ def _header_payload(header: Header, count: int) -> bytes:
     tiling = (header.tile_size.bit_length() - 1) | (header.group_tiles.bit_length() - 1) << 4
     return b"".join(
         [
-            bytes([VERSION, MODES.index(header.mode)]),
+            bytes([VERSION | MODES.index(header.mode) << 4]),
             write_varint(header.width),
             write_varint(header.height),
             header.model,
-            bytes([tiling]),
+            bytes([header.rate, tiling]),
             write_varint(count),
         ]
     )
@@ -253,20 +260,25 @@ def _read_start(file: IO[bytes]) -> _Start:
     if chunk is None or chunk.letter != "H":
         raise FormatError("the file does not begin with a header")
     payload = io.BytesIO(chunk.payload)
-    version = take(payload, 1)[0]
+    first = take(payload, 1)[0]
+    version, mode = first & 15, first >> 4
+    if version == 1:
+        raise FormatError(
+            "the file is written in version 1 of the format by an early vqcodec, which this version no longer reads: "
+            "decode it with that one"
+        )
     if version != VERSION:
         raise FormatError(f"format version {version} is not known here: a newer vqcodec is needed")
-    mode = take(payload, 1)[0]
     if mode >= len(MODES):
         raise FormatError(f"unknown image mode {mode}")
     width, _ = read_varint(payload)
     height, _ = read_varint(payload)
     model = take(payload, _IDENTITY)
-    tiling = take(payload, 1)[0]
+    rate, tiling = take(payload, 2)
     count, _ = read_varint(payload)
     if payload.read(1):
         raise FormatError("the header is longer than it should be")
-    header = Header(width, height, MODES[mode], model, 1 << (tiling & 15), 1 << (tiling >> 4))
+    header = Header(width, height, MODES[mode], model, 1 << (tiling & 15), 1 << (tiling >> 4), rate)
     _check_header(header)
     return _Start(header, count, len(MAGIC) + chunk.size)
 
@@ -280,6 +292,8 @@ def _check_header(header: Header) -> None:
         raise FormatError(f"{header.width}x{header.height} is over the limit of {MAX_PIXELS} pixels")
     if len(header.model) != _IDENTITY:
         raise FormatError(f"a model identity has {_IDENTITY} bytes, not {len(header.model)}")
+    if not 0 <= header.rate <= MAX_RATE:
+        raise FormatError(f"the place on the range of rates must be 0 to {MAX_RATE}, not {header.rate}")
     for name, value in ("tile size", header.tile_size), ("tiles per group", header.group_tiles):
         if value not in {1 << exponent for exponent in range(16)}:
             raise FormatError(f"{name} {value} is no power of two up to 2^15")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files of the command line: which input goes where, reading, writing without half-written results, and reports.
+"""Files of the command line: which input goes where, reading, writing without half-written results, and errors.
 
 A path `-` is stdin or stdout.
 """
@@ -9,17 +9,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 import shutil
 import sys
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import click
-
-from .errors import VqcodecError
 
 
 class Job(NamedTuple):
@@ -27,19 +23,6 @@ class Job(NamedTuple):
 
     source: str
     target: str
-
-
-class Outcome(NamedTuple):
-    """How a job went: warnings and errors (`talk`), the summary line, empty when it failed."""
-
-    talk: list[str]
-    summary: str
-    failed: bool
-
-    @property
-    def lines(self) -> list[str]:
-        """All that there is to say, a line each."""
-        return [*self.talk, *([self.summary] if self.summary else [])]
 
 
 def plan(paths: Sequence[str], directory: str | None, extension: str) -> list[Job]:
@@ -104,7 +87,7 @@ def write(target: str, data: bytes, force: bool) -> None:
     if path.exists() and not path.is_file():
         path.write_bytes(data)  # a device or a pipe cannot be replaced
         return
-    beside = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    beside = path.with_name(f".{os.urandom(8).hex()}.tmp")
     try:
         with beside.open("xb") as file:
             file.write(data)
@@ -118,22 +101,6 @@ def write(target: str, data: bytes, force: bool) -> None:
             beside.unlink()
 
 
-def attempt(job: Job, work: Callable[[Job], str]) -> Outcome:
-    """Do one job; errors that users can meet and warnings become lines that name its input."""
-    summary, failed, talk = "", False, []
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
-        try:
-            summary = work(job)
-        except BrokenPipeError:
-            raise
-        except (VqcodecError, OSError, MemoryError) as error:
-            failed = True
-            talk.append(f"vqcodec: error: {describe(error, job.source)}")
-    seen = dict.fromkeys(_one_line(str(warning.message)) for warning in caught)
-    return Outcome([*(f"vqcodec: warning: {job.source}: {text}" for text in seen), *talk], summary, failed)
-
-
 def describe(error: BaseException, name: str = "") -> str:
     """An error in one line, with the file it is about: its own where it has one, else `name`."""
     text = str(error)
@@ -142,7 +109,7 @@ def describe(error: BaseException, name: str = "") -> str:
         name = str(error.filename) if error.filename is not None else name
     elif isinstance(error, MemoryError):
         text = "out of memory"
-    return _one_line(f"{name}: {text}" if name else text)
+    return one_line(f"{name}: {text}" if name else text)
 
 
 def _beside(path: Path, directory: str | None, extension: str) -> str:
@@ -150,5 +117,6 @@ def _beside(path: Path, directory: str | None, extension: str) -> str:
     return str(named if directory is None else Path(directory) / named.name)
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
+    """The same words without line breaks."""
     return " ".join(text.split())

@@ -72,12 +72,7 @@ def from_pil(image: Image.Image) -> Picture:
     several frames the current one is taken, with a warning. The pixels are never turned: the orientation stays in
     EXIF. Raises `ImageError` where the image cannot be read, is too large, or has a mode that does not fit.
     """
-    _check_size(image)
-    try:
-        frames = getattr(image, "n_frames", 1)
-        image.load()  # some metadata stand after the pixels
-    except IMAGE_ERRORS as error:
-        raise ImageError(f"the image cannot be read: {error}") from error
+    frames = load(image)  # some metadata stand after the pixels
     if frames > 1:
         warnings.warn(f"only one of {frames} frames is kept", stacklevel=2)
     converted = _convert(image)
@@ -90,6 +85,20 @@ def from_pil(image: Image.Image) -> Picture:
     alpha = np.ascontiguousarray(channels[:, :, -1]) if converted.mode.endswith("A") else None
     icc = _checked_profile(image, converted.mode)
     return Picture(pixels, alpha, converted.mode, icc, _exif(image), _xmp(image))
+
+
+def load(image: Image.Image) -> int:
+    """Read the pixels of an image, if that has not been done yet, and count its frames.
+
+    Raises `ImageError` where it is too large, before its pixels are read, or cannot be read.
+    """
+    _check_size(image)
+    try:
+        frames = int(getattr(image, "n_frames", 1))
+        image.load()
+    except IMAGE_ERRORS as error:
+        raise ImageError(f"the image cannot be read: {error}") from error
+    return frames
 
 
 def to_pil(picture: Picture) -> Image.Image:

@@ -2,13 +2,19 @@
 """Index maps as data: images to arrays and `.npz` files, and back, for models that are trained on the codes.
 
     An .npz file holds
-    level0 ...     uint16 [codebooks, H / stride, W / stride], coarsest level first; H and W are the height and width
-                   rounded up to the coarsest stride
+    level0 ...     uint16 [maps, H / stride, W / stride], coarsest level first; H and W are the height and width
+                   rounded up to the coarsest stride. The maps are those of the residual stages, then those of the
+                   groups of each product stage
     width, height  int64, of the image in pixels
-    strides, codes int64 [levels]: pixels per index along each axis, and the number of codes of each codebook
+    rate           uint8, the place on the model's range of rates, as a .vq2 file has it
+    strides, codebooks, codes, dims, stops, products, groups, group_codes
+                   int64 [levels], what the model's configuration says of a level (`config.LevelConfig`): pixels per
+                   index along each axis, residual stages, codes of each, dimension of a code, whether positions may
+                   stop (0 or 1), product stages, their groups, codes of a group
     model          str, its name; identity: str, the hexadecimal digits that a .vq2 file names it by
 
-Indices carry colour only: no alpha channel and no metadata; those of a grey image decode to RGB.
+Where a level may stop, indices of stages that a position does not reach are 0. Indices carry colour only: no alpha
+channel and no metadata; those of a grey image decode to RGB.
 """
 
 from __future__ import annotations
@@ -22,7 +28,7 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
@@ -32,6 +38,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from . import container, imaging
+from .config import LevelConfig
 from .errors import FormatError, ModelError
 from .quality import DEFAULT, DEFAULT_EFFORT, Request
 
@@ -42,6 +49,9 @@ if TYPE_CHECKING:
 
 _MAX_LEVELS = 16
 _MAX_SMALL = 4096  # bytes of an array that is no index map
+_FIELDS = {"stride": "strides", "dim": "dims", "stop": "stops"}
+_ARRAYS = {field.name: _FIELDS.get(field.name, field.name) for field in fields(LevelConfig)}
+"""Field of `LevelConfig` -> its array."""
 _SAMPLES = 3  # indices per pixel that are believed, over all levels: no more than an image has numbers
 _MAX_HEADER = 512  # bytes before the values of an array; numpy writes 128
 _IDENTITY = re.compile("[0-9a-f]{16}")
@@ -59,37 +69,57 @@ _BROKEN = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, Valu
 class Indices:
     """The index maps of an image, and of which model.
 
-    levels: uint16 [codebooks, H / stride, W / stride], coarsest first, H and W padded to the coarsest stride; width,
-    height: of the image, in pixels; strides, codes: per level; model: its name, for people; identity: 8 bytes, the one
-    that counts. Raises FormatError where these do not fit together.
+    levels: uint16 [maps, H / stride, W / stride], coarsest first, H and W padded to the coarsest stride; width,
+    height: of the image, in pixels; configs: what the maps of each level are; model: its name, for people; identity: 8
+    bytes, the one that counts; rate: the place on the model's range of rates, 0 to 255. Raises FormatError where these
+    do not fit together: also where a position has an index after it has stopped.
     """
 
     levels: tuple[NDArray[np.uint16], ...]
     width: int
     height: int
-    strides: tuple[int, ...]
-    codes: tuple[int, ...]
+    configs: tuple[LevelConfig, ...]
     model: str
     identity: bytes
+    rate: int = 0
 
     def __post_init__(self) -> None:
-        sizes = _Sizes(self.width, self.height, self.strides, self.codes)
+        sizes = _Sizes(self.width, self.height, self.rate, self.configs)
         sizes.check()
-        if len(self.levels) != len(self.strides):
-            raise FormatError(f"{len(self.levels)} levels of indices with {len(self.strides)} strides")
-        room = sizes.most_indices
-        for i, (maps, codes) in enumerate(zip(self.levels, self.codes, strict=True)):
-            sizes.check_maps(i, maps.dtype, maps.shape, room)
-            room -= maps.size
-            if maps.max() >= codes:
-                raise FormatError(f"level {i} has the index {maps.max()}, of {codes} codes")
+        if len(self.levels) != len(self.configs):
+            raise FormatError(f"{len(self.levels)} levels of indices, {len(self.configs)} in the configuration")
+        for i, (maps, config) in enumerate(zip(self.levels, self.configs, strict=True)):
+            sizes.check_maps(i, maps.dtype, maps.shape)
+            _check_indices(i, maps, config)
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Pixels per index along each axis, by level."""
+        return tuple(config.stride for config in self.configs)
+
+
+def _check_indices(level: int, maps: NDArray[np.uint16], config: LevelConfig) -> None:
+    """Raise FormatError if an index is none of its codes, or not 0 where its position has stopped."""
+    live: NDArray[np.bool_] = np.ones(maps.shape[1:], np.bool_)
+    for stage in range(config.stages):
+        part = config.stage_maps(stage)
+        codes = config.alphabets[part.start]
+        if (largest := maps[part].max()) >= codes:
+            raise FormatError(f"level {level} has the index {largest}, of {codes} codes")
+        used: NDArray[np.bool_] = np.any(maps[part], axis=0)
+        if np.any(used & ~live):
+            raise FormatError(f"level {level} has an index in stage {stage} where the position has stopped before")
+        if config.stop:
+            live = used
 
 
 def dumps(indices: Indices) -> bytes:
     """The bytes of an `.npz` file; no time stamps, so that the same indices give the same bytes."""
     arrays: dict[str, Any] = {f"level{i}": maps for i, maps in enumerate(indices.levels)}
     arrays["width"], arrays["height"] = np.int64(indices.width), np.int64(indices.height)
-    arrays["strides"], arrays["codes"] = np.array(indices.strides, np.int64), np.array(indices.codes, np.int64)
+    arrays["rate"] = np.uint8(indices.rate)
+    for field, name in _ARRAYS.items():
+        arrays[name] = np.array([getattr(config, field) for config in indices.configs], np.int64)
     arrays["model"], arrays["identity"] = np.array(indices.model), np.array(indices.identity.hex())
     file = io.BytesIO()
     np.savez_compressed(file, **arrays)
@@ -127,30 +157,26 @@ def extract(codec: Codec, source: Image.Image | bytes, asked: Request = DEFAULT)
         file = container.unpack(source)
         maps = codec.read_indices(file)
         width, height, alpha = file.header.width, file.header.height, file.header.has_alpha
+        rate = file.header.rate
     else:
         picture = imaging.from_pil(source)
         maps = codec.to_indices(picture.pixels, asked)
         height, width = picture.pixels.shape[:2]
-        alpha = picture.alpha is not None
+        alpha, rate = picture.alpha is not None, codec.place(codec.rate(asked))
     if alpha:
         warnings.warn("indices carry no alpha channel: it is left out", stacklevel=2)
-    levels = codec.config.autoencoder.levels
-    return Indices(
-        tuple(m.numpy().astype(np.uint16) for m in maps), width, height, tuple(level.stride for level in levels),
-        tuple(level.codes for level in levels), codec.name, codec.identity,
-    )  # fmt: skip
+    levels = tuple(m.numpy().astype(np.uint16) for m in maps)
+    return Indices(levels, width, height, codec.config.autoencoder.levels, codec.name, codec.identity, rate)
 
 
 def index_maps(codec: Codec, indices: Indices) -> list[Tensor]:
     """Index maps as `Codec` takes them. Raises ModelError if they are those of another model."""
     import torch
 
-    levels = codec.config.autoencoder.levels
     if indices.identity != codec.identity:
         needed = f"{indices.model} ({indices.identity.hex()})"
         raise ModelError(f"the indices are those of model {needed}, this is {codec.name} ({codec.identity.hex()})")
-    found = zip([len(maps) for maps in indices.levels], indices.strides, indices.codes, strict=True)
-    if list(found) != [(level.codebooks, level.stride, level.codes) for level in levels]:
+    if indices.configs != codec.config.autoencoder.levels:
         raise FormatError(f"the levels of these indices are not those of model {codec.name}")
     return [torch.from_numpy(maps.astype(np.int64)) for maps in indices.levels]
 
@@ -180,15 +206,17 @@ def from_indices(indices: Indices, *, model: str | os.PathLike[str] | None = Non
     """Indices -> a Pillow image of mode RGB, with the installed model that they name, or with `model`, which must be
     the same. Raises ModelError if it is not installed or not theirs."""
     codec = _codec(indices, model, device)
-    return Image.fromarray(codec.from_indices(index_maps(codec, indices), indices.width, indices.height))
+    maps = index_maps(codec, indices)
+    return Image.fromarray(codec.from_indices(maps, indices.width, indices.height, indices.rate))
 
 
 def to_vq2(indices: Indices, *, model: str | os.PathLike[str] | None = None, device: str = "auto") -> bytes:
     """Indices -> the bytes of a `.vq2` file: those of `encode`, for an RGB image that has these indices and no
     metadata. Takes and raises what `from_indices` does."""
     codec = _codec(indices, model, device)
-    streams = codec.compress(index_maps(codec, indices), indices.width, indices.height)
-    return container.pack(container.Container(codec.header(indices.width, indices.height, "RGB"), tuple(streams)))
+    streams = codec.compress(index_maps(codec, indices), indices.width, indices.height, indices.rate)
+    header = codec.header(indices.width, indices.height, "RGB", indices.rate)
+    return container.pack(container.Container(header, tuple(streams)))
 
 
 def _codec(indices: Indices, model: str | os.PathLike[str] | None, device: str) -> Codec:
@@ -202,13 +230,8 @@ class _Sizes(NamedTuple):
 
     width: int
     height: int
-    strides: tuple[int, ...]
-    codes: tuple[int, ...]
-
-    @property
-    def most_indices(self) -> int:
-        rows, columns = (-(-side // self.strides[0]) * self.strides[0] for side in (self.height, self.width))
-        return _SAMPLES * rows * columns
+    rate: int
+    configs: tuple[LevelConfig, ...]
 
     def check(self) -> None:
         """Raise FormatError unless these are the sizes of an image and of levels."""
@@ -216,47 +239,65 @@ class _Sizes(NamedTuple):
         inside = all(1 <= side <= container.MAX_SIDE for side in (self.width, self.height))
         if not inside or self.width * self.height > limit:
             raise FormatError(f"{self.width}x{self.height} is no size of an image, or over the limit of {limit} pixels")
-        if not 1 <= len(self.strides) <= _MAX_LEVELS or len(self.strides) != len(self.codes):
-            raise FormatError(f"{len(self.strides)} strides and {len(self.codes)} numbers of codes")
-        falling = list(self.strides) == sorted(set(self.strides), reverse=True)
-        if not falling or any(stride not in {1 << i for i in range(1, 9)} for stride in self.strides):
-            raise FormatError(f"the strides {list(self.strides)} are no falling powers of two up to 256")
-        if any(not 2 <= number <= 1 << 16 for number in self.codes):
-            raise FormatError(f"the numbers of codes {list(self.codes)} are not all from 2 to 65536")
+        if not 0 <= self.rate <= container.MAX_RATE:
+            raise FormatError(f"the place on the range of rates must be 0 to {container.MAX_RATE}, not {self.rate}")
+        if not 1 <= len(self.configs) <= _MAX_LEVELS:
+            raise FormatError(f"{len(self.configs)} levels, not 1 to {_MAX_LEVELS}")
+        strides = [config.stride for config in self.configs]
+        falling = strides == sorted(set(strides), reverse=True)
+        if not falling or any(stride not in {1 << i for i in range(1, 9)} for stride in strides):
+            raise FormatError(f"the strides {strides} are no falling powers of two up to 256")
+        for i, config in enumerate(self.configs):
+            codes = (config.codes, config.group_codes)
+            if any(not 2 <= number <= 1 << 16 for number in codes):
+                raise FormatError(f"the numbers of codes {list(codes)} of level {i} are not all from 2 to 65536")
+            if min(config.codebooks, config.groups, config.dim) < 1 or config.products < 0 or config.stop not in (0, 1):
+                raise FormatError(f"level {i} is no level of a model: {config}")
+        room = _SAMPLES * math.prod(self.map_shape(strides[0])) * strides[0] ** 2
+        if sum(config.maps * math.prod(self.map_shape(config.stride)) for config in self.configs) > room:
+            raise FormatError("the levels have more indices than the image has numbers")
 
-    def check_maps(self, level: int, dtype: np.dtype[Any], shape: Sequence[int], room: int) -> None:
-        """Raise FormatError if an array cannot hold the maps of a level, or more than `room` indices."""
-        coarsest, stride = self.strides[0], self.strides[level]
-        rows, columns = (-(-side // coarsest) * coarsest // stride for side in (self.height, self.width))
-        if dtype != np.uint16 or len(shape) != 3 or tuple(shape[1:]) != (rows, columns) or shape[0] < 1:
-            found = f"{dtype} {list(shape)}"
-            raise FormatError(f"level {level} should be uint16 [codebooks, {rows}, {columns}]; it is {found}")
-        if math.prod(shape) > room:
-            raise FormatError(f"level {level} has {shape[0]} codebooks: more indices than the image has numbers")
+    def map_shape(self, stride: int) -> tuple[int, int]:
+        """Height and width of the maps of that stride."""
+        coarsest = self.configs[0].stride
+        return -(-self.height // coarsest) * coarsest // stride, -(-self.width // coarsest) * coarsest // stride
+
+    def check_maps(self, level: int, dtype: np.dtype[Any], shape: Sequence[int]) -> None:
+        """Raise FormatError if an array is not that of the maps of a level."""
+        config = self.configs[level]
+        wanted = (config.maps, *self.map_shape(config.stride))
+        if dtype != np.uint16 or tuple(shape) != wanted:
+            raise FormatError(f"level {level} should be uint16 {list(wanted)}; it is {dtype} {list(shape)}")
 
 
 def _read(file: zipfile.ZipFile) -> Indices:
     width, height = (int(_small(file, name, "i", 0)) for name in ("width", "height"))
-    strides, codes = (tuple(_small(file, name, "i", 1).tolist()) for name in ("strides", "codes"))
-    sizes = _Sizes(width, height, strides, codes)
+    rate = int(_small(file, "rate", "u", 0))
+    columns = {field: _small(file, name, "i", 1).tolist() for field, name in _ARRAYS.items()}
+    if len({len(column) for column in columns.values()}) > 1:
+        raise FormatError("the arrays that describe the levels are not of one length")
+    configs = []
+    for row in zip(*columns.values(), strict=True):
+        values = dict(zip(columns, row, strict=True))
+        if values["stop"] in (0, 1):
+            values["stop"] = bool(values["stop"])
+        configs.append(LevelConfig(**values))
+    sizes = _Sizes(width, height, rate, tuple(configs))
     sizes.check()
     model, identity = (
         _small(file, name, "U", 0).tobytes().decode("utf-32-le").rstrip("\0") for name in ("model", "identity")
     )
     if not model.isprintable() or not _IDENTITY.fullmatch(identity):
         raise FormatError(f"no name and identity of a model: {model!r}, {identity!r}")
-    room, levels = sizes.most_indices, []
-    for i in range(len(strides)):
-        levels.append(_array(file, f"level{i}", partial(sizes.check_maps, i, room=room)))
-        room -= levels[-1].size
-    return Indices(tuple(levels), width, height, strides, codes, model, bytes.fromhex(identity))
+    levels = [_array(file, f"level{i}", partial(sizes.check_maps, i)) for i in range(len(configs))]
+    return Indices(tuple(levels), width, height, tuple(configs), model, bytes.fromhex(identity), rate)
 
 
 def _small(file: zipfile.ZipFile, name: str, kind: str, dimensions: int) -> NDArray[Any]:
-    """An array that is no index map: int64 for kind i, text for kind U."""
+    """An array that is no index map: int64 for kind i, uint8 for kind u, text for kind U."""
 
     def check(dtype: np.dtype[Any], shape: Sequence[int]) -> None:
-        right = dtype == np.int64 if kind == "i" else dtype.kind == kind
+        right = dtype == {"i": np.int64, "u": np.uint8}[kind] if kind in "iu" else dtype.kind == kind
         if not right or len(shape) != dimensions or not 0 < math.prod(shape) * dtype.itemsize <= _MAX_SMALL:
             raise FormatError(f"'{name}' should not be {dtype} {list(shape)}")
 

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where the bits of the index maps go: raw, order-0, ideal under the prior, and in the stream; and of whole files.
 
-Nothing is coded or evaluated for the sake of measuring: the counts are taken while a file is made.
+A file is made, its indices are read back from it, and the prior says with which frequencies each was coded.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,24 +17,28 @@ from PIL import Image
 from torch import Tensor
 
 from vqcodec import container, weights
-from vqcodec.codec import GROUP_TILES, Codec, Pixels
+from vqcodec.codec import Codec, Pixels
 from vqcodec.errors import ModelError
 from vqcodec.prior.export import from_integers
 from vqcodec.prior.network import LevelPrior
 from vqcodec.registry import ModelFile
+from vqcodec.stream import Coded
 
 
 @dataclass(frozen=True)
 class LevelRates:
     """Bits of one level over a set of images; all but `stream` are estimates in the sense that no file holds them.
 
-    indices: number of indices. raw: log2 K each. order0: under one table per codebook, the entropy of these very
-    indices (no table could do better, and its own cost is not counted). ideal: under the integer prior. floating:
-    under the same network without rounding, None if it was not evaluated. stream: of the range coder words. usage:
-    share of codes used at all, by codebook.
+    positions: of the level's maps. indices: number of those that are coded. stages: coded at a position, on average.
+    raw: log2 of its codes for each index. order0: under one table per index map, the entropy of these very indices (no
+    table could do better, and its own cost is not counted). ideal: under the integer prior. floating: under the same
+    network without rounding, None if it was not evaluated. stream: of the range coder words. usage: share of codes used
+    at all, by index map.
     """
 
+    positions: int
     indices: int
+    stages: float
     raw: float
     order0: float
     ideal: float
@@ -47,27 +51,48 @@ class LevelRates:
 class Tally:
     """What is counted of one level. The tallies of several images add up to that of the set.
 
-    counts: int64 [codebooks, codes], how often each index occurs. The others: bits, as in `LevelRates`.
+    counts: for every index map, int64 [codes], how often each index is coded. positions: of the maps. used: stages that
+    are coded, over all positions. The others: bits, as in `LevelRates`.
     """
 
-    counts: npt.NDArray[np.int64]
+    counts: tuple[npt.NDArray[np.int64], ...]
+    positions: int
+    used: int
     ideal: float
     floating: float | None
     stream: int
 
     def __add__(self, other: Tally) -> Tally:
         both = None if self.floating is None or other.floating is None else self.floating + other.floating
-        return Tally(self.counts + other.counts, self.ideal + other.ideal, both, self.stream + other.stream)
+        return Tally(
+            counts=tuple(a + b for a, b in zip(self.counts, other.counts, strict=True)),
+            positions=self.positions + other.positions,
+            used=self.used + other.used,
+            ideal=self.ideal + other.ideal,
+            floating=both,
+            stream=self.stream + other.stream,
+        )
 
     def rates(self) -> LevelRates:
         """The rates of what was counted; order0 is under the tables of all of it."""
-        counts = self.counts
-        share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-        order0 = -float((counts * np.log2(np.where(share > 0, share, 1))).sum())
-        number = int(counts.sum())
-        usage: list[float] = (counts > 0).mean(1).tolist()
-        raw = number * math.log2(counts.shape[1])
-        return LevelRates(number, raw, order0, self.ideal, self.floating, self.stream, usage)
+        numbers = [int(counts.sum()) for counts in self.counts]
+        return LevelRates(
+            positions=self.positions,
+            indices=sum(numbers),
+            stages=self.used / self.positions,
+            raw=sum(n * math.log2(len(counts)) for n, counts in zip(numbers, self.counts, strict=True)),
+            order0=sum(map(_entropy, self.counts)),
+            ideal=self.ideal,
+            floating=self.floating,
+            stream=self.stream,
+            usage=[float((counts > 0).mean()) for counts in self.counts],
+        )
+
+
+def _entropy(counts: npt.NDArray[np.int64]) -> float:
+    """Bits of all that was counted, under its own frequencies."""
+    share = counts / max(int(counts.sum()), 1)
+    return -float((counts * np.log2(np.where(share > 0, share, 1))).sum())
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,41 +122,6 @@ class FileRates:
         return self.bpp / self.header.channels
 
 
-class _Counting(Codec):
-    """A codec that counts what it codes, with the very frequencies that it codes it with."""
-
-    def __init__(self, codec: Codec) -> None:
-        self.__dict__.update(codec.__dict__)
-        self.coded: Sequence[Tensor] = ()
-        self._start()
-
-    def _start(self) -> None:
-        levels = self.config.autoencoder.levels
-        self.counts = [np.zeros((v.codebooks, v.codes), np.int64) for v in levels]
-        self.ideal = [0.0] * len(levels)
-
-    def compress(self, indices: Sequence[Tensor], width: int, height: int) -> list[bytes]:
-        self.coded = indices
-        self._start()
-        return super().compress(indices, width, height)
-
-    def frequencies(
-        self, indices: Sequence[Tensor], width: int, height: int, tiles: slice = slice(None)
-    ) -> list[list[tuple[Tensor, Tensor]]]:
-        found = super().frequencies(indices, width, height, tiles)
-        for i, stages in enumerate(found):
-            for stage, (symbols, frequencies) in enumerate(stages):
-                self.counts[i][stage] += np.bincount(symbols.numpy(), minlength=self.counts[i].shape[1])
-                self.ideal[i] += float(code_length(symbols, frequencies).sum())
-        return found
-
-    def tallies(self, streams: Sequence[int], floating: npt.NDArray[np.float64] | None) -> tuple[Tally, ...]:
-        """Of what was compressed last. streams: bytes by level; floating: bits by level."""
-        floats = [None if floating is None else float(floating[i]) for i in range(len(streams))]
-        rows = zip(self.counts, self.ideal, floats, streams, strict=True)
-        return tuple(Tally(counts, ideal, floated, 8 * size) for counts, ideal, floated, size in rows)
-
-
 def code_length(symbols: Tensor, frequencies: Tensor) -> Tensor:
     """-log2 of the probability of each index: int64 [n], frequencies [n, K] -> float64 [n]."""
     own = frequencies.gather(1, symbols[:, None])[:, 0].double()
@@ -151,39 +141,89 @@ def float_priors(model: ModelFile, codec: Codec) -> list[LevelPrior]:
     return priors
 
 
+def coded(
+    codec: Codec, indices: Sequence[Tensor], width: int, height: int, place: int
+) -> Iterator[tuple[slice, list[list[Coded]]]]:
+    """What an image has in its streams: for every group of tiles, those tiles and, by level and index map, its indices.
+
+    Args:
+        codec: whose indices they are.
+        indices: index maps as of `Codec`.
+        width, height: of the image, in pixels.
+        place: in the range of rates, 0 to 255.
+    """
+    for tiles in codec.groups(width, height):
+        yield tiles, codec.frequencies(indices, width, height, tiles, place)
+
+
 def measure(codec: Codec, images: Iterable[Pixels], floats: Sequence[LevelPrior] | None = None) -> list[LevelRates]:
     """Rates by level, summed over images uint8 [H, W, 3].
 
     floats: from `float_priors`; sides must then be multiples of the tile (ModelError otherwise), as the float network
     knows no cut tiles.
     """
-    counting, levels = _Counting(codec), len(codec.priors)
-    found: list[tuple[Tally, ...]] = []
+    tallies = []
     for pixels in images:
-        height, width = pixels.shape[:2]
-        streams = counting.compress(counting.to_indices(pixels), width, height)
-        sizes = [sum(map(len, streams[level::levels])) for level in range(levels)]
-        floating = None if floats is None else float_bits(codec, floats, counting.coded, width, height)
-        found.append(counting.tallies(sizes, floating))
-    return [total(level).rates() for level in zip(*found, strict=True)]
+        if floats is not None:
+            _check_whole(codec, pixels.shape[1], pixels.shape[0])
+        tallies.append(measure_file(codec, Image.fromarray(pixels), floats=floats).tallies)
+    return [total(level).rates() for level in zip(*tallies, strict=True)]
 
 
 def measure_file(
     codec: Codec, image: Image.Image, name: str = "", floats: Sequence[LevelPrior] | None = None
 ) -> FileRates:
-    """Encode an image, as it is and with its metadata, and take the file apart.
+    """Encode an image, as it is and with its metadata, and take the file apart: see `take_apart`. Raises ImageError on
+    an image that cannot be encoded."""
+    return take_apart(codec, codec.encode(image), name, floats)
+
+
+def take_apart(codec: Codec, data: bytes, name: str = "", floats: Sequence[LevelPrior] | None = None) -> FileRates:
+    """Say where the bits of a .vq2 file are.
 
     floats: from `float_priors`; evaluated where both sides are multiples of the tile, elsewhere `floating` is None.
-    Raises ImageError on an image that cannot be encoded.
+    Raises as `Codec.decode`.
     """
-    counting = _Counting(codec)
-    data = counting.encode(image)
-    header, parts = container.read_header(data), container.layout(data)
-    whole = header.width % codec.tile_size == header.height % codec.tile_size == 0
-    floating = None
+    file, parts = container.unpack(data), container.layout(data)
+    header = file.header
+    width, height = header.width, header.height
+    indices = codec.read_indices(file)
+    whole = width % codec.tile_size == height % codec.tile_size == 0
+    bits = None
     if floats is not None and whole:
-        floating = float_bits(codec, floats, counting.coded, header.width, header.height)
-    return FileRates(name, header, len(data), parts, counting.tallies(parts.levels, floating))
+        bits = float_bits(codec, floats, indices, width, height, header.rate)
+    tallies = _tallies(codec, indices, header, parts.levels, bits)
+    return FileRates(name, header, len(data), parts, tallies)
+
+
+def _tallies(
+    codec: Codec,
+    indices: Sequence[Tensor],
+    header: container.Header,
+    streams: Sequence[int],
+    floating: npt.NDArray[np.float64] | None,
+) -> tuple[Tally, ...]:
+    """What is counted, by level. streams: bytes by level; floating: bits by level."""
+    levels = codec.config.autoencoder.levels
+    counts = [[np.zeros(codes, np.int64) for codes in level.alphabets] for level in levels]
+    used, ideal = [0] * len(levels), [0.0] * len(levels)
+    for _, by_level in coded(codec, indices, header.width, header.height, header.rate):
+        for i, (level, maps) in enumerate(zip(levels, by_level, strict=True)):
+            for found, counted in zip(maps, counts[i], strict=True):
+                counted += np.bincount(found.symbols.numpy(), minlength=len(counted))
+                ideal[i] += float(code_length(found.symbols, found.frequencies).sum())
+            used[i] += sum(len(maps[level.stage_maps(stage).start].symbols) for stage in range(level.stages))
+    return tuple(
+        Tally(
+            counts=tuple(counts[i]),
+            positions=indices[i][0].numel(),
+            used=used[i],
+            ideal=ideal[i],
+            floating=None if floating is None else float(floating[i]),
+            stream=8 * streams[i],
+        )
+        for i in range(len(levels))
+    )
 
 
 def total(tallies: Iterable[Tally]) -> Tally:
@@ -196,16 +236,22 @@ def total(tallies: Iterable[Tally]) -> Tally:
 
 @torch.inference_mode()
 def float_bits(
-    codec: Codec, priors: Sequence[LevelPrior], indices: Sequence[Tensor], width: int, height: int
+    codec: Codec, priors: Sequence[LevelPrior], indices: Sequence[Tensor], width: int, height: int, place: int
 ) -> npt.NDArray[np.float64]:
-    """Ideal code length of the float networks, bits by level. Raises ModelError unless all tiles are whole."""
+    """Ideal code length of the float networks, bits by level; place: in the range of rates, 0 to 255. Raises ModelError
+    unless all tiles are whole."""
+    _check_whole(codec, width, height)
+    tiles = [codec.tiling(level, width, height).split(maps) for level, maps in enumerate(indices)]
+    bits = np.zeros(len(priors))
+    for group in codec.groups(width, height):
+        own = [maps[group] for maps in tiles]
+        places = torch.full((group.stop - group.start,), place / container.MAX_RATE)
+        for i, prior in enumerate(priors):
+            bits[i] += float(prior(own[i], own[:i], exact=False, places=places).double().sum()) / math.log(2)
+    return bits
+
+
+def _check_whole(codec: Codec, width: int, height: int) -> None:
     tile = codec.tile_size
     if width % tile or height % tile:
         raise ModelError(f"the float network needs sides that are multiples of {tile}, not {width}x{height}")
-    tiles = [codec.tiling(level, width, height).split(maps) for level, maps in enumerate(indices)]
-    bits = np.zeros(len(priors))
-    for first in range(0, len(tiles[0]), GROUP_TILES):
-        group = [maps[first : first + GROUP_TILES] for maps in tiles]
-        for i, prior in enumerate(priors):
-            bits[i] += float(prior(group[i], group[:i], exact=False).double().sum()) / math.log(2)
-    return bits

@@ -25,8 +25,8 @@ from vqcodec import registry, weights
 from vqcodec.config import is_vae
 from vqcodec.errors import ImageError, ModelError
 from vqcodec.exact import ops
+from vqcodec.exact.engine import Batch
 from vqcodec.exact.network import IntegerPrior
-from vqcodec.exact.waveorder import drawing_order
 
 if TYPE_CHECKING:
     from vqcodec.codec import Codec
@@ -43,8 +43,8 @@ _EXACT = decimal.Context(prec=50, rounding=decimal.ROUND_HALF_EVEN)  # decimal r
 class Keep:
     """Index maps, and where sampling leaves them as they are.
 
-    maps: per level int64 [codebooks, H / stride, W / stride], as of `Codec`. masks: per level bool
-    [H / stride, W / stride], True where all codebooks' indices are kept.
+    maps: per level int64 [maps, H / stride, W / stride], as of `Codec`. masks: per level bool
+    [H / stride, W / stride], True where all indices are kept.
 
     Positions are drawn in the order in which they are coded. A kept index therefore informs what is coded after it, and
     nothing before; tiles never inform each other.
@@ -70,12 +70,12 @@ def keep_upper(codec: Codec, maps: Sequence[Tensor], height: int) -> Keep:
     maps: as of `Codec.to_indices`; height: of the image, in pixels. Half of it is rounded down to the coarsest stride.
     Raises ImageError if nothing is left of it.
 
-    The convolutions over a map never look at rows below, so that what they give is a draw from the model's conditional
-    distribution. It is not quite one in two places, where what is kept would have to inform what is drawn before it:
-    attention follows the order of the waves x + 2y, in which a kept position to the upper right comes after drawn ones
-    at the lower left; and next to the border, finer maps that are kept were once conditioned on coarser indices that
-    are now drawn without knowing them. Tiles are independent of each other: below a border between tiles, nothing is
-    known of what is above.
+    What is drawn is not quite the model's conditional distribution, as something that is kept may come after what is
+    drawn and would have to inform it. In the order "waves" the convolutions never look at rows below, and only
+    attention meets this: a kept position to the upper right comes after drawn ones at the lower left. In the order
+    "seven", drawn positions of early steps come before kept ones of later steps. Next to the border, finer maps that
+    are kept were once conditioned on coarser indices that are now drawn without knowing them. Tiles are independent of
+    each other: below a border between tiles, nothing is known of what is above.
     """
     rows = height // 2 // codec.config.autoencoder.coarsest * codec.config.autoencoder.coarsest
     if not rows:
@@ -123,6 +123,7 @@ def draw(
     *,
     temperature: float = 1.0,
     keep: Keep | None = None,
+    place: int = 0,
 ) -> Iterator[list[Tensor]]:
     """Index maps as of `Codec`, for one image per seed, each the same as if it were drawn alone.
 
@@ -133,7 +134,7 @@ def draw(
     if any(seed < 0 for seed in seeds):
         raise ValueError("seeds must not be negative")
     tilings = [codec.tiling(level, width, height) for level in range(len(codec.priors))]
-    shapes = [(v.codebooks, *t.map_shape) for v, t in zip(codec.config.autoencoder.levels, tilings, strict=True)]
+    shapes = [(v.maps, *t.map_shape) for v, t in zip(codec.config.autoencoder.levels, tilings, strict=True)]
     if keep is not None and [tuple(m.shape) for m in keep.maps] != shapes:
         raise ValueError(f"the maps to keep are not those of an image of {width}x{height} pixels")
     if keep is not None and [tuple(m.shape) for m in keep.masks] != [shape[1:] for shape in shapes]:
@@ -141,61 +142,61 @@ def draw(
     priors = [tempered(prior, temperature) for prior in codec.priors]
     tiles = tilings[0].grid[0] * tilings[0].grid[1]
     together = max(1, BATCH_TILES // tiles)
-    known = None if keep is None else [_in_order(codec, keep, level, width, height) for level in range(len(priors))]
+    known = None if keep is None else [_in_tiles(codec, keep, level, width, height) for level in range(len(priors))]
     for start in range(0, len(seeds), together):
         generators = [random.Random(seed) for seed in seeds[start : start + together]]
-        source = partial(_Draw, generators, known)
-        found = codec.produce(source, width, height, BATCH_TILES, images=len(generators), priors=priors)
+        source = partial(_Draw, codec, generators, known, tiles)
+        found = codec.produce(source, width, height, BATCH_TILES, images=len(generators), priors=priors, place=place)
         for i in range(len(generators)):
             part = slice(i * tiles, (i + 1) * tiles)
             yield [tiling.join(maps[part]) for tiling, maps in zip(tilings, found, strict=True)]
 
 
-def _in_order(codec: Codec, keep: Keep, level: int, width: int, height: int) -> tuple[Tensor, Tensor]:
-    """Indices and mask of a level's tiles, [tiles, S * h * w] each, in the order in which they are drawn."""
+def _in_tiles(codec: Codec, keep: Keep, level: int, width: int, height: int) -> tuple[Tensor, Tensor]:
+    """Indices [tiles, maps, h * w] and mask [tiles, h * w] of a level."""
     tiling = codec.tiling(level, width, height)
-    maps = tiling.split(keep.maps[level].cpu())
-    masks = tiling.split(keep.masks[level].cpu()[None]).expand_as(maps)
-    order = drawing_order(maps.shape[1], *tiling.tile_shape)
-    return maps.flatten(1)[:, order], masks.flatten(1)[:, order]
+    masks = tiling.split(keep.masks[level].cpu()[None])[:, 0]
+    return tiling.split(keep.maps[level].cpu()).flatten(2), masks.flatten(1)
 
 
 class _Draw:
-    """Draws the indices of a wave at random, in integers (see `waves.Draw`); each image has its own random words.
+    """Draws the indices of a batch at random, in integers (see `engine.Draw`); each image has its own random words, in
+    the order of the stream.
 
-    Words are drawn for every position, also for those outside the image and for those that are known, whose indices
-    are then put in place. A draw is not told where it stands: it counts, and serves one level of one batch.
-
-    Random words are no stream for the range decoder: it refuses those that no encoder could have written.
+    Words are drawn for known positions too, whose indices are then put in place; none outside the image and where a
+    position has stopped. They are no stream for the range decoder: it refuses those that no encoder could have written.
     """
 
     def __init__(
         self,
+        codec: Codec,
         generators: Sequence[random.Random],
         known: Sequence[tuple[Tensor, Tensor]] | None,
+        tiles: int,
         level: int,
         first: int,
     ) -> None:
-        """generators: one per image; known: from `_in_order`, per level; first: tile that the batch begins with."""
-        self._generators = generators
-        part = slice(first, first + BATCH_TILES)
-        self._known = None if known is None else [x.repeat(len(generators), 1)[part] for x in known[level]]
-        self._at = 0
+        """generators: one per image; known: from `_in_tiles`, per level; tiles: of an image; level, first: of the batch
+        and the tile that it begins with."""
+        self._level = codec.config.autoencoder.levels[level]
+        self._generators, self._tiles, self._first = generators, tiles, first
+        self._known = None if known is None else known[level]
 
-    def __call__(self, frequencies: Tensor, valid: Tensor | None) -> Tensor:
-        ends = frequencies.cpu().numpy().cumsum(2, dtype=np.uint64)
-        n, rows, _ = ends.shape
-        share = 8 * rows * (n // len(self._generators))
-        data = b"".join(generator.randbytes(share) for generator in self._generators)
-        words = np.frombuffer(data, "<u8").reshape(n, rows, 1).astype(np.uint64)
+    def __call__(self, frequencies: Tensor, batch: Batch) -> Tensor:
+        ends = frequencies.cpu().numpy().cumsum(1, dtype=np.uint64)
+        tiles, positions = batch.tiles.cpu() + self._first, batch.positions.cpu()
+        images = np.repeat((tiles // self._tiles).numpy(), batch.groups)
+        words = np.zeros((len(ends), 1), np.uint64)
+        for i, number in enumerate(np.bincount(images, minlength=len(self._generators)).tolist()):
+            words[images == i, 0] = np.frombuffer(self._generators[i].randbytes(8 * number), "<u8")
         # 40 random bits times a sum below 2^24 fit in 64 bits.
-        points = (words >> np.uint64(24)) * ends[:, :, -1:] >> np.uint64(40)
-        drawn = torch.from_numpy((ends <= points).sum(2))
+        points = (words >> np.uint64(24)) * ends[:, -1:] >> np.uint64(40)
+        drawn = torch.from_numpy((ends <= points).sum(1)).view(-1, batch.groups)
         if self._known is not None:
-            maps, masks = (x[:, self._at : self._at + rows] for x in self._known)
-            drawn = torch.where(masks, maps, drawn)
-            self._at += rows
-        return drawn.to(frequencies.device)
+            maps, masks = self._known
+            kept = maps[tiles % self._tiles, self._level.stage_maps(batch.stage), positions]
+            drawn = torch.where(masks[tiles % self._tiles, positions][:, None], kept, drawn)
+        return drawn.flatten().to(frequencies.device)
 
 
 def load_sampler(name: str | os.PathLike[str] | None = None, device: str = "auto") -> Codec | VAEModel:
@@ -231,6 +232,7 @@ def images(
     seed: int = 0,
     temperature: float = 1.0,
     keep: Keep | None = None,
+    place: int = 0,
 ) -> Iterator[Image.Image]:
     """Draw images of mode RGB; the i-th, from 0, is the one that seed + i gives on its own.
 
@@ -241,8 +243,8 @@ def images(
     seeds = range(seed, seed + count)
     if keep is not None or isinstance(sampler, Codec):
         codec = with_indices(sampler)
-        for maps in draw(codec, width, height, seeds, temperature=temperature, keep=keep):
-            yield Image.fromarray(codec.from_indices(maps, width, height))
+        for maps in draw(codec, width, height, seeds, temperature=temperature, keep=keep, place=place):
+            yield Image.fromarray(codec.from_indices(maps, width, height, place))
     else:
         for own in seeds:
             yield sampler.sample(width, height, seed=own, temperature=temperature)

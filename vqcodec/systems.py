@@ -70,9 +70,9 @@ def _of_codec(model: Codec, minutes: float, prior_numbers: int, images: Sequence
     dims = sum(pixels.size for pixels in images)
     levels = [rates.total(tallies).rates() for tallies in zip(*(file.tallies for file in files), strict=True)]
     system = "VQ-VAE" if len(levels) == 1 else "VQ-VAE-2"
-    codebooks = sum(v.codebooks * v.codes * v.dim for v in model.config.autoencoder.levels)
+    sizes = [(v.codebooks * v.codes + v.products * v.group_codes) * v.dim for v in model.config.autoencoder.levels]
     parameters = {
-        "autoencoder": sum(p.numel() for p in model.autoencoder.parameters()) + codebooks,
+        "autoencoder": sum(p.numel() for p in model.autoencoder.parameters()) + sum(sizes),
         "prior": prior_numbers,
     }
     return SystemFigures(

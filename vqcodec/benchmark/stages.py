@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from vqcodec import codec, container, imaging
+from vqcodec import codec, coding, container, imaging, stream
 from vqcodec.assignment import Chooser
 from vqcodec.exact.network import IntegerPrior
 from vqcodec.nets import strips
@@ -19,16 +19,17 @@ from vqcodec.nets import strips
 STAGES = ("network", "choice of codes", "prior", "entropy coding", "input and output", "rest")
 """`rest` is what none of the others has: tiling, sorting into the order of the stream, copies to and from a device."""
 
-# Who is called, under which name, and the stage that it belongs to. A decoder's draws are called by the prior's waves.
+# Who is called, under which name, and the stage that it belongs to. Streams are coded from within the prior's steps.
 _PLACES: tuple[tuple[Any, str, str], ...] = (
     (strips, "analyse", "network"),
     (strips, "decode", "network"),
     (IntegerPrior, "condition", "prior"),
     (codec.Codec, "frequencies", "prior"),
+    (codec, "pack_stream", "prior"),
     (codec, "run", "prior"),
     (Chooser, "maps", "choice of codes"),
-    (codec, "pack_stream", "entropy coding"),
-    (codec._Source, "__call__", "entropy coding"),
+    (coding.SymbolEncoder, "encode", "entropy coding"),
+    (stream.Source, "__call__", "entropy coding"),
     (imaging, "from_pil", "input and output"),
     (imaging, "to_pil", "input and output"),
     (imaging, "encode_alpha", "input and output"),

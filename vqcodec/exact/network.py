@@ -23,8 +23,8 @@ class IntegerPrior:
     """Gated residual PixelCNN (van den Oord et al. 2016; Razavi et al. 2019) over the index maps of one level.
 
     Step after step of an order (see `orders`), and at each position stage after stage, as in the RQ-Transformer (Lee
-    et al. 2022): the masked convolutions see all indices of positions of earlier steps, and the maps of the coarser
-    levels; for stage s, the indices that stages 0..s-1 have at the position itself are then added ahead of the output stack.
+    et al. 2022): the masked convolutions see all indices of positions of earlier steps and the maps of coarser levels;
+    for stage s, the indices that stages 0..s-1 have at the position itself are then added ahead of the output stack.
 
     Making one from tensors checks names, shapes and the bound of every product; ModelError or ExactnessError otherwise.
     """

@@ -51,7 +51,7 @@ def case(path: Path, ours: Ours, groups: Sequence[Sequence[str]] = GROUPS) -> Ca
     comparison = compare_image(path.name, image, ours, groups)
     codec = load_model(ours.model, ours.device)
     file = container.unpack(comparison.data)
-    found = bits_map(codec, codec.read_indices(file), *image.size)
+    found = bits_map(codec, codec.read_indices(file), *image.size, file.header.rate)
     shown, sources = zip(*((_facts(s), lossless(s.image)) for s in comparison.shown), strict=True)
     return Case(path.name, shown, sources, *image.size, found, sum(map(len, file.streams)))
 
@@ -90,6 +90,7 @@ def as_json(shown: Case, peak: float) -> dict[str, Any]:
         "width": columns * shown.bits.stride,
         "height": rows * shown.bits.stride,
         "levels": [round(bits, 1) for bits in shown.bits.levels],
+        "stages": [round(number, 2) for number in shown.bits.stages],
         "streamBytes": shown.stream_bytes,
         "most": float(shown.bits.per_pixel.max()),
     }

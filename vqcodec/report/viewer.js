@@ -103,12 +103,13 @@
   function bitsText() {
     const { bits, pictures } = state.image;
     const ideal = bits.levels.reduce((sum, level) => sum + level, 0);
+    const stages = bits.stages.map((number, i) => `${number.toFixed(2)} at level ${i}`).join(", ");
     const shares = bits.levels.map((level, i) => `level ${i}: ${((100 * level) / ideal).toFixed(1)} %`).join(", ");
     return (
       `Bits of all indices under the prior, where they lie in the image; an estimate. They sum to ` +
       `${thousands(Math.round(ideal))} bits, ${thousands(Math.ceil(ideal / 8))} bytes (${shares}); the index streams ` +
       `have ${thousands(bits.streamBytes)} bytes, the file ${thousands(pictures[1].bytes)}. ` +
-      `The most is ${bits.most.toFixed(2)} bits per pixel. The colours mean the same on all images.`
+      `The most is ${bits.most.toFixed(2)} bits per pixel. Stages that a position uses, on average: ${stages}. The colours mean the same on all images.`
     );
   }
 

@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Many images: while one is coded, the next is read and the one before is written.
+
+A job has three steps, each in a thread of its own, one job ahead and one behind. Results and messages come in the order
+of the jobs, and what is held at once are at most three images.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, TypeVar, overload
+
+from .errors import VqcodecError
+from .files import Job, describe, one_line
+
+if TYPE_CHECKING:
+    import os
+    from concurrent.futures import Future, ThreadPoolExecutor
+
+    from PIL import Image
+    from typing_extensions import Unpack
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+class Outcome(NamedTuple):
+    """How a job went: warnings and errors (`talk`), the summary line, empty when it failed."""
+
+    job: Job
+    talk: list[str]
+    summary: str
+    failed: bool
+
+    @property
+    def lines(self) -> list[str]:
+        """All that there is to say, a line each."""
+        return [*self.talk, *([self.summary] if self.summary else [])]
+
+
+class Steps(NamedTuple):
+    """What is done to every job.
+
+    read: job -> what its source holds. prepare: called once, before the first job that could be read is coded; what it
+    raises ends the run. code: job, what was read -> what is to be written. write: job, that -> the summary, to which
+    the seconds that the steps took are added.
+    """
+
+    read: Callable[[Job], Any]
+    prepare: Callable[[], object]
+    code: Callable[[Job, Any], Any]
+    write: Callable[[Job, Any], str]
+
+
+def run(jobs: Sequence[Job], steps: Steps, report: Callable[[Outcome], None]) -> None:
+    """Do all jobs, whatever happens to each, and report each, in order.
+
+    Errors that users can meet and warnings become lines that name the input. Any other error ends the run; jobs before
+    are written and reported all the same.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    def read(job: Job) -> tuple[_Task, Any]:
+        task = _Task(job)
+        return task, task.step(lambda job, _: steps.read(job), None)
+
+    def finish(task: _Task, coded: Any) -> None:
+        report(task.last(steps.write, coded))
+
+    prepared = False
+    behind: Future[None] | None = None
+    with _heard(), ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+        try:
+            for task, source in _one_ahead(jobs, read, reader):
+                if not (task.failed or prepared):
+                    steps.prepare()
+                    prepared = True
+                coded = task.step(steps.code, source)
+                if behind is not None:
+                    behind.result()
+                behind = writer.submit(finish, task, coded)
+        finally:
+            if behind is not None:
+                behind.result()
+
+
+def attempt(job: Job, work: Callable[[Job], str]) -> Outcome:
+    """Do one job of a single step, as `run` does many."""
+    with _heard():
+        return _Task(job).last(lambda job, _: work(job), None)
+
+
+def _one_ahead(items: Iterable[A], do: Callable[[A], B], pool: ThreadPoolExecutor) -> Iterator[B]:
+    """The results of a function for all items, in order; the pool computes that of the next item meanwhile."""
+    waiting: Future[B] | None = None
+    for item in items:
+        ready, waiting = waiting, pool.submit(do, item)
+        if ready is not None:
+            yield ready.result()
+    if waiting is not None:
+        yield waiting.result()
+
+
+class _Task:
+    """A job under way: its steps are called one after the other, from whatever thread, until one fails."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.failed = False
+        self._heard: list[str] = []  # warnings
+        self._errors: list[str] = []
+        self._seconds = 0.0
+
+    def step(self, do: Callable[[Job, Any], B], value: Any) -> B | None:
+        """What the step gives, None if it or one before has failed."""
+        if self.failed:
+            return None
+        started = time.perf_counter()
+        _here.heard = self._heard
+        try:
+            return do(self.job, value)
+        except BrokenPipeError:
+            raise  # the reader of stdout has gone, and with it the sense of all that follows
+        except (VqcodecError, OSError, MemoryError) as error:
+            self.failed = True
+            self._errors.append(f"vqcodec: error: {describe(error, self.job.source)}")
+            return None
+        finally:
+            _here.heard = None
+            self._seconds += time.perf_counter() - started
+
+    def last(self, do: Callable[[Job, Any], str], value: Any) -> Outcome:
+        """The last step, and how the job went."""
+        summary = self.step(do, value)
+        warned = [f"vqcodec: warning: {self.job.source}: {text}" for text in dict.fromkeys(self._heard)]
+        timed = f"{summary}, {self._seconds:.2f} s" if summary else ""
+        return Outcome(self.job, warned + self._errors, timed, self.failed)
+
+
+_here = threading.local()  # .heard: the warnings of the task whose step this thread is in, or None
+
+
+@contextmanager
+def _heard() -> Iterator[None]:
+    """Give every warning to the task that is at work in the thread where it arises.
+
+    `warnings.catch_warnings(record=True)` knows no threads: it would give all to whoever asked last.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", UserWarning)
+        shown = warnings.showwarning
+
+        def hear(message: Warning | str, *more: Any, **named: Any) -> None:
+            heard: list[str] | None = getattr(_here, "heard", None)
+            if heard is None:
+                shown(message, *more, **named)
+            else:
+                heard.append(one_line(str(message)))
+
+        warnings.showwarning = hear
+        yield
+
+
+class Options(TypedDict, total=False):
+    """The options of `Codec.encode`, and the model (a name or a path) and device (auto, cpu, cuda) to do it."""
+
+    quality: float | None
+    rate: float | None
+    size: int | None
+    bpp: float | None
+    effort: int
+    tune: str
+    model: str | os.PathLike[str] | None
+    device: str
+    verify: bool
+
+
+@overload
+def encode(image: Image.Image, **options: Unpack[Options]) -> bytes: ...
+@overload
+def encode(image: Iterable[Image.Image], **options: Unpack[Options]) -> list[bytes]: ...
+def encode(image: Image.Image | Iterable[Image.Image], **options: Unpack[Options]) -> bytes | list[bytes]:
+    """Encode an image, or several.
+
+    Args:
+        image: a Pillow image of any size, or a list (or any iterable) of them: the pixels of the next one are then read
+            while one is encoded.
+        options: those of `Codec.encode`, for all images, and `model`, a name or path (the default model if None), and
+            `device`: auto (a GPU if there is one), cpu or cuda.
+
+    Returns: the bytes of a `.vq2` file, or a list of such. Raises what `Codec.encode` does, for the first image where
+    that happens.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    from PIL import Image
+
+    from . import codec, imaging
+
+    if isinstance(image, Image.Image):
+        return codec.encode(image, **options)
+
+    def read(image: Image.Image) -> Image.Image:
+        imaging.load(image)
+        return image
+
+    with ThreadPoolExecutor(1) as reader:
+        return [codec.encode(ready, **options) for ready in _one_ahead(image, read, reader)]
+
+
+@overload
+def decode(data: bytes, *, device: str = "auto") -> Image.Image: ...
+@overload
+def decode(data: Iterable[bytes], *, device: str = "auto") -> list[Image.Image]: ...
+def decode(data: bytes | Iterable[bytes], *, device: str = "auto") -> Image.Image | list[Image.Image]:
+    """Decode a file, or several.
+
+    Args:
+        data: the bytes of a `.vq2` file, or a list (or any iterable) of such.
+        device: auto (a GPU if there is one), cpu or cuda.
+
+    Returns: a Pillow image, or a list of them. Raises what `Codec.decode` does, for the first file where that happens,
+    and ModelError if the model that it names is not installed.
+    """
+    from . import codec
+
+    if isinstance(data, bytes):
+        return codec.decode(data, device=device)
+    return [codec.decode(one, device=device) for one in data]
