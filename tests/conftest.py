@@ -12,11 +12,19 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from randomprior import random_tensors
 from skimage import data
 
 from vqcodec import registry, weights
 from vqcodec.codec import Codec, pack_model
-from vqcodec.config import VQVAE2_PRESETS, VQVAE_PRESETS, ModelConfig
+from vqcodec.config import (
+    VQVAE2_PRESETS,
+    VQVAE_PRESETS,
+    AutoencoderConfig,
+    LevelConfig,
+    ModelConfig,
+    PriorConfig,
+)
 from vqcodec.nets.autoencoder import Autoencoder
 from vqcodec.prior.export import to_integers
 from vqcodec.prior.network import LevelPrior
@@ -60,8 +68,9 @@ def untrained(config: ModelConfig = VQVAE2_PRESETS["tiny"], seed: int = 0) -> tu
             quantizer.codebooks.mul_(10)
             quantizer.codebooks[1:, 0] = 0
         for prior in priors:
-            prior.head_weight.mul_(10)
-            prior.head_bias.normal_()
+            for head in prior.heads:
+                head.weight.mul_(10)
+                head.bias.normal_()
     return autoencoder, priors
 
 
@@ -118,3 +127,38 @@ def other(other_file: Path) -> Codec:
 def shipped() -> Codec:
     """The model that encodes by default."""
     return Codec.load(registry.find(), "cpu")
+
+
+def staged_config(order: str) -> ModelConfig:
+    """Two levels whose positions may stop, the second with product stages, under priors with all that they can have."""
+    levels = (
+        LevelConfig(8, 2, 16, 8, stop=True),
+        LevelConfig(4, 3, 16, 8, stop=True, products=2, groups=2, group_codes=8),
+    )
+    return ModelConfig(
+        AutoencoderConfig(levels, widths=(8, 8, 16), encoder_blocks=(0, 1, 1), decoder_blocks=(0, 1, 1)),
+        priors=(
+            PriorConfig(16, 2, 2, 2, 0, 1, order=order, out_channels=8, rates=4),
+            PriorConfig(16, 3, 0, 2, 1, 1, order=order, out_channels=8, rates=4, cond_above=True),
+        ),
+        tile_size=16,
+        rates=(0.06, 2.0),
+    )
+
+
+def staged_codec(order: str) -> Codec:
+    """An untrained codec of that configuration, of 16-pixel tiles."""
+    config = staged_config(order)
+    torch.manual_seed(0)
+    levels = config.autoencoder.levels
+    priors = [
+        random_tensors(prior, level, levels[:i], i, stopping=24)
+        for i, (prior, level) in enumerate(zip(config.priors, levels, strict=True))
+    ]
+    return Codec(config, weights.single(pack_model(Autoencoder(config.autoencoder), priors)))
+
+
+@pytest.fixture(scope="session", params=["waves", "seven"])
+def staged(request: pytest.FixtureRequest) -> Codec:
+    """Such a codec, of every order."""
+    return staged_codec(request.param)

@@ -17,6 +17,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from randomprior import random_maps
 from torch import Tensor
 
 import vqcodec
@@ -46,7 +47,7 @@ def random_indices(codec: Codec, width: int, height: int) -> list[Tensor]:
     rows, columns = (-(-side // auto.coarsest) * auto.coarsest for side in (height, width))
     generator = torch.Generator().manual_seed(width)
     return [
-        torch.randint(0, v.codes, (v.codebooks, rows // v.stride, columns // v.stride), generator=generator)
+        torch.randint(0, v.codes, (v.maps, rows // v.stride, columns // v.stride), generator=generator)
         for v in auto.levels
     ]
 
@@ -70,6 +71,57 @@ def test_indices_come_back_exactly(tiny: Codec, width: int, height: int) -> None
         streams = tiny.compress(indices, width, height)
         assert len(streams) == groups * levels
         assert same(tiny.decompress(streams, width, height), indices)
+
+
+def stopping_indices(codec: Codec, width: int, height: int) -> list[Tensor]:
+    """Index maps in which positions stop at every stage."""
+    coarsest = codec.config.autoencoder.coarsest
+    rows, columns = (-(-side // coarsest) * coarsest for side in (height, width))
+    return [random_maps(v, 1, rows // v.stride, columns // v.stride, width)[0] for v in codec.config.autoencoder.levels]
+
+
+def test_every_small_size_comes_back(staged: Codec) -> None:
+    """Every width and height from 1 to 40, and every shape of the maps: some steps of the order have no positions."""
+    sizes = {(n, 41 - n) for n in range(1, 41)} | {(8 * i, 8 * j) for i in range(1, 6) for j in range(1, 6)}
+    for width, height in sorted(sizes | {(n, 1) for n in range(1, 41, 5)} | {(1, n) for n in range(1, 41, 5)}):
+        indices = stopping_indices(staged, width, height)
+        assert same(staged.decompress(staged.compress(indices, width, height), width, height), indices)
+
+
+def test_pictures_through_stops_and_product_stages(staged: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is coded are the live positions inside the image, each once; other groups of tiles change nothing."""
+    width, height = 100, 75
+    indices = stopping_indices(staged, width, height)
+    streams = staged.compress(indices, width, height, 200)
+    assert same(staged.decompress(streams, width, height, place=200), indices)
+    assert staged.compress(indices, width, height, 0) != streams
+    bits = 0.0
+    for level, maps, coded in zip(
+        staged.config.autoencoder.levels, indices, staged.frequencies(indices, width, height, place=200), strict=True
+    ):
+        tiles = staged.tiling(staged.config.autoencoder.levels.index(level), width, height).split(maps)
+        assert len(coded) == level.maps
+        for m, found in enumerate(coded):
+            assert torch.equal(tiles[:, m].flatten()[found.position], found.symbols)
+            assert len(found.position.unique()) == len(found.position)
+            assert found.frequencies.shape == (len(found.symbols), level.alphabets[m])
+            share = found.frequencies.double() / found.frequencies.double().sum(1, keepdim=True)
+            bits -= float(share.gather(1, found.symbols[:, None]).log2().sum())
+        assert int(sum((f.symbols != 0).sum() for f in coded)) == int((maps != 0).sum())
+    words = 8 * sum(map(len, streams))
+    assert bits <= words < bits + 64 * len(streams) + 0.001 * bits
+    with monkeypatch.context() as patch:
+        patch.setattr(codec_module, "GROUP_TILES", 4)
+        streams = staged.compress(indices, width, height, 200)
+    for together in (1, 2, 4):
+        monkeypatch.setattr(codec_module, "BATCH_GROUPS", together)
+        assert same(staged.decompress(streams, width, height, 4, 200), indices)
+
+
+def test_the_place_of_a_rate(staged: Codec, tiny: Codec) -> None:
+    rates = (0.0, 0.01, 0.06, math.sqrt(0.12), 2.0, 50.0)
+    assert [staged.place(rate) for rate in rates] == [0, 0, 0, 128, 255, 255]
+    assert {tiny.place(rate) for rate in rates} == {0}  # it does not look at it
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "LA", "RGBA"])
@@ -161,8 +213,8 @@ def test_verify(tiny: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
     real = tiny.decompress
     for level in range(len(tiny.priors)):
 
-        def wrong(streams: Sequence[bytes], width: int, height: int, level: int = level) -> list[Tensor]:
-            indices = real(streams, width, height)
+        def wrong(streams: Sequence[bytes], width: int, height: int, *, place: int, level: int = level) -> list[Tensor]:
+            indices = real(streams, width, height, place=place)
             indices[level] = indices[level].clone()
             indices[level][-1, -1, -1] ^= 1
             return indices
@@ -291,13 +343,13 @@ def test_samples_follow_the_prior(tiny: Codec, monkeypatch: pytest.MonkeyPatch) 
     real = tiny.from_indices
     monkeypatch.setattr(tiny, "from_indices", lambda maps, *size: drawn.append(list(maps)) or real(maps, *size))
     tiny.sample(256, 256, seed=1)
-    for stages in tiny.frequencies(drawn[0], 256, 256):
-        for indices, frequencies in stages:
-            p = (frequencies / frequencies.sum(1, keepdim=True)).double()
+    for maps in tiny.frequencies(drawn[0], 256, 256):
+        for coded in maps:
+            p = (coded.frequencies / coded.frequencies.sum(1, keepdim=True)).double()
             bits = -p.log2()
             entropy = (p * bits).sum(1)
             deviation = ((p * bits**2).sum(1) - entropy**2).sum().sqrt()
-            cost = bits.gather(1, indices[:, None]).sum()
+            cost = bits.gather(1, coded.symbols[:, None]).sum()
             assert abs(cost - entropy.sum()) < 5 * deviation
             assert entropy.mean() < 0.95 * math.log2(p.shape[1])
 

@@ -22,8 +22,8 @@ from vqcodec.cli import main
 from vqcodec.codec import Codec
 from vqcodec.config import VAE_PRESETS
 from vqcodec.errors import ImageError, ModelError
-from vqcodec.exact import ops
-from vqcodec.exact.waveorder import number_of_waves, rows_of_wave
+from vqcodec.exact import ops, orders
+from vqcodec.exact.engine import known
 from vqcodec.nets.vae import VAE
 from vqcodec.sampling import Keep, draw, grid, keep_top, keep_upper, temperature_table
 from vqcodec.vae import VAEModel
@@ -51,38 +51,58 @@ def reference(codec: Codec, width: int, height: int, seed: int, keep: Keep | Non
         tiling = codec.tiling(level, width, height)
         shape = (tiling.grid[0] * tiling.grid[1], *tiling.tile_shape)
         valid = tiling.valid()
-        maps = torch.zeros(shape[0], prior.level.codebooks, *shape[1:], dtype=torch.int64)
+        maps = torch.zeros(shape[0], prior.level.maps, shape[1] * shape[2], dtype=torch.int64)
         kept = None if keep is None else (tiling.split(keep.maps[level]), tiling.split(keep.masks[level][None])[:, 0])
         condition = prior.condition(tiles, shape, valid)
-        for wave in range(number_of_waves(*shape[1:])):
-            for stage in range(prior.level.codebooks):
-                frequencies = list(prior.map_frequencies(maps, condition, valid))[stage].long()
-                for tile in range(shape[0]):
-                    for y in range(*rows_of_wave(wave, *shape[1:])):
-                        x = wave - 2 * y
-                        ends = list(accumulate(frequencies[tile, y, x].tolist()))
+        for step in orders.order(prior.config.order, *shape[1:]).step.unique().tolist():
+            for stage in range(prior.level.stages):
+                batches = known(prior, maps.view(shape[0], -1, *shape[1:]), condition, valid)
+                coded = [(b, f) for b, _, f in batches if (b.step, b.stage) == (step, stage)]
+                if not coded:
+                    continue  # all have stopped
+                batch, frequencies = coded[0]
+                rows = iter(frequencies.long().tolist())
+                for tile, position in zip(batch.tiles.tolist(), batch.positions.tolist(), strict=True):
+                    for m in range(*prior.level.stage_maps(stage).indices(prior.level.maps)):
+                        ends = list(accumulate(next(rows)))
                         word = int.from_bytes(generator.randbytes(8), "little") >> 24
-                        found = next(k for k, end in enumerate(ends) if end > word * ends[-1] >> 40)
-                        if kept is not None and kept[1][tile, y, x]:
-                            found = int(kept[0][tile, stage, y, x])
-                        inside = valid is None or bool(valid[tile, y, x])
-                        maps[tile, stage, y, x] = found if inside else 0
-        tiles.append(maps)
+                        chosen = next(k for k, end in enumerate(ends) if end > word * ends[-1] >> 40)
+                        if kept is not None and kept[1][tile].flatten()[position]:
+                            chosen = int(kept[0][tile, m].flatten()[position])
+                        maps[tile, m, position] = chosen
+        tiles.append(maps.view(shape[0], -1, *shape[1:]))
     return [codec.tiling(level, width, height).join(maps) for level, maps in enumerate(tiles)]
 
 
-def test_what_a_seed_means(tiny: Codec, one_level: Codec) -> None:
-    for codec in (tiny, one_level):
+def test_what_a_seed_means(tiny: Codec, one_level: Codec, staged: Codec) -> None:
+    for codec in (tiny, one_level, staged):
         for seed in (0, 5):
             assert same(codec.sample_indices(70, 24, seed=seed), reference(codec, 70, 24, seed))
     assert same(tiny.sample_indices(70, 24, seed=5, temperature=1), reference(tiny, 70, 24, 5))
 
 
-def test_what_is_kept_informs_what_is_drawn(tiny: Codec) -> None:
-    maps = tiny.sample_indices(70, 40, seed=9)
-    keep = keep_upper(tiny, maps, 40)
-    assert same(tiny.sample_indices(70, 40, seed=3, keep=keep), reference(tiny, 70, 40, 3, keep))
-    assert not same(tiny.sample_indices(70, 40, seed=3, keep=keep), reference(tiny, 70, 40, 3))
+def test_what_is_kept_informs_what_is_drawn(tiny: Codec, staged: Codec) -> None:
+    for codec in (tiny, staged):
+        maps = codec.sample_indices(70, 40, seed=9)
+        keep = keep_upper(codec, maps, 40)
+        drawn = codec.sample_indices(70, 40, seed=3, keep=keep)
+        assert same(drawn, reference(codec, 70, 40, 3, keep))
+        assert not same(drawn, codec.sample_indices(70, 40, seed=3))
+
+
+def test_stops_are_drawn(staged: Codec) -> None:
+    """Nothing is drawn behind a stop, and what is drawn can be coded; the place matters."""
+    drawn = staged.sample_indices(*SIZE, seed=2, place=9)
+    for level, maps in zip(staged.config.autoencoder.levels, drawn, strict=True):
+        live = torch.ones_like(maps[0], dtype=torch.bool)
+        for stage in range(level.stages):
+            part = maps[level.stage_maps(stage)]
+            assert not part[:, ~live].any()
+            assert part.any()
+            live = live & part.any(0)
+        assert 0 < live.double().mean() < 0.9
+    assert same(staged.decompress(staged.compress(drawn, *SIZE, 9), *SIZE, place=9), drawn)
+    assert not same(staged.sample_indices(*SIZE, seed=2, place=255), drawn)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -146,16 +166,18 @@ def test_extreme_temperatures(tiny: Codec) -> None:
     assert temperature_table(2**14, 3, 1e-300) == [2**14] + 255 * [0]
     assert temperature_table(2**14, 3, 10)[254:] == [3349, 3]
     coldest = tiny.sample_indices(*SIZE, seed=1, temperature=1e-3)
-    for stages in tiny.frequencies(coldest, *SIZE):
-        for indices, frequencies in stages:
-            assert torch.equal(frequencies.gather(1, indices[:, None])[:, 0], frequencies.amax(1))
+    for maps in tiny.frequencies(coldest, *SIZE):
+        for coded in maps:
+            chosen = coded.frequencies.gather(1, coded.symbols[:, None])[:, 0]
+            assert torch.equal(chosen, coded.frequencies.amax(1))
 
 
 def test_colder_samples_are_likelier(tiny: Codec) -> None:
     def bits(temperature: float) -> float:
         found = tiny.sample_indices(256, 256, seed=1, temperature=temperature)
-        stages = [stage for stages in tiny.frequencies(found, 256, 256) for stage in stages]
-        return -sum(float((f.gather(1, i[:, None])[:, 0] / f.sum(1)).double().log2().sum()) for i, f in stages)
+        coded = [one for maps in tiny.frequencies(found, 256, 256) for one in maps]
+        pairs = [(one.symbols, one.frequencies) for one in coded]
+        return -sum(float((f.gather(1, i[:, None])[:, 0] / f.sum(1)).double().log2().sum()) for i, f in pairs)
 
     before = [prior.table.clone() for prior in tiny.priors]
     costs = [bits(temperature) for temperature in (0.1, 0.5, 1, 2, 10)]

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from vqcodec import codec, coding, container, imaging
+from vqcodec import codec, coding, container, imaging, stream
 from vqcodec.encoder.chooser import Chooser
 from vqcodec.exact.network import IntegerPrior
 from vqcodec.nets import strips
@@ -31,7 +31,7 @@ _PLACES: tuple[tuple[Any, str, str], ...] = (
     (codec, "run", "prior"),
     (Chooser, "maps", "choice of codes"),
     (coding.SymbolEncoder, "encode", "entropy coding"),
-    (codec.Source, "__call__", "entropy coding"),
+    (stream.Source, "__call__", "entropy coding"),
     (imaging, "from_pil", "input and output"),
     (imaging, "to_pil", "input and output"),
     (imaging, "encode_alpha", "input and output"),

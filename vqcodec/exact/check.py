@@ -24,6 +24,7 @@ def check_device(device: torch.device | str) -> None:
     with torch.inference_mode(), torch.autocast(device.type, enabled=False):
         _check_products(device)
         _check_pointwise(device)
+        _check_tables(device)
         _check_attention(device)
     _passed.add(setting)
 
@@ -82,6 +83,14 @@ def _check_pointwise(device: torch.device) -> None:
     got = ops.frequencies(logits.float().to(device), table.float().to(device))
     if not torch.equal(got.cpu().long(), exact):
         _refuse("frequencies", device)
+
+
+def _check_tables(device: torch.device) -> None:
+    table = _integers(-127, 127, (3000, 96), 11)
+    index = _integers(0, 2999, (64, 32), 12)
+    got = ops.embedded(table.float().to(device), index.to(device))
+    if not torch.equal(got.cpu().long(), table[index].sum(1)):
+        _refuse("sums of rows of tables", device)
 
 
 def _check_attention(device: torch.device) -> None:

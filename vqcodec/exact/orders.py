@@ -78,6 +78,11 @@ _TABLES = {"waves": _waves, "seven": _seven}
 @functools.lru_cache(maxsize=256)
 def order(name: str, height: int, width: int) -> Order:
     """The order of that name for a map of this size, on the CPU. Raises KeyError if there is none."""
+    with torch.inference_mode(False):  # kept for all callers, those that train included
+        return _order(name, height, width)
+
+
+def _order(name: str, height: int, width: int) -> Order:
     kind = KINDS[name]
     step, reach = (table.flatten() for table in _TABLES[name](height, width))
     nothing = height * width

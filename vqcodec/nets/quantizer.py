@@ -94,12 +94,13 @@ class ResidualQuantizer(nn.Module):
         rate_weights: Tensor | None = None,
         refine: Callable[[Tensor], CodeLengths] | None = None,
         silent: Tensor | None = None,
+        refined: int | None = None,
     ) -> Quantized:
         """z: float [N, H, W, D] -> `Quantized`. Raises ValueError on another shape.
 
         rate_weights: float [N], in place of `rate_weight`. refine: gives the code lengths in the context of maps, int64
-        [N, maps, H, W]: codes are then chosen a second time, by them. silent: bool [N], images that get nothing of this
-        level (in training, if it may stop).
+        [n, maps, H, W]: codes are then chosen a second time, by them, those of the first `refined` images (None: all).
+        silent: bool [N], images that get nothing of this level (in training, if it may stop).
         """
         if z.dim() != 4 or z.shape[-1] != self.level.dim:
             raise ValueError(f"expected [N, H, W, {self.level.dim}], got {list(z.shape)}")
@@ -109,10 +110,12 @@ class ResidualQuantizer(nn.Module):
             return Quantized(z, empty, z.new_zeros(n))
         with torch.no_grad(), torch.autocast(z.device.type, enabled=False):
             latents = z.detach().float()
-            lengths = None
+            choice = self._chosen(latents, rate_weights, None)
             if refine is not None:
-                lengths = refine(self.choose(latents, rate_weights))
-            choice = self._chosen(latents, rate_weights, lengths)
+                some = slice(n if refined is None else refined)
+                lengths = refine(self._maps(choice, latents)[some])
+                again = self._chosen(latents[some], None if rate_weights is None else rate_weights[some], lengths)
+                choice = Choice(*(torch.cat([b, a[len(b) :]]) for a, b in zip(choice, again, strict=True)))
             maps = self._maps(choice, latents)
             if silent is not None:
                 maps = maps * ~silent[:, None, None, None]
