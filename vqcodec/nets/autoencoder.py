@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vqcodec.config import AutoencoderConfig
-from vqcodec.nets.blocks import Gains, LatentNorm, Upsample, blocks, features, initialize
+from vqcodec.nets.blocks import Gains, LatentNorm, LevelNorm, Upsample, blocks, features, initialize
 from vqcodec.nets.choice import CodeLengths
 from vqcodec.nets.quantizer import ResidualQuantizer
 
@@ -69,7 +69,10 @@ class Autoencoder(nn.Module):
                 nn.Sequential(nn.Conv2d(c + seen, c, 1), *blocks(c, 2 if i else 0), nn.Conv2d(c, level.dim, 1))
             )
             # Zero mean and unit variance: else a level drifts faster than its codebook follows, and collapses.
-            self.normalize.append(LatentNorm(level.dim, momentum=0.02, affine=False))
+            if config.norm == "level":
+                self.normalize.append(LevelNorm(level.dim))
+            else:
+                self.normalize.append(LatentNorm(level.dim, momentum=0.02, affine=False))
             self.from_latent.append(nn.Conv2d(level.dim + seen, c, 3, padding=1))
         initialize(self)
 

@@ -60,6 +60,7 @@ class ResidualQuantizer(nn.Module):
     sums: Tensor
     bits: Tensor
     rate_weight: Tensor
+    metric: Tensor
 
     def __init__(self, level: LevelConfig) -> None:
         super().__init__()
@@ -70,6 +71,7 @@ class ResidualQuantizer(nn.Module):
         if level.products:
             self._register("product_", (level.products, level.groups), level.group_codes, d // level.groups)
         self.register_buffer("rate_weight", torch.zeros(()))
+        self.register_buffer("metric", torch.eye(d))
         with torch.no_grad():
             self._pin_zero_codes()
 
@@ -131,6 +133,8 @@ class ResidualQuantizer(nn.Module):
                 residual = torch.where(silent[:, None, None, None], latents, residual)
             quantized = latents - residual
         commitment = (z.float() - quantized).square().mean((1, 2, 3))
+        if self.level.stop:
+            commitment = commitment * (self.level.dim * self.metric[0, 0] ** 2 / (3 * self.level.stride**2))
         if silent is not None:
             commitment = commitment * ~silent
         straight_through = z + (quantized.to(z.dtype) - z).detach()
@@ -193,6 +197,7 @@ class ResidualQuantizer(nn.Module):
     def _weights(self, given: Tensor | None, n: int, h: int, w: int) -> Tensor:
         """The rate weight of every vector, [M]."""
         weights = self.rate_weight if given is None else given
+        weights = weights / self.metric[0, 0] ** 2
         return weights.view(*weights.shape, *[1] * (3 - weights.dim())).expand(n, h, w).reshape(-1)
 
     def nearest(self, vectors: Tensor, stage: int) -> Tensor:
