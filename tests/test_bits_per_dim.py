@@ -16,12 +16,16 @@ import torch
 from click.testing import CliRunner
 from conftest import load_tool
 from PIL import Image, ImageCms
+from randomprior import random_tensors
+from torch import Tensor
 
 import vqcodec
-from vqcodec import bits_per_dim, rates, registry, weights
+from vqcodec import bits_per_dim, container, rates, registry, weights
 from vqcodec.codec import Codec
-from vqcodec.config import VAE_PRESETS
+from vqcodec.config import VAE_PRESETS, LevelConfig
 from vqcodec.nets.vae import VAE
+from vqcodec.prior.export import from_integers
+from vqcodec.prior.network import LevelPrior
 
 ROOT = Path(__file__).resolve().parent.parent
 IN_NO_FILE = ("raw", "order0", "ideal", "float", "elbo", "kl", "reconstruction", "importance")
@@ -98,6 +102,46 @@ def test_measuring_changes_neither_file_nor_codec(tiny: Codec) -> None:
     assert tiny.__dict__ == before
 
 
+def packed(codec: Codec, maps: list[Tensor], size: tuple[int, int], place: int) -> bytes:
+    """The file of an RGB image that has these index maps."""
+    streams = tuple(codec.compress(maps, *size, place))
+    return container.pack(container.Container(codec.header(*size, "RGB", place), streams))
+
+
+def live(maps: Tensor, level: LevelConfig) -> Tensor:
+    """Where the indices of a level are coded, bool like the maps."""
+    where = torch.ones(maps.shape[1:], dtype=torch.bool)
+    found = torch.zeros(maps.shape, dtype=torch.bool)
+    for stage in range(level.stages):
+        found[level.stage_maps(stage)] = where
+        where = where & maps[level.stage_maps(stage)].any(0)
+    return found
+
+
+@pytest.mark.parametrize("size", [(70, 50), (16, 16), (5, 33)])
+def test_what_is_not_coded_is_not_counted(staged: Codec, size: tuple[int, int]) -> None:
+    maps = staged.sample_indices(*size, seed=5, place=77)
+    found = rates.take_apart(staged, packed(staged, maps, size, 77))
+    assert found.header.rate == 77
+    groups = container.number_of_groups(found.header)
+    for level, own, tally in zip(staged.config.autoencoder.levels, maps, found.tallies, strict=True):
+        where = live(own, level)
+        for index, mask, counts, codes in zip(own, where, tally.counts, level.alphabets, strict=True):
+            assert counts.tolist() == torch.bincount(index[mask], minlength=codes).tolist()
+        level_rates = tally.rates()
+        stages = sum(int(where[level.stage_maps(stage).start].sum()) for stage in range(level.stages))
+        assert level_rates.positions == own[0].numel()
+        assert level_rates.stages == pytest.approx(stages / own[0].numel())
+        assert level_rates.raw == pytest.approx(
+            sum(int(mask.sum()) * np.log2(codes) for mask, codes in zip(where, level.alphabets, strict=True))
+        )
+        assert level_rates.ideal - 1 <= level_rates.stream <= level_rates.ideal * 1.002 + 64 * groups
+    if size == (70, 50):
+        assert all(1 < tally.rates().stages < level.stages for tally, level in
+                   zip(found.tallies, staged.config.autoencoder.levels, strict=True))  # fmt: skip
+    assert "Stages that a position uses, on average: top " in bits_per_dim.text("a", [found])
+
+
 def test_sums_over_a_set_are_those_of_the_images(tiny: Codec) -> None:
     images = [PICTURES["rgb"], PICTURES["several groups"]]
     files = [rates.measure_file(tiny, image, str(i)) for i, image in enumerate(images)]
@@ -146,6 +190,23 @@ def test_the_float_network_is_evaluated_where_tiles_are_whole(tiny: Codec, tiny_
     assert cost["integer_ideal_bits_estimate"] == pytest.approx(sum(t.ideal for t in whole.tallies))
     assert abs(cost["cost_percent_estimate"]) < 5
     assert bits_per_dim.rounding_cost([cut]) is None
+
+
+def test_the_float_network_knows_stops_and_the_rate(staged: Codec) -> None:
+    levels = staged.config.autoencoder.levels
+    floats = []
+    for i, (prior, level) in enumerate(zip(staged.config.priors, levels, strict=True)):
+        floats.append(LevelPrior(prior, level, levels[:i]).eval())
+        from_integers(floats[i], random_tensors(prior, level, levels[:i], i, stopping=24))  # as in `staged_codec`
+    maps = staged.sample_indices(64, 48, seed=5, place=200)
+    found = []
+    for place in (200, 0):
+        integers = rates.take_apart(staged, packed(staged, maps, (64, 48), place), floats=floats)
+        assert all(tally.floating is not None for tally in integers.tallies)
+        found.append([(tally.ideal, tally.floating) for tally in integers.tallies])
+    for (ideal, floating), (other, _) in zip(*found, strict=True):
+        assert ideal == pytest.approx(floating, rel=0.05)
+        assert ideal != other
 
 
 @pytest.fixture(scope="module")

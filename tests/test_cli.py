@@ -266,8 +266,8 @@ def test_verify(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert vq("encode", "a.png", "--verify").exit_code == 0
     real = codec.Codec.decompress
 
-    def wrong(self: codec.Codec, *arguments: Any) -> Any:
-        return [indices ^ 1 for indices in real(self, *arguments)]
+    def wrong(self: codec.Codec, *arguments: Any, **options: Any) -> Any:
+        return [indices ^ 1 for indices in real(self, *arguments, **options)]
 
     monkeypatch.setattr(codec.Codec, "decompress", wrong)
     assert vq("encode", "b.png").exit_code == 0
@@ -473,7 +473,8 @@ def test_quality_options_reach_the_encoder(folder: Path) -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        ["-q", "101"], ["-q", "x"], ["-e", "0"], ["-e", "10"], ["--lambda", "-1"], ["--target-size", "0"],
+        ["-q", "101"], ["-q", "x"], ["-q", "nan"], ["--lambda", "inf"], ["--target-bpp", "inf"],
+        ["-e", "0"], ["-e", "10"], ["--lambda", "-1"], ["--target-size", "0"],
         ["--target-size", "20 lb"], ["--target-size", "-3kB"], ["--target-bpp", "0"], ["-q", "3", "--target-bpp", "1"],
         ["--lambda", "1", "--target-size", "9kB"],
     ],

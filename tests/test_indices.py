@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import vqcodec
+from vqcodec import container, registry
 from vqcodec import indices as indices_module
-from vqcodec import registry
 from vqcodec.cli import main
 from vqcodec.codec import Codec
 from vqcodec.config import LevelConfig
@@ -191,6 +191,18 @@ def test_positions_that_stop() -> None:
     for wrong in ([8], [1, 8], [1, 1, 4], [1, 1, 1, 1, 1, 1, 1, 4]):
         with pytest.raises(FormatError, match="has the index"):
             stopped(wrong)
+
+
+def test_the_rate_goes_along(staged: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
+    maps = staged.sample_indices(40, 24, seed=5, place=200)
+    streams = tuple(staged.compress(maps, 40, 24, 200))
+    data = container.pack(container.Container(staged.header(40, 24, "RGB", 200), streams))
+    held = load(io.BytesIO(dumps(extract(staged, data))))
+    assert (held.rate, held.configs) == (200, staged.config.autoencoder.levels)
+    monkeypatch.setattr("vqcodec.codec.load_identity", lambda *_: staged)
+    assert to_vq2(held) == data
+    assert vqcodec.from_indices(held).tobytes() == staged.decode(data).tobytes()
+    assert to_vq2(replace(held, rate=100)) != data
 
 
 def npy(array: Any, **options: Any) -> bytes:

@@ -29,7 +29,7 @@ def test_rounding_costs_less_than_one_percent(rates):
 
 def test_the_priors_save_bits_at_every_level(shipped, rates):
     for level, config in zip(rates, shipped.config.autoencoder.levels, strict=True):
-        assert level.indices == config.codebooks * 256 * 512 // config.stride**2
+        assert level.indices == config.maps * 256 * 512 // config.stride**2
         assert level.raw == pytest.approx(level.indices * np.log2(config.codes))
         assert level.stream < 0.95 * level.raw
     assert sum(level.stream for level in rates) < 0.75 * sum(level.raw for level in rates)

@@ -49,6 +49,21 @@ def test_values_of_the_stream_find_their_places(tiny: Codec, width: int, height:
         assert torch.equal(maps.long(), expected)
 
 
+def test_places_where_nothing_is_coded_cost_nothing(staged: Codec) -> None:
+    maps = staged.sample_indices(70, 50, seed=5, place=77)
+    coded = level_maps(staged, maps, 70, 50, 77, lambda symbols, _: torch.ones_like(symbols))
+    found = level_maps(staged, maps, 70, 50, 77, lambda symbols, _: symbols)
+    for own, where, symbols in zip(maps, coded, found, strict=True):
+        assert torch.equal(symbols.long(), own)  # what is not coded is 0
+        assert where[0].all()
+        assert 0 < where[1:].mean() < 1
+    bits = bits_map(staged, maps, 70, 50, 77)
+    for level, where, used in zip(staged.config.autoencoder.levels, coded, bits.stages, strict=True):
+        first = [level.stage_maps(stage).start for stage in range(level.stages)]
+        assert used == pytest.approx(float(where[first].sum(0).mean()))
+    assert bits.levels != bits_map(staged, maps, 70, 50, 255).levels
+
+
 def test_bits_map_sums_to_the_ideal_code_length(tiny: Codec, photo: NDArray[np.uint8]) -> None:
     height, width = photo.shape[:2]
     found = bits_map(tiny, tiny.to_indices(photo), width, height, 0)
@@ -168,7 +183,7 @@ def test_heat_rises_in_lightness_up_to_the_peak() -> None:
 
 
 def test_one_peak_for_all_images() -> None:
-    dense = pictures.Case("b", (), (), 8, 8, BitsMap(np.full((100, 100), 64.0), 8, (1.0,)), 1)
+    dense = pictures.Case("b", (), (), 8, 8, BitsMap(np.full((100, 100), 64.0), 8, (1.0,), (1.0,)), 1)
     assert pictures.peak_of([dense]) == 1.0
     assert pictures.peak_of([dense, case(Image.new("RGB", (8, 8)))]) == 1.0
 

@@ -41,6 +41,16 @@ class _Failure(click.ClickException):
         click.echo(f"vqcodec: error: {self.format_message()}", file=file or sys.stderr)
 
 
+class _Number(click.FloatRange):
+    """A finite number in a range."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is no finite number", param, ctx)
+        return number
+
+
 class _Commands(click.Group):
     """A group whose commands end in one line, never in a traceback, for errors that users can meet."""
 
@@ -83,10 +93,8 @@ def _parse_size(_context: click.Context, _option: click.Parameter, value: str | 
     return size
 
 
-_quality = click.option(
-    "-q", "--quality", type=click.FloatRange(0, 100), help="0 (small) to 100 (good); 50 by default."
-)
-_rate = click.option("--lambda", "rate", type=click.FloatRange(0), metavar="X", help="Weight of a bit, in place of -q.")
+_quality = click.option("-q", "--quality", type=_Number(0, 100), help="0 (small) to 100 (good); 50 by default.")
+_rate = click.option("--lambda", "rate", type=_Number(0), metavar="X", help="Weight of a bit, in place of -q.")
 _effort = click.option(
     "-e",
     "--effort",
@@ -102,7 +110,7 @@ _effort = click.option(
 @_directory
 @_quality
 @click.option("--target-size", callback=_parse_size, metavar="SIZE", help="At most so large a file, as in 20kB.")
-@click.option("--target-bpp", type=click.FloatRange(0, min_open=True), help="The same in bits per pixel.")
+@click.option("--target-bpp", type=_Number(0, min_open=True), help="The same in bits per pixel.")
 @_rate
 @_effort
 @click.option(
@@ -293,7 +301,7 @@ def _parse_tiles(_context: click.Context, _option: click.Parameter, value: str |
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Draws the same again; random by default.")
 @click.option(
     "--temperature",
-    type=click.FloatRange(0, _MAX_TEMPERATURE, min_open=True),
+    type=_Number(0, _MAX_TEMPERATURE, min_open=True),
     default=1.0,
     show_default=True,
     help="Below 1: likelier indices.",

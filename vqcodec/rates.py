@@ -173,12 +173,17 @@ def measure(codec: Codec, images: Iterable[Pixels], floats: Sequence[LevelPrior]
 def measure_file(
     codec: Codec, image: Image.Image, name: str = "", floats: Sequence[LevelPrior] | None = None
 ) -> FileRates:
-    """Encode an image, as it is and with its metadata, and take the file apart.
+    """Encode an image, as it is and with its metadata, and take the file apart: see `take_apart`. Raises ImageError on
+    an image that cannot be encoded."""
+    return take_apart(codec, codec.encode(image), name, floats)
+
+
+def take_apart(codec: Codec, data: bytes, name: str = "", floats: Sequence[LevelPrior] | None = None) -> FileRates:
+    """Say where the bits of a .vq2 file are.
 
     floats: from `float_priors`; evaluated where both sides are multiples of the tile, elsewhere `floating` is None.
-    Raises ImageError on an image that cannot be encoded.
+    Raises as `Codec.decode`.
     """
-    data = codec.encode(image)
     file, parts = container.unpack(data), container.layout(data)
     header = file.header
     width, height = header.width, header.height
@@ -233,14 +238,16 @@ def total(tallies: Iterable[Tally]) -> Tally:
 def float_bits(
     codec: Codec, priors: Sequence[LevelPrior], indices: Sequence[Tensor], width: int, height: int, place: int
 ) -> npt.NDArray[np.float64]:
-    """Ideal code length of the float networks, bits by level. Raises ModelError unless all tiles are whole."""
+    """Ideal code length of the float networks, bits by level; place: in the range of rates, 0 to 255. Raises ModelError
+    unless all tiles are whole."""
     _check_whole(codec, width, height)
     tiles = [codec.tiling(level, width, height).split(maps) for level, maps in enumerate(indices)]
     bits = np.zeros(len(priors))
     for group in codec.groups(width, height):
         own = [maps[group] for maps in tiles]
+        places = torch.full((group.stop - group.start,), place / container.MAX_RATE)
         for i, prior in enumerate(priors):
-            bits[i] += float(prior(own[i], own[:i], exact=False).double().sum()) / math.log(2)
+            bits[i] += float(prior(own[i], own[:i], exact=False, places=places).double().sum()) / math.log(2)
     return bits
 
 
