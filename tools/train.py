@@ -16,7 +16,7 @@ import torch
 from vqcodec import parallel
 from vqcodec.config import VAE_PRESETS, VQVAE2_PRESETS, VQVAE_PRESETS, ModelConfig
 from vqcodec.training import export as exporting
-from vqcodec.training.autoencoder import AutoencoderTask, AutoencoderTraining, validate
+from vqcodec.training.autoencoder import SHAPES, AutoencoderTask, AutoencoderTraining, validate
 from vqcodec.training.data import load_images
 from vqcodec.training.joint import JointTask
 from vqcodec.training.loop import train
@@ -80,9 +80,15 @@ def start(command: Any) -> Any:
 
 
 def terms(commitment: float) -> Any:
-    """Weights of the terms of an autoencoder's loss."""
+    """Terms of an autoencoder's loss."""
 
     def decorate(command: Any) -> Any:
+        text = "of a crop's square error in the loss"
+        command = click.option("--shape", type=click.Choice(SHAPES), default="mse", show_default=True, help=text)(
+            command
+        )
+        text = "share of the crops that get nothing of the finest level"
+        command = click.option("--silent", default=0.0, show_default=True, help=text)(command)
         text = "weight of 1 - MS-SSIM beside the mean square error; 0.3 makes it about half as large"
         command = click.option("--ms-ssim", default=0.0, show_default=True, help=text)(command)
         text = "weight of the commitment loss"
@@ -119,6 +125,8 @@ def autoencoder(
     rates: tuple[float, float] | None,
     commitment: float,
     ms_ssim: float,
+    shape: str,
+    silent: float,
     start: Path | None,
     device: str,
     **kw: Any,
@@ -130,7 +138,7 @@ def autoencoder(
         if rates is not None:
             model = dataclasses.replace(model, rates=rates)
         images = load_images(data), load_images(val, limit=24)
-        task = AutoencoderTask(model, config, AutoencoderTraining(commitment, ms_ssim), *images)
+        task = AutoencoderTask(model, config, AutoencoderTraining(commitment, ms_ssim, shape, silent), *images)
         if start is not None:
             click.echo(f"starts from {exporting.start_from(task.module, start)}")
         train(task, config, out)
@@ -164,6 +172,8 @@ def vqvae2(**kw: Any) -> None:
 @data
 @rates
 @click.option("--start", type=EXISTING, help="weights file of a model to go on from, in place of --out's autoencoder")
+@click.option("--preset", type=click.Choice(sorted(VQVAE2_PRESETS)), help="begin from nothing")
+@click.option("--prior-share", default=1.0, show_default=True, help="share of the crops that train the priors")
 @terms(0.05)
 @settings(JOINT)
 def joint(
@@ -172,24 +182,33 @@ def joint(
     val: tuple[Path, ...],
     rates: tuple[float, float] | None,
     start: Path | None,
+    preset: str | None,
+    prior_share: float,
     commitment: float,
     ms_ssim: float,
+    shape: str,
+    silent: float,
     device: str,
     **kw: Any,
 ) -> None:
-    """Train the autoencoder in --out further, together with its priors: codes are chosen by their cost under them."""
+    """Train an autoencoder together with its priors: codes are chosen by their cost under them. Begins with --preset
+    from nothing, else goes on from the autoencoder in --out, or from --start."""
     with parallel.processes(device) as name:
         config = dataclasses.replace(JOINT, device=name, **kw)
-        if start is None:
-            model, meta = exporting.load_autoencoder(out / "autoencoder.ckpt.safetensors")
-            sizes, priors = ModelConfig.from_dict(meta["model"]), None
-        else:
+        model, priors = None, None
+        if preset is not None:
+            sizes = VQVAE2_PRESETS[preset]
+        elif start is not None:
             sizes, model, priors = exporting.load_model_file(start)
+        else:
+            model, meta = exporting.load_autoencoder(out / "autoencoder.ckpt.safetensors")
+            sizes = ModelConfig.from_dict(meta["model"])
         if rates is not None:
             sizes = dataclasses.replace(sizes, rates=rates)
-        special = AutoencoderTraining(commitment, ms_ssim)
-        task = JointTask(sizes, config, special, load_images(data), load_images(val, limit=24))
-        task.autoencoder.load_state_dict(model.state_dict())
+        special = AutoencoderTraining(commitment, ms_ssim, shape, silent, prior_share=prior_share)
+        task = JointTask(sizes, config, special, load_images(data), load_images(val, limit=24), fresh=model is None)
+        if model is not None:
+            task.autoencoder.load_state_dict(model.state_dict())
         if priors is not None:
             task.module.priors.load_state_dict(priors.state_dict())
         train(task, config, out)
@@ -233,7 +252,7 @@ def export(out: Path, val: tuple[Path, ...], target: Path) -> None:
     tiles = CodedTiles(config, model, priors, images, seed=1).batch(32)
     for name, exact in (("integer", True), ("float", False)):
         nats = validate_priors(priors, tiles, exact)
-        click.echo(f"{name}: {bits_per_pixel(nats, config):.5f} bpp (estimate), nats per index {nats}")
+        click.echo(f"{name}: {bits_per_pixel(nats, config):.5f} bpp (estimate), nats per position {nats}")
 
 
 if __name__ == "__main__":

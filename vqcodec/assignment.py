@@ -19,8 +19,8 @@ from torch.nn import functional as F
 
 from vqcodec.codelengths import code_lengths
 from vqcodec.exact.condition import Condition
-from vqcodec.nets.quality import C2
 from vqcodec.nets.choice import CodeLengths, OrderZero
+from vqcodec.nets.quality import C2
 from vqcodec.quality import Effort
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ class LevelConfig:
     the first too, means "nothing more": the position uses no later stage, and they are not coded; their indices are 0.
 
     products: product stages that follow (Jegou et al. 2011): each quantises what is left in `groups` groups of
-    dim / groups dimensions, one codebook of `group_codes` entries each, and gives as many index maps; code 0 is the zero
-    vector. With `stop`, a product stage whose indices are all 0 is the position's last.
+    dim / groups dimensions, one codebook of `group_codes` entries each, and gives as many index maps; code 0 is the
+    zero vector. With `stop`, a product stage whose indices are all 0 is the position's last.
     """
 
     stride: int
@@ -60,7 +60,8 @@ class AutoencoderConfig:
 
     widths, blocks: channels and residual blocks at strides patch, 2 * patch, 4 * patch, ... up to the coarsest level's
     stride. patch: side of the blocks of pixels that the first layer takes and the last one gives, a power of two.
-    up_kernel: of the convolutions that double the resolution, 3 or 1. gains:
+    overlap: convolutions that change the resolution reach over the positions that they join (4x4 down, 3x3 up); else
+    they do not (2x2, 1x1). gains:
     learned vectors of gains, over the range of rates, that scale the channels behind the first and before the last
     layer; 0: none.
     """
@@ -70,15 +71,15 @@ class AutoencoderConfig:
     encoder_blocks: tuple[int, ...]
     decoder_blocks: tuple[int, ...]
     patch: int = 2
-    up_kernel: int = 3
+    overlap: bool = True
     gains: int = 0
 
     def __post_init__(self) -> None:
         strides = [level.stride for level in self.levels]
         if self.patch < 2 or self.patch & (self.patch - 1):
             raise ValueError(f"the patch must be a power of two from 2, not {self.patch}")
-        if self.up_kernel not in (1, 3) or self.gains < 0:
-            raise ValueError(f"the kernel of upsampling must be 1 or 3, gains 0 or more; got {self}")
+        if self.gains < 0:
+            raise ValueError(f"gains must be 0 or more, not {self.gains}")
         if not strides or strides != sorted(set(strides), reverse=True):
             raise ValueError(f"levels must have distinct strides, coarsest first; got {strides}")
         if strides[0] != self.patch * 2 ** (len(self.widths) - 1) or strides[-1] < self.patch:
@@ -136,8 +137,8 @@ class ModelConfig:
     """A whole codec model: the autoencoder, one prior per level, and the tile size in pixels that the priors saw.
 
     rates: lowest and highest weight of a bit (lambda) that it was trained for, against the squared error of a latent of
-    unit variance; the quality scale runs over them. (0, 0): nearest codes, a single quality. factors: of the weight of a
-    bit at every level, at both ends of the range (log-linear between them); empty: 1 everywhere.
+    unit variance; the quality scale runs over them. (0, 0): nearest codes, a single quality. factors: of the weight of
+    a bit at every level, at both ends of the range (log-linear between them); empty: 1 everywhere.
     """
 
     autoencoder: AutoencoderConfig

@@ -44,10 +44,15 @@ class Autoencoder(nn.Module):
         patch = 3 * config.patch**2
 
         self.stem = nn.Conv2d(patch, widths[0], 3, padding=1)  # on blocks of pixels
-        self.down = nn.ModuleList(nn.Conv2d(a, b, 4, 2, 1) for a, b in zip(widths, widths[1:], strict=False))
+        self.down = nn.ModuleList(
+            nn.Conv2d(a, b, *((4, 2, 1) if config.overlap else (2, 2)))
+            for a, b in zip(widths, widths[1:], strict=False)
+        )
         self.encode_blocks = nn.ModuleList(blocks(c, n) for c, n in zip(widths, config.encoder_blocks, strict=True))
         self.decode_blocks = nn.ModuleList(blocks(c, n) for c, n in zip(widths, config.decoder_blocks, strict=True))
-        self.up = nn.ModuleList(Upsample(b, a, config.up_kernel) for a, b in zip(widths, widths[1:], strict=False))
+        self.up = nn.ModuleList(
+            Upsample(b, a, 3 if config.overlap else 1) for a, b in zip(widths, widths[1:], strict=False)
+        )
         self.head = nn.Conv2d(widths[0], patch, 3, padding=1)
         finest = widths[self._by_stride[config.levels[-1].stride]]
         sizes = {"stem": widths[0], "finest": finest, "head": widths[0]} if config.gains else {}
@@ -79,15 +84,16 @@ class Autoencoder(nn.Module):
         lengths: Lengths | None = None,
         places: Tensor | None = None,
         silent: Tensor | None = None,
+        refined: int | None = None,
     ) -> Reconstruction:
         """image: float [N, 3, H, W] in 0..1, H and W multiples of the coarsest stride -> `Reconstruction`.
 
         rate_weights: float [levels, N], in place of the quantisers' own. lengths: gives a level's code lengths in the
         context of its maps and the coarser ones', int64 [N, maps, h, w] each, coarsest first. places: float [N] in
         0..1, of the rate weights in the model's range, for the gains (None: the middle). silent: bool [levels, N],
-        images that get nothing of a level (see `ResidualQuantizer`).
+        images that get nothing of a level; refined: how many are chosen by `lengths` (see `ResidualQuantizer`).
         """
-        indices, commitments, state = self._levels(image, rate_weights, lengths, True, places, silent)
+        indices, commitments, state = self._levels(image, rate_weights, lengths, True, places, silent, refined)
         return Reconstruction(self._to_pixels(state, places), indices, commitments)
 
     def scaled(self, name: str, x: Tensor, places: Tensor | None) -> Tensor:
@@ -106,6 +112,7 @@ class Autoencoder(nn.Module):
         last: bool,
         places: Tensor | None = None,
         silent: Tensor | None = None,
+        refined: int | None = None,
     ) -> tuple[list[Tensor], list[Tensor], Tensor]:
         """Quantise level after level: indices, commitments, and the decoded state, the finest level in it if `last`."""
         features = self._features(image, places)
@@ -116,9 +123,11 @@ class Autoencoder(nn.Module):
             z = self._latent(i, features, state).permute(0, 2, 3, 1)
             weights = None if rate_weights is None else rate_weights[i]
             # Levels that may stop are all chosen by their cost; of the others the finest, which has nearly all bits.
-            refined = self.config.levels[i].stop or i + 1 == len(self.config.levels)
-            refine = partial(lengths, list(indices)) if lengths is not None and refined else None
-            result = self.quantizers[i](z, weights, refine, None if silent is None else silent[i])
+            chosen_by_cost = self.config.levels[i].stop or i + 1 == len(self.config.levels)
+            refine = None
+            if lengths is not None and chosen_by_cost:
+                refine = partial(lengths, [maps[:refined] for maps in indices])
+            result = self.quantizers[i](z, weights, refine, None if silent is None else silent[i], refined)
             indices.append(result.indices)
             commitments.append(result.commitment)
             if last or i + 1 < len(self.config.levels):

@@ -105,7 +105,7 @@ def initialize(network: nn.Module) -> None:
     """Start the path outside the residual blocks as orthogonal maps of pixel blocks, so that it keeps nearly all of the
     image: a linear transform code, which training then refines. The blocks follow He et al. 2015.
 
-    Convolutions whose name begins with `down` are taken to have 4x4 kernels and stride 2."""
+    Convolutions whose name begins with `down` are taken to have 4x4 or 2x2 kernels and stride 2."""
     for name, module in network.named_modules():
         if not isinstance(module, nn.Conv2d) or name.endswith("outer"):
             continue
@@ -113,7 +113,7 @@ def initialize(network: nn.Module) -> None:
         if name.endswith("inner"):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
             continue
-        first = 1 if name.startswith("down") else module.kernel_size[0] // 2
+        first = (module.kernel_size[0] - 1) // 2
         middle = slice(first, first + (2 if name.startswith("down") else 1))
         with torch.no_grad():
             core = torch.empty_like(module.weight[:, :, middle, middle])

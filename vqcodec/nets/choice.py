@@ -209,7 +209,7 @@ def choose_by_beam(books: Codebooks, vectors: Tensor, weights: Tensor, costs: Co
             if told is None or told.dim() < 2:
                 told = add
             else:
-                told = told.expand(int(parent.max()) + 1, *told.shape[-2:])[parent, here] + add
+                told = told[parent, here] + add
     else:
         end(None, level.stages)
     return Choice(ended(indices, best.stages, level), best.residual, best.stages)

@@ -95,11 +95,13 @@ class ResidualQuantizer(nn.Module):
         rate_weights: Tensor | None = None,
         refine: Callable[[Tensor], CodeLengths] | None = None,
         silent: Tensor | None = None,
+        refined: int | None = None,
     ) -> Quantized:
         """z: float [N, H, W, D] -> `Quantized`. Raises ValueError on another shape.
 
         rate_weights: float [N], in place of `rate_weight`. refine: gives the code lengths in the context of maps, int64
-        [N, maps, H, W]: codes are then chosen a second time, by them. silent: bool [N], images that get nothing of this
+        [n, maps, H, W]: codes are then chosen a second time, by them, those of the first `refined` images (None: all).
+        silent: bool [N], images that get nothing of this
         level (in training, if it may stop).
         """
         if z.dim() != 4 or z.shape[-1] != self.level.dim:
@@ -110,10 +112,20 @@ class ResidualQuantizer(nn.Module):
             return Quantized(z, empty, z.new_zeros(n))
         with torch.no_grad(), torch.autocast(z.device.type, enabled=False):
             latents = z.detach().float()
-            lengths = None
+            choice = self._choice(latents, rate_weights, None, 1)
             if refine is not None:
-                lengths = refine(self.choose(latents, rate_weights)[0])
-            maps, residual = self.choose(latents, rate_weights, lengths, update=self.training)
+                some = slice(n if refined is None else refined)
+                again = self._choice(
+                    latents[some],
+                    None if rate_weights is None else rate_weights[some],
+                    refine(choice.indices.view(n, h, w, -1)[some].permute(0, 3, 1, 2)),
+                    1,
+                )
+                choice = Choice(*(torch.cat([b, a[len(b) :]]) for a, b in zip(choice, again, strict=True)))
+            if self.training:
+                self._follow(latents.flatten(0, 2), choice)
+            maps = choice.indices.view(n, h, w, -1).permute(0, 3, 1, 2)
+            residual = choice.residual.view_as(latents)
             if silent is not None:
                 maps = maps * ~silent[:, None, None, None]
                 residual = torch.where(silent[:, None, None, None], latents, residual)
@@ -133,24 +145,25 @@ class ResidualQuantizer(nn.Module):
         rate_weights: Tensor | None = None,
         lengths: CodeLengths | None = None,
         *,
-        update: bool = False,
         beam: int = 1,
     ) -> tuple[Tensor, Tensor]:
         """z: float [N, H, W, D] -> indices int64 [N, maps, H, W], and what they leave of z, like it.
 
-        rate_weights: float [N] or [N, H, W], in place of `rate_weight`; lengths: in place of the order-0 ones. update:
-        let the codebooks follow. beam: partial choices that are kept from stage to stage, by their cost so far.
+        rate_weights: float [N] or [N, H, W], in place of `rate_weight`; lengths: in place of the order-0 ones. beam:
+        partial choices that are kept from stage to stage, by their cost so far.
         """
-        n, h, w, d = z.shape
-        vectors = z.reshape(-1, d)
-        weights = self._weights(rate_weights, n, h, w)
+        n, h, w, _ = z.shape
+        choice = self._choice(z, rate_weights, lengths, beam)
+        return choice.indices.view(n, h, w, -1).permute(0, 3, 1, 2), choice.residual.view_as(z)
+
+    def _choice(self, z: Tensor, rate_weights: Tensor | None, lengths: CodeLengths | None, beam: int) -> Choice:
+        """As `choose`, position by position."""
+        vectors = z.reshape(-1, z.shape[-1])
+        weights = self._weights(rate_weights, *z.shape[:3])
         costs = OrderZero(self.tables()) if lengths is None else lengths
-        choice = (
-            choose_by_beam(self, vectors, weights, costs, beam) if beam > 1 else greedy(self, vectors, weights, costs)
-        )
-        if update:
-            self._follow(vectors, choice)
-        return choice.indices.view(n, h, w, -1).permute(0, 3, 1, 2), choice.residual.view(n, h, w, d)
+        if beam > 1:
+            return choose_by_beam(self, vectors, weights, costs, beam)
+        return greedy(self, vectors, weights, costs)
 
     def _follow(self, vectors: Tensor, choice: Choice) -> None:
         """Let the codebooks follow what was chosen, stage by stage."""

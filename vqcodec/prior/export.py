@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from vqcodec.exact import ops
 from vqcodec.exact.network import IntegerPrior
-from vqcodec.prior.network import BIAS_MAX, IntegerLinear, LevelPrior
+from vqcodec.prior.network import BIAS_MAX, IntegerLinear, LevelPrior, MaskedLayer
 
 
 def _round(x: Tensor, bits: int, limit: int = ops.ACT_MAX) -> Tensor:
@@ -19,13 +21,14 @@ def _round(x: Tensor, bits: int, limit: int = ops.ACT_MAX) -> Tensor:
 
 def _products(prior: LevelPrior) -> dict[str, IntegerLinear]:
     """Every product of the network by its name in the weights file."""
-    named: dict[str, torch.nn.Module] = {}
+    named: dict[str, Any] = {}
     for stack, blocks in (("cond", prior.cond), ("out", prior.out)):
         for i, block in enumerate(blocks):
-            named[f"{stack}.{i}.inner"], named[f"{stack}.{i}.outer"] = block.inner, block.outer
+            named |= {f"{stack}.{i}.inner": block.inner, f"{stack}.{i}.outer": block.outer}
     for i, layer in enumerate(prior.layers):
-        named.update({f"layer.{i}.conv.{reach}": conv for reach, conv in enumerate(layer.convs)})
-        named[f"layer.{i}.cond"], named[f"layer.{i}.project"] = layer.cond, layer.project
+        assert isinstance(layer, MaskedLayer)
+        named |= {f"layer.{i}.conv.{reach}": conv for reach, conv in enumerate(layer.convs)}
+        named |= {f"layer.{i}.cond": layer.cond, f"layer.{i}.project": layer.project}
     for key, attention in prior.attentions.items():
         for name in ("query", "key_value", "out"):
             named[f"attention.{key}.{name}"] = getattr(attention, name)

@@ -37,7 +37,8 @@ class AutoencoderTraining:
     as large. shape: of the square error of a crop in the loss: itself (mse), its root, or its logarithm, which is what
     a mean PSNR counts. silent: share of the crops that get nothing of the finest level, so that the coarser ones learn
     to stand alone (quantiser dropout, Zeghidour et al. 2021, section III.C). ramp: steps between which the rate weight
-    grows from nothing.
+    grows from nothing. prior_share: share of the crops of a batch that are chosen under the priors and train them,
+    where those are trained too: they take more of the time than the autoencoder.
 
     Every crop draws its own weight of a bit from the model's range of rates, log-uniformly, so that one model serves
     them all. It begins to grow when every codebook has learned something worth its bits, and concerns all levels but
@@ -50,6 +51,7 @@ class AutoencoderTraining:
     unquantized_steps: int = 150
     kmeans_batches: int = 24
     ramp: tuple[int, int] = (300, 900)
+    prior_share: float = 1.0
 
     def __post_init__(self) -> None:
         if self.shape not in SHAPES:

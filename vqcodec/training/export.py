@@ -82,13 +82,14 @@ def write_codec(out: Path, target: Path) -> tuple[ModelConfig, Autoencoder, Prio
     """Write the weights file of a run's codec model and return what is in it. Checks everything that loading will
     check: raises ModelError or ExactnessError."""
     model, _ = load_autoencoder(latest(out))
-    priors, meta = load_priors(out / "prior.best.safetensors")
+    best = out / "prior.best.safetensors"  # trained on, after both together, or not
+    priors, meta = load_priors(best if best.exists() else latest(out))
     config = ModelConfig.from_dict(meta["model"])
     packed = pack_model(model, [to_integers(p) for p in priors.levels()])
     Codec(config, packed)
     before = {name: out / f"{name}.ckpt.safetensors" for name in ("autoencoder", "joint")}
     stages = {name: _recipe(weights.load_meta(path)) for name, path in before.items() if path.exists()}
-    training = {**stages, "prior": _recipe(meta), "commit": _commit()}
+    training = {**stages, meta["name"]: _recipe(meta), "commit": _commit()}
     weights.save(target, packed, {"model": config.to_dict(), "training": training})
     return config, model, priors
 

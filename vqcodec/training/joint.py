@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -14,8 +15,8 @@ from vqcodec.config import ModelConfig
 from vqcodec.nets.autoencoder import Autoencoder, Reconstruction
 from vqcodec.nets.quality import psnr
 from vqcodec.prior.network import live_stages
-from vqcodec.training.autoencoder import AutoencoderTask
-from vqcodec.training.data import to_device
+from vqcodec.training.autoencoder import AutoencoderTask, AutoencoderTraining
+from vqcodec.training.data import Pixels, to_device
 from vqcodec.training.loop import Report
 from vqcodec.training.prior import Priors, rate_weights
 from vqcodec.training.schedule import Clock, TrainConfig
@@ -40,13 +41,14 @@ class Joint(nn.Module):
         self.autoencoder, self.priors = autoencoder, priors
 
     def forward(
-        self, image: Tensor, rates: Tensor | None, places: Tensor, silent: Tensor | None, refine: bool
+        self, image: Tensor, rates: Tensor | None, places: Tensor, silent: Tensor | None, refine: bool, some: int
     ) -> Coded:
         """image: float [N, 3, H, W] in 0..1; rates: float [levels, N], weights of a bit; places: float [N], theirs in
-        the range; silent: as of `Autoencoder`; refine: choose codes by what they cost under the priors."""
-        lengths = partial(self.priors.lengths, places=places) if refine else None
-        result: Reconstruction = self.autoencoder(image, rates, lengths, places, silent)
-        return Coded(result, self.priors([maps.contiguous() for maps in result.indices], places))
+        the range; silent: as of `Autoencoder`; refine: choose codes by what they cost under the priors. some: how many
+        images, the first ones, are chosen so and train the priors."""
+        lengths = partial(self.priors.lengths, places=places[:some]) if refine else None
+        result: Reconstruction = self.autoencoder(image, rates, lengths, places, silent, some)
+        return Coded(result, self.priors([maps[:some].contiguous() for maps in result.indices], places[:some]))
 
 
 class JointTask(AutoencoderTask):
@@ -58,7 +60,19 @@ class JointTask(AutoencoderTask):
     name = "joint"
     scales = {"priors": PRIOR_SCALE}  # noqa: RUF012
     module: Joint
-    fresh = False  # from scratch
+
+    def __init__(
+        self,
+        model_config: ModelConfig,
+        config: TrainConfig,
+        special: AutoencoderTraining,
+        train: Sequence[Pixels],
+        val: Sequence[Pixels],
+        fresh: bool = False,
+    ) -> None:
+        """As of `AutoencoderTask`. fresh: from scratch, else the quantisers are on from the first step."""
+        super().__init__(model_config, config, special, train, val)
+        self.fresh = fresh
 
     def wrapped(self) -> nn.Module:
         return Joint(self.autoencoder, Priors(self.model))
@@ -73,7 +87,8 @@ class JointTask(AutoencoderTask):
         image, places = batch
         with torch.autocast(config.device_type, torch.bfloat16, enabled=config.bf16):
             weights = self.ramp * rate_weights(self.model, places)
-            coded = network(image, weights, places, self.silenced(places), self.ramp >= 1)
+            some = max(1, round(self.special.prior_share * len(image)))
+            coded = network(image, weights, places, self.silenced(places), self.ramp >= 1, some)
         loss, scalars = self.distortion(coded.result, image, places)
         return loss + coded.nats.sum(), scalars | {"train/nats_per_position": coded.nats}
 

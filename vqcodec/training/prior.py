@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -27,13 +28,20 @@ PLACES = (0.0, 0.5, 1.0)  # in the range of rates
 DRAWN = 4  # tiles in a picture of samples
 
 
+class Coded(NamedTuple):
+    """Tiles. maps: per level int64 [N, maps, side, side]; places: of the tiles in the range of rates, float [N]."""
+
+    maps: list[Tensor]
+    places: Tensor
+
+
 class Tiles(Protocol):
     """Where the priors' batches come from."""
 
     generator: torch.Generator
 
-    def batch(self, number: int) -> list[Tensor]:
-        """This rank's share of the next joint batch: per level int64 [number / ranks, S, side, side]."""
+    def batch(self, number: int) -> Coded:
+        """This rank's share of the next joint batch, of number / ranks tiles."""
 
 
 class CodedTiles:
@@ -48,7 +56,7 @@ class CodedTiles:
         self.generator = self.crops.generator
         self.device = next(autoencoder.parameters()).device
 
-    def batch(self, number: int, place: float | None = None) -> list[Tensor]:
+    def batch(self, number: int, place: float | None = None) -> Coded:
         """place: of all tiles in the range of rates, 0 to 1; None: each draws its own."""
         image = self.crops.batch(number).to(self.device)
         places = torch.rand(number, generator=self.generator)[parallel.share(number)].to(self.device)
@@ -58,9 +66,10 @@ class CodedTiles:
         self.priors.eval()
         with torch.no_grad():
             rates = rate_weights(self.config, places)
-            maps = self.autoencoder.encode(image, rates, self.priors.lengths if self.config.rates[1] else None)
+            lengths = partial(self.priors.lengths, places=places) if self.config.rates[1] else None
+            maps = self.autoencoder.encode(image, rates, lengths, places)
         self.priors.train(training)
-        return [m.contiguous() for m in maps]
+        return Coded([m.contiguous() for m in maps], places)
 
 
 def rate_weights(config: ModelConfig, places: Tensor) -> Tensor:
@@ -76,23 +85,26 @@ def rate_weights(config: ModelConfig, places: Tensor) -> Tensor:
     return weights
 
 
-def level_nats(priors: Priors, tiles: Sequence[Tensor], exact: bool = True) -> list[list[float]]:
-    """Mean nats per index by level and stage. tiles: per level int64 [N, S, H, W]."""
-    found = [prior(tiles[i], tiles[:i], exact) for i, prior in enumerate(priors.levels())]
+def level_nats(priors: Priors, coded: Coded, exact: bool = True) -> list[list[float]]:
+    """Mean nats per position by level and map, 0 counted where none is coded."""
+    maps = coded.maps
+    found = [prior(maps[i], maps[:i], exact, coded.places) for i, prior in enumerate(priors.levels())]
     return [nats.mean((0, 2, 3)).tolist() for nats in found]
 
 
 @torch.inference_mode()
-def validate(priors: Priors, tiles: list[Tensor], exact: bool = True) -> list[list[float]]:
-    """Nats per index by level and stage, in float32 with the rounding of the integer network (exact) or without.
+def validate(priors: Priors, coded: Coded, exact: bool = True) -> list[list[float]]:
+    """Nats per position by level and map, in float32 with the rounding of the integer network (exact) or without.
     Leaves the priors in evaluation mode."""
     priors.eval()
-    parts = [level_nats(priors, part, exact) for part in zip(*(t.split(8) for t in tiles), strict=True)]
+    split = [m.split(8) for m in coded.maps]
+    batches = [Coded(list(maps), places) for *maps, places in zip(*split, coded.places.split(8), strict=True)]
+    parts = [level_nats(priors, batch, exact) for batch in batches]
     return [[sum(stage) / len(parts) for stage in zip(*level, strict=True)] for level in zip(*parts, strict=True)]
 
 
 def bits_per_pixel(nats: list[list[float]], config: ModelConfig) -> float:
-    """From nats per index by level and stage: bits per pixel, an estimate (no file is written)."""
+    """From nats per position by level and map: bits per pixel, an estimate (no file is written)."""
     return sum(
         sum(row) / math.log(2) / level.stride**2 for row, level in zip(nats, config.autoencoder.levels, strict=True)
     )
@@ -114,7 +126,7 @@ class Priors(nn.ModuleList):
         """See `Autoencoder.forward`."""
         return self.levels()[len(coarse)].code_lengths(own, coarse, places)
 
-    def forward(self, tiles: list[Tensor], places: Tensor | None = None) -> Tensor:
+    def forward(self, tiles: Sequence[Tensor], places: Tensor | None = None) -> Tensor:
         """Mean nats per position by level, [levels]. tiles: per level int64 [N, maps, H, W]; places: as of
         `LevelPrior`."""
         priors = enumerate(self.levels())
@@ -128,19 +140,24 @@ def coded_tiles(
     train: Sequence[Pixels],
     val: Sequence[Pixels],
     settings: TrainConfig,
-) -> tuple[CodedTiles, dict[str, list[Tensor]]]:
+) -> tuple[CodedTiles, dict[str, Coded]]:
     """The tiles to train priors on, and those that `PriorTask` measures, fixed from here on."""
     tiles = CodedTiles(config, autoencoder, priors, train, settings.seed)
     measured = {}
     for name, images in (("train", train), ("val", val)):
         fixed = CodedTiles(config, autoencoder, priors, images, seed=1)
         parts = [fixed.batch(MEASURED, place) for place in (PLACES if config.rates[1] else PLACES[:1])]
-        measured[name] = [torch.cat(level) for level in zip(*parts, strict=True)]
+        maps = [torch.cat(level) for level in zip(*(part.maps for part in parts), strict=True)]
+        measured[name] = Coded(maps, torch.cat([part.places for part in parts]))
     return tiles, measured
 
 
+def _on(device: str, coded: Coded) -> Coded:
+    return Coded([m.to(device) for m in coded.maps], coded.places.to(device))
+
+
 class PriorTask(Task):
-    """Loss: nats per index, summed over levels. The best checkpoint is the one with the lowest validation rate."""
+    """Loss: nats per position, summed over levels. The best checkpoint is the one with the lowest validation rate."""
 
     name = "prior"
     module: Priors
@@ -151,26 +168,26 @@ class PriorTask(Task):
         config: TrainConfig,
         priors: Priors,
         tiles: Tiles,
-        measured: Mapping[str, list[Tensor]],
+        measured: Mapping[str, Coded],
         autoencoder: Autoencoder | None = None,
     ) -> None:
-        """measured: per level int64 [N, S, side, side], of "train" and "val". autoencoder: to show samples."""
+        """measured: tiles of "train" and "val". autoencoder: to show samples."""
         self.model, self.autoencoder = model_config, autoencoder
         self.module = priors.to(config.device)
         self.tiles, self.generator = tiles, tiles.generator
-        self.measured = {k: [t.to(config.device) for t in v] for k, v in measured.items()}
+        self.measured = {k: _on(config.device, v) for k, v in measured.items()}
 
     def model_config(self) -> dict[str, Any]:
         return self.model.to_dict()
 
-    def batch(self, config: TrainConfig) -> list[Tensor]:
+    def batch(self, config: TrainConfig) -> Coded:
         with torch.autocast(config.device_type, torch.bfloat16, enabled=config.bf16):
-            return [t.to(config.device) for t in self.tiles.batch(config.batch)]
+            return _on(config.device, self.tiles.batch(config.batch))
 
     def loss(self, network: nn.Module, batch: Any, config: TrainConfig) -> tuple[Tensor, dict[str, Tensor]]:
         with torch.autocast(config.device_type, torch.bfloat16, enabled=config.bf16):
-            nats = network(batch)
-        return nats.sum(), {"train/nats_per_index": nats}
+            nats = network(batch.maps, batch.places)
+        return nats.sum(), {"train/nats_per_position": nats}
 
     def validate(self, config: TrainConfig, images: bool) -> Report:
         """The same tiles of both sets in evaluation mode: where they part, the priors over-fit."""
@@ -181,8 +198,8 @@ class PriorTask(Task):
             rate[name] = bits_per_pixel(nats, self.model)
             key = "val" if name == "val" else "train/evaluated"
             values |= {
-                f"{key}/nats_per_index": nats,
-                f"{key}/bits_per_index": [[n / math.log(2) for n in row] for row in nats],
+                f"{key}/nats_per_position": nats,
+                f"{key}/bits_per_position": [[n / math.log(2) for n in row] for row in nats],
                 f"{key}/bits_per_pixel": rate[name],
                 f"{key}/bits_per_dim": rate[name] / 3,
             }
