@@ -15,6 +15,7 @@ import torch
 
 from vqcodec import parallel
 from vqcodec.config import VAE_PRESETS, VQVAE2_PRESETS, VQVAE_PRESETS, ModelConfig
+from vqcodec.precision import fast_bf16
 from vqcodec.training import export as exporting
 from vqcodec.training.autoencoder import SHAPES, AutoencoderTask, AutoencoderTraining, validate
 from vqcodec.training.data import load_images
@@ -47,11 +48,18 @@ def settings(defaults: TrainConfig, *without: str) -> Any:
             if isinstance(value, bool):
                 flag += f"/--no-{f.name}"
             kind = click.Choice(OPTIMIZERS) if f.name == "optimizer" else type(value)
-            value = "auto" if f.name == "device" else value
+            value = "auto" if f.name == "device" else None if f.name == "bf16" else value
             command = click.option(flag, default=value, type=kind, show_default=True)(command)
         return command
 
     return decorate
+
+
+def configured(defaults: TrainConfig, device: str, options: dict[str, Any]) -> TrainConfig:
+    """What the options of `settings` ask for; bf16 where the device is fast at it unless they say otherwise."""
+    if options["bf16"] is None:
+        options = options | {"bf16": fast_bf16(torch.device(device).type)}
+    return dataclasses.replace(defaults, device=device, **options)
 
 
 def data(command: Any) -> Any:
@@ -111,7 +119,7 @@ def main(threads: int) -> None:
 def vae(out: Path, data: tuple[Path, ...], val: tuple[Path, ...], preset: str, device: str, **kw: Any) -> None:
     """Train a VAE on crops of the preset's tile size."""
     with parallel.processes(device) as name:
-        config = dataclasses.replace(VAE, device=name, **kw)
+        config = configured(VAE, name, kw)
         images = load_images(data), load_images(val, limit=24)
         train(VAETask(VAE_PRESETS[preset], config, VAETraining(), *images), config, out)
 
@@ -133,7 +141,7 @@ def autoencoder(
 ) -> None:
     """What `vqvae` and `vqvae2` share."""
     with parallel.processes(device) as name:
-        config = dataclasses.replace(AUTOENCODER, device=name, **kw)
+        config = configured(AUTOENCODER, name, kw)
         model = presets[preset]
         if rates is not None:
             model = dataclasses.replace(model, rates=rates)
@@ -194,7 +202,7 @@ def joint(
     """Train an autoencoder together with its priors: codes are chosen by their cost under them. Begins with --preset
     from nothing, else goes on from the autoencoder in --out, or from --start."""
     with parallel.processes(device) as name:
-        config = dataclasses.replace(JOINT, device=name, **kw)
+        config = configured(JOINT, name, kw)
         model, priors = None, None
         if preset is not None:
             sizes = VQVAE2_PRESETS[preset]
@@ -220,7 +228,7 @@ def joint(
 def prior(out: Path, data: tuple[Path, ...], val: tuple[Path, ...], device: str, **kw: Any) -> None:
     """Train the priors of all levels on what the autoencoder in --out makes of random tiles."""
     with parallel.processes(device) as name:
-        config = dataclasses.replace(PRIOR, device=name, **kw)
+        config = configured(PRIOR, name, kw)
         source = exporting.latest(out)
         model, meta = exporting.load_autoencoder(source)
         model = model.to(config.device, memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -21,6 +21,7 @@ from vqcodec.config import ModelConfig, is_vae
 from vqcodec.encoder.chooser import Chooser, Original
 from vqcodec.encoder.target import search
 from vqcodec.errors import FormatError, ImageError, ModelError, VqcodecError
+from vqcodec.exact import orders
 from vqcodec.exact.check import check_device
 from vqcodec.exact.condition import PLACES
 from vqcodec.exact.engine import Batch, Draw, known, run
@@ -43,7 +44,8 @@ from vqcodec.tiling import Tiling
 
 GROUP_TILES = 16  # tiles that share a stream per level: with 256x256 tiles a megapixel
 MAX_GROUP_PIXELS = 1 << 24  # of a file: a group is decoded at once, so this bounds memory
-BATCH_GROUPS = 4  # groups decoded together; bounds the memory of large images
+BATCH_GROUPS = 4  # groups decoded together at most; bounds the memory of large images
+STEP_ROWS = 1024  # positions of a step from which a processor gains nothing by decoding more groups together
 
 Pixels = npt.NDArray[np.uint8]
 P = ParamSpec("P")
@@ -330,7 +332,7 @@ class Codec:
             sources.append(Source(streams[group * len(self.priors) + level :: len(self.priors)], group_tiles))
             return sources[-1]
 
-        batch = group_tiles * max(1, BATCH_GROUPS * GROUP_TILES // group_tiles)
+        batch = max(1, self._batch_tiles(width, height) // group_tiles) * group_tiles
         found = self.produce(source, width, height, batch, place=place)
         if not all(source.exhausted() for source in sources):
             raise FormatError("an index stream is longer than its indices: the file was made otherwise than it says")
@@ -372,6 +374,15 @@ class Codec:
         """How the maps of a level are cut into tiles, for an image of width x height pixels."""
         auto = self.config.autoencoder
         return Tiling(width, height, self.config.tile_size, auto.coarsest, auto.levels[level].stride)
+
+    def _batch_tiles(self, width: int, height: int) -> int:
+        """How many tiles to decode together, so that the steps of the finest level are large enough."""
+        most = BATCH_GROUPS * GROUP_TILES
+        if self.device.type != "cpu":
+            return most
+        h, w = self.tiling(len(self.priors) - 1, width, height).tile_shape
+        steps = len(orders.order(self.config.priors[-1].order, h, w).steps)
+        return min(most, STEP_ROWS * steps // (h * w))
 
     def _split(self, indices: Sequence[Tensor], width: int, height: int) -> tuple[list[Tensor], Tensor | None]:
         """Tiles [n, maps, h, w] of some levels from the coarsest on, and where those of the last one are valid."""

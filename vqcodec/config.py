@@ -61,7 +61,8 @@ class AutoencoderConfig:
     widths, blocks: channels and residual blocks at strides patch, 2 * patch, 4 * patch, ... up to the coarsest level's
     stride. patch: side of the blocks of pixels that the first layer takes and the last one gives, a power of two.
     overlap: convolutions that change the resolution reach over the positions that they join (4x4 down, 3x3 up); else
-    they do not (2x2, 1x1). gains:
+    they do not (2x2, 1x1). norm: of the latents, to unit variance of every channel, or of all channels of a level
+    together, so that those with more to say keep more of the energy ("level"). gains:
     learned vectors of gains, over the range of rates, that scale the channels behind the first and before the last
     layer; 0: none.
     """
@@ -72,12 +73,15 @@ class AutoencoderConfig:
     decoder_blocks: tuple[int, ...]
     patch: int = 2
     overlap: bool = True
+    norm: str = "channel"
     gains: int = 0
 
     def __post_init__(self) -> None:
         strides = [level.stride for level in self.levels]
         if self.patch < 2 or self.patch & (self.patch - 1):
             raise ValueError(f"the patch must be a power of two from 2, not {self.patch}")
+        if self.norm not in ("channel", "level"):
+            raise ValueError(f"the norm must be channel or level, not {self.norm!r}")
         if self.gains < 0:
             raise ValueError(f"gains must be 0 or more, not {self.gains}")
         if not strides or strides != sorted(set(strides), reverse=True):

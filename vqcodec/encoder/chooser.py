@@ -138,7 +138,7 @@ class Chooser:
                     maps = choice.swept(moved[0].detach(), maps, 1)
                     chosen = quantizer.lookup(maps[None].to(z.device)).permute(0, 3, 1, 2)
                 quantized = moved + (chosen.clone() - moved).detach()
-                image = model.finish(quantized, fixed, place / lambdas.HIGHEST_PLACE)
+                image = model.finish(quantized, fixed, moved.new_full((1,), place / lambdas.HIGHEST_PLACE))
                 (moved.grad,) = torch.autograd.grad((image - target).square().sum(), [moved])
                 optimizer.step()
         return choice.settled(moved[0].detach(), maps)

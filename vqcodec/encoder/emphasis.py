@@ -31,7 +31,7 @@ def emphasis(image: Tensor, stride: int, power: float) -> Tensor:
     return (power * (contrast - contrast.mean())).exp()
 
 
-def local_gains(model: Autoencoder, indices: Sequence[Tensor], place: float | None) -> list[Tensor]:
+def local_gains(model: Autoencoder, indices: Sequence[Tensor], place: float) -> list[Tensor]:
     """What a rate weight is multiplied by at every position of each level, float [h, w], 1 in the geometric mean: less
     where the decoder makes much of an error of the latent.
 
@@ -48,7 +48,7 @@ def local_gains(model: Autoencoder, indices: Sequence[Tensor], place: float | No
         books = zip(model.level_quantizers(), indices, strict=True)
         codes = [quantizer.lookup(maps.clone()).permute(0, 3, 1, 2) for quantizer, maps in books]
         codes = [c.detach().clone().requires_grad_(True) for c in codes]
-        image = model.assemble(codes, place)
+        image = model.assemble(codes, codes[0].new_full((1,), place))
         energies = [torch.zeros_like(c[:, :1]) for c in codes]
         for probe in range(PROBES):
             signs = torch.randint(0, 2, image.shape, generator=generator).to(image) * 2 - 1

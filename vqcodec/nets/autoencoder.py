@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vqcodec.config import AutoencoderConfig
-from vqcodec.nets.blocks import Gains, LatentNorm, Upsample, blocks, initialize
+from vqcodec.nets.blocks import Gains, LatentNorm, LevelNorm, Upsample, blocks, initialize
 from vqcodec.nets.choice import CodeLengths
 from vqcodec.nets.quantizer import ResidualQuantizer
 
@@ -69,7 +69,10 @@ class Autoencoder(nn.Module):
                 nn.Sequential(nn.Conv2d(c + seen, c, 1), *blocks(c, 2 if i else 0), nn.Conv2d(c, level.dim, 1))
             )
             # Zero mean and unit variance: else a level drifts faster than its codebook follows, and collapses.
-            self.normalize.append(LatentNorm(level.dim, momentum=0.02, affine=False))
+            if config.norm == "level":
+                self.normalize.append(LevelNorm(level.dim))
+            else:
+                self.normalize.append(LatentNorm(level.dim, momentum=0.02, affine=False))
             self.from_latent.append(nn.Conv2d(level.dim + seen, c, 3, padding=1))
         initialize(self)
 
@@ -150,18 +153,18 @@ class Autoencoder(nn.Module):
         if not indices:
             raise ValueError("no index maps given")
         pairs = zip(self.level_quantizers(), indices, strict=True)
-        return self.assemble([quantizer.lookup(maps).permute(0, 3, 1, 2) for quantizer, maps in pairs], place)
+        quantized = [quantizer.lookup(maps).permute(0, 3, 1, 2) for quantizer, maps in pairs]
+        return self.assemble(quantized, None if place is None else quantized[0].new_full((1,), place))
 
-    def assemble(self, quantized: Sequence[Tensor], place: float | None = None) -> Tensor:
+    def assemble(self, quantized: Sequence[Tensor], places: Tensor | None = None) -> Tensor:
         """The codewords of every level, float [N, D, h, w], coarsest first -> image, as of `decode`."""
         state: Tensor | None = None
         for i, codewords in enumerate(quantized[:-1]):
             state = self.descend(i, codewords, state)
-        return self.finish(quantized[-1], state, place)
+        return self.finish(quantized[-1], state, places)
 
-    def finish(self, quantized: Tensor, state: Tensor | None, place: float | None = None) -> Tensor:
+    def finish(self, quantized: Tensor, state: Tensor | None, places: Tensor | None = None) -> Tensor:
         """The finest level's codewords, float [N, D, h, w], and the decoded state of the others -> image."""
-        places = None if place is None else quantized.new_full((1,), place)
         return self.to_pixels(self.descend(len(self.config.levels) - 1, quantized, state, places), places)
 
     def latents(self, image: Tensor, level: int) -> Tensor:

@@ -42,6 +42,32 @@ class Upsample(nn.Module):
         return F.pixel_shuffle(self.conv(x), 2)
 
 
+class LevelNorm(nn.Module):
+    """Zero mean of every channel and unit variance of all channels together: [N x C x H x W] to the same. With the
+    statistics of the joint batch of all processes in training, running ones in evaluation."""
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, channels: int, momentum: float = 0.02, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.momentum, self.eps = momentum, eps
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean, variance = self.running_mean, self.running_var
+        if self.training:
+            size = x.numel() // x.shape[1] * parallel.world()
+            sums = torch.stack([x.sum((0, 2, 3)), x.square().sum((0, 2, 3))])
+            mean, square = parallel.total_with_gradient(sums) / size
+            variance = (square - mean.square()).mean()
+            with torch.no_grad():
+                self.running_mean.lerp_(mean, self.momentum)
+                self.running_var.lerp_(variance, self.momentum)
+        return (x - mean[:, None, None]) * (variance + self.eps).rsqrt()
+
+
 class Gains(nn.Module):
     """Channels times gains that depend on the place in the range of rates: exponentials, interpolated between learned
     vectors at equal distances (Cui et al. 2021, section 3.2). [N x C x H x W] to the same."""

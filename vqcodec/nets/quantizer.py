@@ -37,8 +37,8 @@ class ResidualQuantizer(nn.Module):
 
     A vector r becomes the code k that minimises |r - c_k|^2 + rate_weight * bits_k: entropy-constrained vector
     quantisation (Chou, Lookabaugh, Gray 1989) with the order-0 code lengths of the training data; with
-    rate_weight = 0 it is the nearest code. |x|^2 is |R x|^2 with `metric` R, the identity unless it was measured what
-    an error of a latent does to the image. Code 0 of every stage but the first is fixed to zero: "nothing to add".
+    rate_weight = 0 it is the nearest code. |x|^2 is |R x|^2 with `metric` R: the identity, or what an error of a latent
+    does to the image. Code 0 of every stage but the first is fixed to zero: "nothing to add".
     Where the level may stop, that of the first is too, and code 0 ends the position: the cheapest ending is taken.
 
     In training the codebooks follow N_k <- d N_k + (1-d) n_k, m_k <- d m_k + (1-d) sum r, c_k = m_k / N_k (van den
@@ -123,6 +123,8 @@ class ResidualQuantizer(nn.Module):
             if self.training:
                 self._follow(latents.flatten(0, 2), choice)
         commitment = (z.float() - quantized).square().mean((1, 2, 3))
+        if self.level.stop:
+            commitment = commitment * (self.metric.square().sum() / (3 * self.level.stride**2))
         if silent is not None:
             commitment = commitment * ~silent
         straight_through = z + (quantized.to(z.dtype) - z).detach()

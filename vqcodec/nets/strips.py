@@ -89,10 +89,11 @@ def decode(
     for i, (quantizer, maps, _) in enumerate(coarse):
         state = descend(model, i, quantizer.lookup(maps).permute(0, 3, 1, 2), state, place, limit)
     quantizer, maps, stride = finest
+    places = _places(model, place)
     inputs = [(x, stride) for x in (maps, state) if x is not None]
 
     def step(own: Tensor, above: Tensor | None = None) -> Tensor:
-        return model.finish(quantizer.lookup(own).permute(0, 3, 1, 2), above, place)
+        return model.finish(quantizer.lookup(own).permute(0, 3, 1, 2), above, places)
 
     return _in_strips(step, inputs, 1, _descend_reach(model.config, len(coarse)), limit)
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,15 +17,18 @@ from vqcodec.config import ModelConfig
 from vqcodec.lambdas import rate_weights
 from vqcodec.nets.autoencoder import Autoencoder, Reconstruction
 from vqcodec.nets.quality import MS_SSIM_MIN_CROP, ms_ssim, psnr
+from vqcodec.training import linear
 from vqcodec.training.crops import CropTask
 from vqcodec.training.data import CropSampler, Pixels, grid, to_device
 from vqcodec.training.loop import Report
+from vqcodec.training.metric import PIXEL_VARIANCE, squared_jacobians
 from vqcodec.training.schedule import Clock, TrainConfig
 
-PIXEL_VARIANCE = 0.07  # of photographs in 0..1: the distortion is measured in units of it
+METRIC_STEPS, METRIC_CROPS, METRIC_SHARE = 20, 4, 0.1  # how often, on how many crops, and how fast the metric follows
 BALANCE = 0.35  # the error of a crop counts less by this power of its rate weight: all rates count about the same
 USUAL_ERROR = 0.02  # in units of PIXEL_VARIANCE, about 28.5 dB: where all shapes of the error have one slope
 SHAPES = ("mse", "root", "log")
+LINEAR_CROPS = 96  # that a linear start looks at
 SHOWN = 6  # validation images in a grid
 
 
@@ -192,6 +196,9 @@ class AutoencoderTask(CropTask):
 
     def before(self, step: int, clock: Clock, config: TrainConfig) -> bool:
         """Turn the quantisers on after the warm-up, codebooks from k-means."""
+        if step == 0 and self.model.autoencoder.norm == "level" and not self.model.autoencoder.overlap:
+            linear.start(self.autoencoder, self.crops(dataclasses.replace(config, batch=LINEAR_CROPS)))
+            return True
         due = step == self.special.unquantized_steps
         first, last = self.special.ramp
         self.ramp = min(1.0, max(0.0, (step - first) / max(1, last - first)))
@@ -199,7 +206,26 @@ class AutoencoderTask(CropTask):
             quantizer.enabled = step > self.special.unquantized_steps
         if due:
             initialize_codebooks(self.autoencoder, self.sampler, config, self.special.kmeans_batches)
+        if step >= self.special.unquantized_steps and (due or step % METRIC_STEPS == 0):
+            self.measure_metric(config, 1.0 if due else METRIC_SHARE)
         return due
+
+    def measure_metric(self, config: TrainConfig, share: float) -> None:
+        """Let the metric of levels that may stop follow the decoder by this share."""
+        quantizers = self.autoencoder.level_quantizers()
+        if not any(quantizer.level.stop for quantizer in quantizers):
+            return
+        image, places = self.batch(dataclasses.replace(config, batch=METRIC_CROPS * parallel.world()))
+        self.autoencoder.eval()
+        with torch.autocast(config.device_type, torch.bfloat16, enabled=config.bf16):
+            with torch.no_grad():
+                indices = self.autoencoder.encode(image, self.ramp * rate_weights(self.model, places), None, places)
+            found = squared_jacobians(self.autoencoder, indices, places)
+        self.autoencoder.train()
+        for quantizer, jacobian in zip(quantizers, found, strict=True):
+            unit = parallel.total(jacobian.diagonal().mean()) / parallel.world()
+            old = quantizer.metric[0, 0] ** 2
+            quantizer.metric.copy_(torch.eye(len(jacobian)) * (old + share * (unit - old)).sqrt())
 
     def validate(self, config: TrainConfig, images: bool) -> Report:
         """At both ends of the range of rates and in its middle."""

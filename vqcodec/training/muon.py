@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vqcodec.precision import fast_bf16
+
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic iteration; singular values end between about 0.7 and 1.2
 ITERATIONS = 4
 MOMENTUM = 0.95
@@ -23,7 +25,9 @@ def orthogonalized(matrix: Tensor) -> Tensor:
     """The nearest semi-orthogonal matrix, roughly: U V^T of the singular value decomposition. [n, m] to the same."""
     a, b, c = COEFFICIENTS
     x = matrix.t() if matrix.shape[0] > matrix.shape[1] else matrix
-    x = (x / (x.norm() + 1e-7)).bfloat16()
+    x = x / (x.norm() + 1e-7)
+    if fast_bf16(x.device.type):
+        x = x.bfloat16()
     for _ in range(ITERATIONS):
         gram = x @ x.t()
         x = a * x + (b * gram + c * gram @ gram) @ x

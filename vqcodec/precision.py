@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which precision a machine is fast at."""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+
+
+@functools.cache
+def fast_bf16(device_type: str) -> bool:
+    """Whether products in bfloat16 are faster than in float32: on GPUs that have them, and on CPUs with AVX512-BF16 or
+    AMX. Elsewhere they are emulated, about ten times slower.
+
+    Args:
+        device_type: cpu or cuda.
+    """
+    if device_type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # of PyTorch 2.6 and newer; not known: float32
+    return any(bool(supported()) for name in names if (supported := getattr(torch.cpu, name, None)))
