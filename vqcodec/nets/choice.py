@@ -92,7 +92,9 @@ def _priced(codes: Tensor, squares: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def choose(books: Codebooks, vectors: Tensor, weights: Tensor, lengths: CodeLengths, beam: int = 1) -> Choice:
+def choose(
+    books: Codebooks, vectors: Tensor, weights: Tensor, lengths: CodeLengths, beam: int = 1, shared: bool = False
+) -> Choice:
     """The cheapest codes and the cheapest ending, as far as a beam finds them.
 
     Args:
@@ -101,26 +103,35 @@ def choose(books: Codebooks, vectors: Tensor, weights: Tensor, lengths: CodeLeng
         weights: float [M], of a bit.
         lengths: of the codes at the M positions.
         beam: partial choices that are kept at every position from stage to stage; 1: greedily the best code.
+        shared: all partial choices of a position share the code lengths that follow the best of them, which is faster.
     """
     number = max(1, (ROWS if vectors.device.type == "cpu" else ROWS_ELSEWHERE) // beam)
     scales = math.log(2) / weights.clamp(min=LEAST_WEIGHT)
     rows = torch.arange(len(vectors), device=vectors.device)
-    parts = [_Search(books, vectors, scales, lengths, part, beam).run() for part in rows.split(number)]
+    parts = [_Search(books, vectors, scales, lengths, part, beam, shared).run() for part in rows.split(number)]
     return Choice(torch.cat([part.indices for part in parts]).long(), torch.cat([part.stages for part in parts]))
 
 
 class _Search:
     """Of some positions. M of them are still looked at, each has B partial choices.
 
-    rows: int64 [M], among all positions; here: among those of this search. scale: float [M], what squared distances are
+    rows: int64 [M], among all positions; here: among those of this search. Partial choices are sorted by cost, but for
+    those of product stages. scale: float [M], what squared distances are
     multiplied by. residual: float [M, B, D], scale * R (vector - codewords), from the first product stage on scale *
     R^T R (vector - codewords). cost: float [M, B], of the partial choice if nothing were to follow for free.
     """
 
     def __init__(
-        self, books: Codebooks, vectors: Tensor, scales: Tensor, lengths: CodeLengths, rows: Tensor, beam: int
+        self,
+        books: Codebooks,
+        vectors: Tensor,
+        scales: Tensor,
+        lengths: CodeLengths,
+        rows: Tensor,
+        beam: int,
+        shared: bool,
     ) -> None:
-        self.books, self.level, self.lengths, self.beam = books, books.level, lengths, beam
+        self.books, self.level, self.lengths, self.beam, self.shared = books, books.level, lengths, beam, shared
         self.rows, self.scale = rows, scales[rows]
         moved = vectors[rows] @ books.metric.t()
         self.cost = (moved.square().sum(1) * self.scale)[:, None]
@@ -136,7 +147,8 @@ class _Search:
     def run(self) -> Choice:
         for stage in range(self.level.stages):
             product = stage >= self.level.codebooks
-            logs = self.lengths.logs(stage, self.earlier, self.rows)
+            earlier = self.earlier[:, :1] if self.shared and self.earlier is not None else self.earlier
+            logs = self.lengths.logs(stage, earlier, self.rows)
             prices = self._group_prices(logs) if product else self._prices(stage, logs)
             if self.level.stop:
                 nothing = self.cost - prices[..., 0].sum(-1) if product else prices[..., 0]
@@ -244,7 +256,7 @@ class _Search:
 
 
 def _smallest(costs: Tensor, number: int) -> tuple[Tensor, Tensor]:
-    """Values and places of the smallest of every row, [M, N] -> [M, number] each.
+    """Values and places of the smallest of every row, the least first, [M, N] -> [M, number] each.
 
     On a CPU the least of many is quick to find, its place is not: the smallest lie in those classes (places modulo
     CLASSES) whose own least is smallest.
@@ -254,10 +266,10 @@ def _smallest(costs: Tensor, number: int) -> tuple[Tensor, Tensor]:
         value, place = costs.min(1)
         return value[:, None], place[:, None]
     if n % CLASSES or n <= 4 * CLASSES or number > CLASSES // 4:
-        values, places = costs.topk(number, 1, largest=False, sorted=False)
+        values, places = costs.topk(number, 1, largest=False)
         return values, places
     members = costs.view(m, -1, CLASSES)
     classes = members.amin(1).topk(number, 1, largest=False, sorted=False).indices  # [M, number]
     few = members.gather(2, classes[:, None].expand(-1, members.shape[1], -1)).flatten(1)
-    values, which = few.topk(number, 1, largest=False, sorted=False)
+    values, which = few.topk(number, 1, largest=False)
     return values, which // number * CLASSES + classes.gather(1, which % number)

@@ -140,19 +140,27 @@ class ResidualQuantizer(nn.Module):
         lengths: CodeLengths | None = None,
         *,
         beam: int = 1,
+        shared: bool = False,
     ) -> Tensor:
         """z: float [N, H, W, D] -> indices int64 [N, maps, H, W].
 
-        rate_weights: float [N] or [N, H, W], in place of `rate_weight`; lengths: in place of the order-0 ones. beam:
-        partial choices that are kept from stage to stage, by their cost so far.
+        rate_weights: float [N] or [N, H, W], in place of `rate_weight`; lengths: in place of the order-0 ones. beam,
+        shared: see `nets.choice.choose`.
         """
-        return self._maps(self._chosen(z, rate_weights, lengths, beam), z)
+        return self._maps(self._chosen(z, rate_weights, lengths, beam, shared), z)
 
-    def _chosen(self, z: Tensor, rate_weights: Tensor | None, lengths: CodeLengths | None, beam: int = 1) -> Choice:
+    def _chosen(
+        self,
+        z: Tensor,
+        rate_weights: Tensor | None,
+        lengths: CodeLengths | None,
+        beam: int = 1,
+        shared: bool = False,
+    ) -> Choice:
         costs = OrderZero(self.tables()) if lengths is None else lengths
         weights = self.rate_weight if rate_weights is None else rate_weights
         weights = weights.view(*weights.shape, *[1] * (3 - weights.dim())).expand(z.shape[:3])
-        return choose(self.prepared(), z.reshape(-1, z.shape[-1]), weights.reshape(-1), costs, beam)
+        return choose(self.prepared(), z.reshape(-1, z.shape[-1]), weights.reshape(-1), costs, beam, shared)
 
     @staticmethod
     def _maps(choice: Choice, z: Tensor) -> Tensor:
