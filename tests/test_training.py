@@ -366,6 +366,7 @@ def test_tiles_are_what_the_encoder_makes_of_them(photos):
     assert bits[1] < 0.95 * bits[0]
 
 
+@torch.no_grad()
 def test_linear_start_is_a_transform_code(photos):
     """Before any training the levels leave little of a photograph, every level less, and errors of a latent cost what
     the metric says."""
