@@ -16,8 +16,8 @@ from conftest import staged_config
 from randomprior import random_maps, random_priors, random_tensors
 from referenceprior import ReferencePrior, reference
 from torch import Tensor
-
 from vqcodec.codelengths import code_lengths
+
 from vqcodec.config import LevelConfig, ModelConfig, PriorConfig
 from vqcodec.exact import orders
 from vqcodec.exact.engine import Batch, known, run

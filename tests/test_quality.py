@@ -11,9 +11,9 @@ import torch
 from conftest import untrained
 from numpy.typing import NDArray
 from PIL import Image
+from vqcodec.assignment import C2, PRECISION, emphasis, search
 
 from vqcodec import container, metrics
-from vqcodec.assignment import C2, PRECISION, emphasis, search
 from vqcodec.codec import Codec
 from vqcodec.config import VQVAE2_PRESETS
 from vqcodec.errors import ImageError, ModelError

@@ -20,6 +20,7 @@ from skimage import data
 from vqcodec import registry, weights
 from vqcodec.codec import Codec, pack_model
 from vqcodec.config import VAE_PRESETS, VQVAE2_PRESETS, VQVAE_PRESETS, ModelConfig
+from vqcodec.lambdas import rate_weights
 from vqcodec.nets.autoencoder import Autoencoder, Reconstruction
 from vqcodec.nets.quality import TAPS, ms_ssim
 from vqcodec.prior.export import to_integers
@@ -32,7 +33,7 @@ from vqcodec.training.joint import JointTask
 from vqcodec.training.loop import train
 from vqcodec.training.metric import PIXEL_VARIANCE, squared_jacobians
 from vqcodec.training.muon import Muon, orthogonalized, parameter_groups
-from vqcodec.training.prior import Coded, CodedTiles, Priors, PriorTask, coded_tiles, rate_weights
+from vqcodec.training.prior import Coded, CodedTiles, Priors, PriorTask, coded_tiles
 from vqcodec.training.schedule import Clock, TrainConfig
 from vqcodec.training.vae import VAETask, VAETraining
 from vqcodec.vae import VAEModel
@@ -366,6 +367,7 @@ def test_tiles_are_what_the_encoder_makes_of_them(photos):
     assert bits[1] < 0.95 * bits[0]
 
 
+@torch.no_grad()
 def test_linear_start_is_a_transform_code(photos):
     """Before any training the levels leave little of a photograph, every level less, and errors of a latent cost what
     the metric says."""
@@ -378,12 +380,12 @@ def test_linear_start_is_a_transform_code(photos):
     for quantizer in model.level_quantizers():
         quantizer.enabled = False
     error = (model(image).image - image).square().mean()
-    features, state = model._features(image), None
+    features, state = model.features(image), None
     for i in range(len(config.levels)):
-        latent = model._latent(i, features, state)
+        latent = model.latent(i, features[i], state)
         assert latent.square().mean() == pytest.approx(1, rel=0.3)  # one unit for all channels of a level
         assert latent[:, 0].var() > 2 * latent[:, -1].var()  # principal components, strongest first
-        state = model._descend(i, latent, state)
+        state = model.descend(i, latent, state)
     assert error < 0.03 * image.var()
 
 
@@ -403,8 +405,8 @@ def test_metric_is_what_an_error_does_to_the_picture(photos):
         def decode(latents):
             state = None
             for i, latent in enumerate(latents):
-                state = model._descend(i, latent, state, places)
-            return model._to_pixels(state, places)
+                state = model.descend(i, latent, state, places)
+            return model.to_pixels(state, places)
 
         step = 1e-2 * torch.randn(latents[level].shape, generator=torch.Generator().manual_seed(9))
         moved = [latent + step if i == level else latent for i, latent in enumerate(latents)]

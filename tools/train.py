@@ -15,12 +15,12 @@ import torch
 
 from vqcodec import parallel
 from vqcodec.config import VAE_PRESETS, VQVAE2_PRESETS, VQVAE_PRESETS, ModelConfig
+from vqcodec.precision import fast_bf16
 from vqcodec.training import export as exporting
 from vqcodec.training.autoencoder import SHAPES, AutoencoderTask, AutoencoderTraining, validate
 from vqcodec.training.data import load_images
 from vqcodec.training.joint import JointTask
 from vqcodec.training.loop import train
-from vqcodec.training.precision import fast_bf16
 from vqcodec.training.prior import CodedTiles, Priors, PriorTask, bits_per_pixel, coded_tiles
 from vqcodec.training.prior import validate as validate_priors
 from vqcodec.training.schedule import OPTIMIZERS, TrainConfig

@@ -7,6 +7,7 @@ import functools
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
@@ -15,9 +16,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from vqcodec import container, imaging, registry, sampling, weights
-from vqcodec.assignment import Analysis, Chooser, search
+from vqcodec import container, imaging, lambdas, registry, sampling, weights
 from vqcodec.config import ModelConfig, is_vae
+from vqcodec.encoder.chooser import Chooser, Original
+from vqcodec.encoder.target import search
 from vqcodec.errors import FormatError, ImageError, ModelError, VqcodecError
 from vqcodec.exact import orders
 from vqcodec.exact.check import check_device
@@ -134,24 +136,27 @@ class Codec:
         height, width = picture.pixels.shape[:2]
         alpha = None if picture.alpha is None else imaging.encode_alpha(picture.alpha)
 
-        def pack(streams: Sequence[bytes], place: int) -> bytes:
-            header = self.header(width, height, picture.mode, place)
-            parts = container.Container(header, tuple(streams), alpha, picture.icc, picture.exif, picture.xmp)
+        def pack(coded: _Encoded) -> bytes:
+            header = self.header(width, height, picture.mode, coded.place)
+            parts = container.Container(header, tuple(coded.streams), alpha, picture.icc, picture.exif, picture.xmp)
             return container.pack(parts)
 
         chooser = self.chooser(picture.pixels, asked)
         target = asked.target(width * height)
         if target is None:
-            rate = self.rate(asked)
-            indices, place = chooser.maps(rate), self.place(rate)
-            streams = self.compress(indices, width, height, place)
+            coded = self._coded(chooser, self.rate(asked))
         else:
-            indices, streams, place = self._within(target, chooser, pack, (width, height))
+            coded = self._within(target, chooser, pack)
         if verify:
-            again = self.decompress(streams, width, height, place=place)
-            if not all(torch.equal(a, b) for a, b in zip(indices, again, strict=True)):
+            again = self.decompress(coded.streams, width, height, place=coded.place)
+            if not all(torch.equal(a, b) for a, b in zip(coded.indices, again, strict=True)):
                 raise VqcodecError("verification failed: the file would not decode to the indices that were encoded")
-        return pack(streams, place)
+        return pack(coded)
+
+    def _coded(self, chooser: Chooser, rate: float) -> _Encoded:
+        """Index maps and streams at a weight of a bit."""
+        indices, place = chooser.maps(rate), self.place(rate)
+        return _Encoded(indices, self.compress(indices, *chooser.size, place), place)
 
     def rate(self, asked: Request) -> float:
         """The weight of a bit at a quality (not at a size). Raises ModelError if the model has a single one and another
@@ -163,38 +168,30 @@ class Codec:
         return rate_of(DEFAULT_QUALITY if asked.quality is None else asked.quality, self.config.rates)
 
     def place(self, rate: float) -> int:
-        """The place of a weight of a bit in the model's range of rates, 0 to 255 on a logarithmic scale; 0 for all of
-        them if the model does not look at it."""
-        low, high = self.config.rates
+        """The place of a weight of a bit in the model's range of rates, 0 to 255; 0 for all of them if the model does
+        not look at it. See `lambdas.place`."""
         looks = self.config.autoencoder.gains or any(prior.rates for prior in self.config.priors)
-        if not looks or not 0 < low < high:
-            return 0
-        share = math.log(max(low, min(rate, high)) / low) / math.log(high / low)
-        return round(share * (PLACES - 1))
+        return lambdas.place(self.config, rate) if looks else 0
 
-    def _within(
-        self, target: float, chooser: Chooser, pack: Callable[[Sequence[bytes], int], bytes], size: tuple[int, int]
-    ) -> tuple[list[Tensor], list[bytes], int]:
-        """Index maps, streams and place of the best file of at most so many bytes. Raises ImageError if none is so
-        small."""
+    def _within(self, target: float, chooser: Chooser, pack: Callable[[_Encoded], bytes]) -> _Encoded:
+        """The largest file of at most so many bytes. Raises ImageError if none is so small."""
         scale(self.config.rates)
-        smallest = math.inf
-        best: tuple[list[Tensor], list[bytes], int] | None = None
+        empty = [b""] * (len(self.groups(*chooser.size)) * len(self.priors))
+        fixed = len(pack(_Encoded([], empty, 0)))  # metadata and all, packed once
+        made: list[tuple[int, _Encoded]] = []
 
         def length(rate: float) -> int:
-            nonlocal smallest, best
-            indices, place = chooser.maps(rate), self.place(rate)
-            streams = self.compress(indices, *size, place)
-            found = len(pack(streams, place))
-            smallest = min(smallest, found)
-            if found <= target:  # a lower weight than that of any before: see `search`
-                best = indices, streams, place
-            return found
+            coded = self._coded(chooser, rate)
+            size = fixed + sum(map(_chunk_size, range(len(empty)), coded.streams))
+            made.append((size, coded))
+            return size
 
-        search(length, target, self.config.rates)
-        if best is None:
+        search(length, chooser.estimate, target, self.config.rates, fixed)
+        fitting = [(size, coded) for size, coded in made if size <= target]
+        if not fitting:
+            smallest = min((size for size, _ in made), default=fixed)
             raise ImageError(f"{target:.0f} bytes are too few for this image: the least that was reached is {smallest}")
-        return best
+        return max(fitting, key=lambda pair: pair[0])[1]
 
     def header(self, width: int, height: int, mode: str, place: int = 0) -> container.Header:
         """Of the files that this codec writes."""
@@ -270,10 +267,9 @@ class Codec:
         multiple = self.config.autoencoder.coarsest
         height, width = pixels.shape[:2]
         padded = np.pad(pixels, ((0, -height % multiple), (0, -width % multiple), (0, 0)), mode="edge")
-        image = torch.from_numpy(padded).to(self.device).permute(2, 0, 1)[None].float() / 255
-        coarse, latents = strips.analyse(self.autoencoder, image)
-        analysis = Analysis([m[0].cpu() for m in coarse], latents[0], image, width, height)
-        return Chooser(self, analysis, EFFORTS[asked.effort], TUNES[asked.tune])
+        image = torch.from_numpy(padded).permute(2, 0, 1)[None]
+        original = Original(image, width, height)
+        return Chooser(self, original, EFFORTS[asked.effort], TUNES[asked.tune])
 
     def groups(self, width: int, height: int) -> list[slice]:
         """The tiles of an image by the streams that they share."""
@@ -392,6 +388,20 @@ class Codec:
         """Tiles [n, maps, h, w] of some levels from the coarsest on, and where those of the last one are valid."""
         tilings = [self.tiling(level, width, height) for level in range(len(indices))]
         return [tiling.split(m) for tiling, m in zip(tilings, indices, strict=True)], tilings[-1].valid()
+
+
+@dataclass(frozen=True, eq=False)
+class _Encoded:
+    """Index maps of an image, their streams, and the place they were chosen for."""
+
+    indices: list[Tensor]
+    streams: list[bytes]
+    place: int
+
+
+def _chunk_size(number: int, words: bytes) -> int:
+    """Bytes of a file that a stream adds to what it has without its words."""
+    return len(container.stream_chunk(number, words)) - len(container.stream_chunk(number, b""))
 
 
 _loaded: dict[tuple[str, bytes, str], Codec] = {}

@@ -158,11 +158,15 @@ def pack(container: Container) -> bytes:
             chunks.append(write_chunk(letter, deflate(block)))
     if container.alpha is not None:
         chunks.append(write_chunk("A", container.alpha))
-    for number, words in enumerate(container.streams):
-        if len(words) % _WORD:
-            raise FormatError(f"index stream {number} is not a whole number of words")
-        chunks.append(write_chunk("I", write_varint(number) + words))
+    chunks.extend(map(stream_chunk, range(len(container.streams)), container.streams))
     return b"".join([MAGIC, write_chunk("H", _header_payload(header, len(chunks))), *chunks])
+
+
+def stream_chunk(number: int, words: bytes) -> bytes:
+    """The chunk of an index stream. Raises `FormatError` unless it is whole words."""
+    if len(words) % _WORD:
+        raise FormatError(f"index stream {number} is not a whole number of words")
+    return write_chunk("I", write_varint(number) + words)
 
 
 def unpack(data: bytes) -> Container:

@@ -12,7 +12,7 @@ DEFAULT_QUALITY = 50.0
 DEFAULT_EFFORT = 5
 DEFAULT_TUNE = "psnr"
 TUNES = {"psnr": 0.0, "ssim": 0.25}
-"""Power of the local contrast that rate weights are multiplied by (`assignment.emphasis`)."""
+"""Power of the local contrast that rate weights are multiplied by (`encoder.emphasis`)."""
 MARGIN = 2.0
 """The scale goes beyond the range of rates that a model was trained for by this factor, at both ends."""
 
@@ -63,26 +63,27 @@ class Request:
 @dataclass(frozen=True)
 class Effort:
     """context: choose codes by what they cost under the prior, in so many sweeps over the maps; 0: by order-0 code
-    lengths. nearest: the nearest code, or the most frequent one where that is not worth a raw index. beam: partial
-    choices that are kept from codebook to codebook. steps: of gradient descent on the encoder's output against the
-    decoder's error."""
+    lengths. beam: partial choices that are kept from stage to stage. shared: they share the
+    code lengths that follow the best of them. gain: weigh bits by what the decoder makes of an
+    error at every position. steps: of gradient descent on the finest level's latents against the decoder's error."""
 
     context: int
-    nearest: bool = False
     beam: int = 1
+    shared: bool = False
+    gain: bool = False
     steps: int = 0
 
 
 EFFORTS = {
-    1: Effort(0, nearest=True),
-    2: Effort(0),
+    1: Effort(0),
+    2: Effort(0, beam=8),
     3: Effort(1),
-    4: Effort(1, beam=4),
-    5: Effort(1, beam=8),
+    4: Effort(1, beam=4, shared=True),
+    5: Effort(1, beam=8, shared=True),
     6: Effort(1, beam=16),
-    7: Effort(2, beam=16),
-    8: Effort(2, beam=8, steps=4),
-    9: Effort(2, beam=16, steps=4),
+    7: Effort(2, beam=16, gain=True),
+    8: Effort(2, beam=8, gain=True, steps=4),
+    9: Effort(2, beam=16, gain=True, steps=4),
 }
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from vqcodec import codec, coding, container, imaging, stream
-from vqcodec.assignment import Chooser
+from vqcodec.encoder.chooser import Chooser
 from vqcodec.exact.network import IntegerPrior
 from vqcodec.nets import strips
 
@@ -21,7 +21,9 @@ STAGES = ("network", "choice of codes", "prior", "entropy coding", "input and ou
 
 # Who is called, under which name, and the stage that it belongs to. Streams are coded from within the prior's steps.
 _PLACES: tuple[tuple[Any, str, str], ...] = (
-    (strips, "analyse", "network"),
+    (strips, "features", "network"),
+    (strips, "latent", "network"),
+    (strips, "descend", "network"),
     (strips, "decode", "network"),
     (IntegerPrior, "condition", "prior"),
     (codec.Codec, "frequencies", "prior"),

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vqcodec.config import AutoencoderConfig
-from vqcodec.nets.blocks import Gains, LatentNorm, LevelNorm, Upsample, blocks, features, initialize
+from vqcodec.nets.blocks import Gains, LatentNorm, LevelNorm, Upsample, blocks, initialize
 from vqcodec.nets.choice import CodeLengths
 from vqcodec.nets.quantizer import ResidualQuantizer
 
@@ -97,7 +97,7 @@ class Autoencoder(nn.Module):
         images that get nothing of a level; refined: how many are chosen by `lengths` (see `ResidualQuantizer`).
         """
         indices, commitments, state = self._levels(image, rate_weights, lengths, True, places, silent, refined)
-        return Reconstruction(self._to_pixels(state, places), indices, commitments)
+        return Reconstruction(self.to_pixels(state, places), indices, commitments)
 
     def scaled(self, name: str, x: Tensor, places: Tensor | None) -> Tensor:
         """Channels times the gains of that name, where the model has some."""
@@ -118,12 +118,12 @@ class Autoencoder(nn.Module):
         refined: int | None = None,
     ) -> tuple[list[Tensor], list[Tensor], Tensor]:
         """Quantise level after level: indices, commitments, and the decoded state, the finest level in it if `last`."""
-        features = self._features(image, places)
+        features = self.features(image, places)
         state: Tensor | None = None
         indices: list[Tensor] = []
         commitments = []
         for i in range(len(self.config.levels)):
-            z = self._latent(i, features, state).permute(0, 2, 3, 1)
+            z = self.latent(i, features[i], state).permute(0, 2, 3, 1)
             weights = None if rate_weights is None else rate_weights[i]
             # Levels that may stop are all chosen by their cost; of the others the finest, which has nearly all bits.
             chosen_by_cost = self.config.levels[i].stop or i + 1 == len(self.config.levels)
@@ -134,7 +134,7 @@ class Autoencoder(nn.Module):
             indices.append(result.indices)
             commitments.append(result.commitment)
             if last or i + 1 < len(self.config.levels):
-                state = self._descend(i, result.quantized.permute(0, 3, 1, 2), state, places)
+                state = self.descend(i, result.quantized.permute(0, 3, 1, 2), state, places)
         return indices, commitments, features[0] if state is None else state
 
     def encode(
@@ -152,63 +152,78 @@ class Autoencoder(nn.Module):
         rate weight in the model's range, 0 to 1 (None: the middle)."""
         if not indices:
             raise ValueError("no index maps given")
-        finest = self.level_quantizers()[-1].lookup(indices[-1])
-        return self.finish(finest.permute(0, 3, 1, 2), self.state(indices[:-1]), place)
+        pairs = zip(self.level_quantizers(), indices, strict=True)
+        quantized = [quantizer.lookup(maps).permute(0, 3, 1, 2) for quantizer, maps in pairs]
+        return self.assemble(quantized, None if place is None else quantized[0].new_full((1,), place))
 
-    def analyse(self, image: Tensor) -> tuple[list[Tensor], Tensor]:
-        """What an encoder needs to choose the finest level's codes itself: the indices of the other levels, as of
-        `encode`, and the finest level's latents, float [N, D, h, w]. Arguments as of `forward`."""
-        return self._above(image, len(self.config.levels) - 1)
-
-    def _above(self, image: Tensor, level: int) -> tuple[list[Tensor], Tensor]:
-        """Indices of the levels above one, and its latents, float [N, D, h, w]."""
-        features = self._features(image)
+    def assemble(self, quantized: Sequence[Tensor], places: Tensor | None = None) -> Tensor:
+        """The codewords of every level, float [N, D, h, w], coarsest first -> image, as of `decode`."""
         state: Tensor | None = None
-        indices = []
-        for i in range(level):
-            result = self.quantizers[i](self._latent(i, features, state).permute(0, 2, 3, 1))
-            indices.append(result.indices)
-            state = self._descend(i, result.quantized.permute(0, 3, 1, 2), state)
-        return indices, self._latent(level, features, state)
+        for i, codewords in enumerate(quantized[:-1]):
+            state = self.descend(i, codewords, state)
+        return self.finish(quantized[-1], state, places)
 
-    def state(self, indices: list[Tensor]) -> Tensor | None:
-        """The decoded state of all levels but the finest from their indices; None if there are none."""
-        state: Tensor | None = None
-        for i, maps in enumerate(indices):
-            state = self._descend(i, self.level_quantizers()[i].lookup(maps).permute(0, 3, 1, 2), state)
-        return state
-
-    def finish(self, quantized: Tensor, state: Tensor | None, place: float | None = None) -> Tensor:
-        """The finest level's codewords, float [N, D, h, w], and the `state` of the others -> image, as of `decode`."""
-        places = None if place is None else quantized.new_full((1,), place)
-        return self._to_pixels(self._descend(len(self.config.levels) - 1, quantized, state, places), places)
+    def finish(self, quantized: Tensor, state: Tensor | None, places: Tensor | None = None) -> Tensor:
+        """The finest level's codewords, float [N, D, h, w], and the decoded state of the others -> image."""
+        return self.to_pixels(self.descend(len(self.config.levels) - 1, quantized, state, places), places)
 
     def latents(self, image: Tensor, level: int) -> Tensor:
         """Encoder output of one level before its quantiser, float [N, H, W, D]: what the k-means init clusters."""
-        return self._above(image, level)[1].permute(0, 2, 3, 1)
+        features = self.features(image)
+        state: Tensor | None = None
+        for i in range(level):
+            quantized = self.quantizers[i](self.latent(i, features[i], state).permute(0, 2, 3, 1)).quantized
+            state = self.descend(i, quantized.permute(0, 3, 1, 2), state)
+        return self.latent(level, features[level], state).permute(0, 2, 3, 1)
 
-    def _features(self, image: Tensor, places: Tensor | None = None) -> list[Tensor]:
-        stem = partial(self._stem, places=places)
-        return features(image, stem, self.down, self.encode_blocks, self.config.patch, self.config.coarsest)
+    # The steps of the way through, from the image down the levels and back to it. Each can be computed in strips.
 
-    def _stem(self, blocks_of_pixels: Tensor, places: Tensor | None) -> Tensor:
-        return self.scaled("stem", self.stem(blocks_of_pixels), places)
+    def features(self, image: Tensor, places: Tensor | None = None) -> list[Tensor]:
+        """Encoder features of every level, coarsest first, float [N, C, H/stride, W/stride]. Arguments as of `forward`;
+        raises ValueError unless H and W are multiples of the coarsest stride."""
+        multiple = self.config.coarsest
+        if image.dim() != 4 or image.shape[1] != 3 or image.shape[2] % multiple or image.shape[3] % multiple:
+            raise ValueError(f"expected [N, 3, H, W] with H, W multiples of {multiple}, got {list(image.shape)}")
+        found = [self.enter(image, places)]
+        for i in reversed(range(len(self.config.levels) - 1)):
+            found.insert(0, self.coarsen(i, found[0]))
+        return found
 
-    def _latent(self, i: int, features: list[Tensor], state: Tensor | None) -> Tensor:
-        own = features[self._by_stride[self.config.levels[i].stride]]
-        z = self.to_latent[i](own if state is None else torch.cat([own, state.to(own.dtype)], 1))
+    def enter(self, image: Tensor, places: Tensor | None = None) -> Tensor:
+        """The finest level's features."""
+        x = self.stem(F.pixel_unshuffle(image - 0.5, self.config.patch))
+        x = self.encode_blocks[0](self.scaled("stem", x, places))
+        return self._down(x, 0, self._position(-1))
+
+    def coarsen(self, i: int, features: Tensor) -> Tensor:
+        """The features of a level from those of the next finer one."""
+        return self._down(features, self._position(i + 1), self._position(i))
+
+    def _down(self, x: Tensor, position: int, target: int) -> Tensor:
+        for step in range(position, target):
+            x = self.encode_blocks[step + 1](self.down[step](x))
+        return x
+
+    def _position(self, level: int) -> int:
+        """Where a level's stride is in the lists of layers."""
+        return self._by_stride[self.config.levels[level].stride]
+
+    def latent(self, i: int, features: Tensor, state: Tensor | None) -> Tensor:
+        """What level i has to quantise, float [N, D, h, w], from its features and the decoded coarser levels."""
+        z = self.to_latent[i](features if state is None else torch.cat([features, state.to(features.dtype)], 1))
         return self.normalize[i](z.float())
 
-    def _descend(self, i: int, quantized: Tensor, state: Tensor | None, places: Tensor | None = None) -> Tensor:
-        """Join level i to the decoded state and go up to the next level's stride, or stay at the last level's."""
+    def descend(self, i: int, quantized: Tensor, state: Tensor | None, places: Tensor | None = None) -> Tensor:
+        """Join level i's codewords, float [N, D, h, w], to the decoded state and go up to the next level's stride, or
+        stay at the last level's."""
         joined = quantized if state is None else torch.cat([quantized.to(state.dtype), state], 1)
         x = self.from_latent[i](joined)
         if i + 1 == len(self.config.levels):
             x = self.scaled("finest", x, places)
-        position = self._by_stride[self.config.levels[i].stride]
+        position = self._position(i)
         x = self.decode_blocks[position](x)
         if i + 1 < len(self.config.levels):
-            target = self._by_stride[self.config.levels[i + 1].stride]
+            target = self._position(i + 1)
             while position > target:
                 position -= 1
                 x = self.up[position](x)
@@ -216,8 +231,9 @@ class Autoencoder(nn.Module):
                     x = self.decode_blocks[position](x)
         return x
 
-    def _to_pixels(self, state: Tensor, places: Tensor | None = None) -> Tensor:
-        position = self._by_stride[self.config.levels[-1].stride]
+    def to_pixels(self, state: Tensor, places: Tensor | None = None) -> Tensor:
+        """The state at the finest level's stride -> image, as of `decode`."""
+        position = self._position(-1)
         x = state
         while position > 0:
             position -= 1

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The choice of codes of a residual quantiser: distortion + weight * bits, over all stages and all endings."""
+"""The choice of codes of a residual quantiser: distortion + weight * bits, over all stages and all endings.
+
+Costs are in nats: -log p of what was chosen plus the squared distance divided by the weight of a nat, which differs
+between positions. So all codes of a stage are priced by one product, added to the log probabilities.
+"""
 
 from __future__ import annotations
 
@@ -13,223 +17,259 @@ from torch import Tensor
 from vqcodec.config import LevelConfig
 
 PATIENCE = 2  # stages without a better ending after which a position leaves the search
+ROWS = 1024  # partial choices that are priced together: their costs stay in a processor's cache
+ROWS_ELSEWHERE = 1 << 17
+LEAST_WEIGHT = 1e-9  # of a bit: with none, the distance decides alone
+CLASSES = 64  # of the candidates of a position, among which the best are looked for first
 
 
 class CodeLengths(Protocol):
     """What every code costs at each of M positions, given the codes that the stages before have there."""
 
-    def bits(self, stage: int, told: Tensor | None, rows: Tensor | None = None) -> Tensor:
-        """float [..., M, K] or [K]; of a product stage [..., M, G, K] or [G, K]. told: sum of `told` over the stages
-        before, None for the first. rows: int64 [M'], the positions that are asked for (None: all)."""
+    def logs(self, stage: int, earlier: Tensor | None, rows: Tensor) -> Tensor:
+        """Logarithms of the probabilities of a stage's codes.
 
-    def told(self, stage: int, index: Tensor) -> Tensor:
-        """What the indices of a stage, int64 [..., M], of a product stage [..., M, G], tell the later ones: float
-        [..., M, C]."""
+        Args:
+            stage: residual or product stage.
+            earlier: float [M', B, C], the sum of `told` over the stages before; None for the first.
+            rows: int64 [M'], the positions that are asked for.
+
+        Returns: float [M', B, K], of a product stage [M', B, G, K], or what can be expanded to it; B is 1 where
+        `earlier` is None.
+        """
+
+    def told(self, stage: int, index: Tensor) -> Tensor | None:
+        """What the indices of a stage, int64 [M', B], of a product stage [M', B, G], tell the later ones: float [M', B,
+        C], None for nothing."""
 
 
 class OrderZero:
-    """The same cost everywhere: code lengths of one table per stage, float [K] or, of a product stage, [G, K]."""
+    """The same cost everywhere: bits of one table per stage, float [K] or, of a product stage, [G, K]."""
 
     def __init__(self, tables: Sequence[Tensor]) -> None:
-        self.tables = tables
+        self._logs = [table * -math.log(2) for table in tables]
 
-    def bits(self, stage: int, told: Tensor | None, rows: Tensor | None = None) -> Tensor:
-        return self.tables[stage]
+    def logs(self, stage: int, earlier: Tensor | None, rows: Tensor) -> Tensor:
+        return self._logs[stage]
 
-    def told(self, stage: int, index: Tensor) -> Tensor:
-        return self.tables[0].new_zeros(())
-
-
-class Codebooks(Protocol):
-    """What the search needs of a quantiser."""
-
-    level: LevelConfig
-
-    def codes_of(self, stage: int) -> Tensor:
-        """The codewords of a stage, float [K, D], of a product stage [G, K, D / G]."""
+    def told(self, stage: int, index: Tensor) -> Tensor | None:
+        return None
 
 
 class Choice(NamedTuple):
-    """indices: int64 [M, maps]. residual: float [M, D], what they leave. stages: int64 [M], the stages that added
-    something."""
+    """indices: int64 [M, maps]. stages: int64 [M], the stages that added something."""
 
     indices: Tensor
-    residual: Tensor
     stages: Tensor
 
 
-class Step(NamedTuple):
-    """The best codes of a stage: index int64 [M] or [M, G]; added: float [M, D], their codewords; spent: float [M],
-    weight * bits of them; ending: the same of code 0."""
+class Codebooks:
+    """A quantiser's codewords, ready for products. Distances are |R (r - c)|^2 with the metric R."""
 
-    index: Tensor
-    added: Tensor
-    spent: Tensor
-    ending: Tensor
+    def __init__(self, level: LevelConfig, residual: Tensor, products: Tensor | None, metric: Tensor) -> None:
+        """residual: float [S, K, D]; products: float [P, G, K', D / G]; metric: R, float [D, D]."""
+        self.level, self.metric = level, metric
+        self.codes = residual @ metric.t()  # [S, K, D]
+        self.prices = _priced(self.codes, self.codes.square().sum(-1))
+        if products is not None:
+            square = metric.t() @ metric
+            moved = [part @ square[rows] for part, rows in zip(products.unbind(1), self._groups(), strict=True)]
+            self.moved = torch.stack(moved, 1)  # [P, G, K', D], R^T R c
+            within = [(part[..., rows] * codes).sum(-1) for part, codes, rows in
+                      zip(moved, products.unbind(1), self._groups(), strict=True)]  # fmt: skip
+            self.product_prices = _priced(products, torch.stack(within, 1))
 
-
-def nearest(vectors: Tensor, codes: Tensor, price: Tensor, going_on: bool = False) -> Tensor:
-    """Index of the best of the codes [K, D] for every vector. vectors: float [M, D] -> int64 [M]. price: float [M, K]
-    or [K], added to the squared distances. going_on: any code but 0."""
-    # |r - c|^2 without |r|^2, which is the same for all codes
-    cost = torch.addmm(codes.square().sum(1) + price, vectors, codes.t(), alpha=-2.0)
-    return cost[:, 1:].argmin(1) + 1 if going_on else cost.argmin(1)
-
-
-def best_codes(books: Codebooks, stage: int, residual: Tensor, weight: Tensor, bits: Tensor) -> Step:
-    """One stage. residual: float [M, D]; weight: float [M]; bits: of `CodeLengths`."""
-    codes = books.codes_of(stage)
-    if stage < books.level.codebooks:
-        price = weight[:, None] * bits  # [M, K]
-        index = nearest(residual, codes, price, books.level.stop)
-        return Step(index, codes[index], price.gather(1, index[:, None])[:, 0], price[:, 0])
-    price = weight[:, None, None] * bits  # [M, G, K]
-    index, cost = _best_of_groups(residual, codes, price)
-    added = codes[torch.arange(books.level.groups, device=index.device), index].flatten(1)
-    price = price.expand_as(cost)
-    return Step(index, added, price.gather(2, index[..., None])[..., 0].sum(1), price[:, :, 0].sum(1))
+    def _groups(self) -> list[slice]:
+        size = self.level.dim // self.level.groups
+        return [slice(first, first + size) for first in range(0, self.level.dim, size)]
 
 
-def _best_of_groups(residual: Tensor, codes: Tensor, price: Tensor) -> tuple[Tensor, Tensor]:
-    """Indices [M, G] of a product stage, and every code's cost without the residual's own square, [M, G, K]."""
-    groups = residual.view(len(residual), len(codes), -1)
-    cost = torch.einsum("mgd,gkd->mgk", groups, codes).mul_(-2).add_(codes.square().sum(-1)).add_(price)
-    return cost.argmin(-1), cost
+def _priced(codes: Tensor, squares: Tensor) -> Tensor:
+    """Codes [..., K, D] and their squared lengths [..., K] as the right side of a product that gives costs, [..., D +
+    2, K]: on the left side are s * r, s and what is added for all codes."""
+    rows = torch.stack([squares, torch.ones_like(squares)], -2)
+    return torch.cat([codes.transpose(-1, -2) * -2, rows], -2)
 
 
-class _Endings:
-    """The cheapest ending of every position so far."""
+@torch.no_grad()
+def choose(
+    books: Codebooks, vectors: Tensor, weights: Tensor, lengths: CodeLengths, beam: int = 1, shared: bool = False
+) -> Choice:
+    """The cheapest codes and the cheapest ending, as far as a beam finds them.
 
-    def __init__(self, vectors: Tensor) -> None:
-        m = len(vectors)
-        self.cost = vectors.new_full((m,), math.inf)
-        self.stages = torch.zeros(m, dtype=torch.int64, device=vectors.device)
-        self.residual = vectors.clone()
-
-    def note(self, rows: Tensor, residual: Tensor, spent: Tensor, stages: int) -> Tensor:
-        """An ending after so many stages, at some positions; bool [rows], where it is better than those before."""
-        cost = residual.square().sum(1) + spent
-        improved = cost < self.cost[rows]
-        better = rows[improved]
-        self.cost[better], self.stages[better], self.residual[better] = cost[improved], stages, residual[improved]
-        return improved
-
-
-def greedy(books: Codebooks, vectors: Tensor, weights: Tensor, costs: CodeLengths) -> Choice:
-    """The best code stage after stage; of all endings on the way the cheapest. vectors: float [M, D], weights: [M]."""
-    level = books.level
-    rows = torch.arange(len(vectors), device=vectors.device)  # that still look for a better ending
-    residual, spent = vectors, vectors.new_zeros(len(vectors))
-    indices = torch.zeros(len(vectors), level.maps, dtype=torch.int64, device=vectors.device)
-    since = torch.zeros_like(rows)
-    best = _Endings(vectors)
-    told: Tensor | None = None
-    for stage in range(level.stages):
-        step = best_codes(books, stage, residual, weights[rows], costs.bits(stage, told, rows))
-        if level.stop:
-            since = torch.where(best.note(rows, residual, spent + step.ending, stage), 0, since + 1)
-            go = (since < PATIENCE) & (spent < best.cost[rows])
-            if not bool(go.all()):
-                rows, residual, spent, since = rows[go], residual[go], spent[go], since[go]
-                step = Step(*(part[go] for part in step))
-                told = told if told is None or told.dim() < 2 else told[go]
-        if not len(rows):
-            break
-        residual, spent = residual - step.added, spent + step.spent
-        indices[rows, level.stage_maps(stage)] = step.index.view(len(rows), -1)
-        if stage + 1 < level.stages:
-            add = costs.told(stage, step.index)
-            told = add if told is None else told + add
-    else:
-        best.note(rows, residual, spent, level.stages)
-    return Choice(ended(indices, best.stages, level), best.residual, best.stages)
-
-
-def choose_by_beam(books: Codebooks, vectors: Tensor, weights: Tensor, costs: CodeLengths, beam: int) -> Choice:
-    """As `greedy`, with the `beam` best partial choices at every position: tensors [B, M, ...].
-
-    A position leaves once no partial choice can still beat its best ending, or none has for PATIENCE stages.
+    Args:
+        books: of the level.
+        vectors: float [M, D].
+        weights: float [M], of a bit.
+        lengths: of the codes at the M positions.
+        beam: partial choices that are kept at every position from stage to stage; 1: greedily the best code.
+        shared: all partial choices of a position share the code lengths that follow the best of them, which is faster.
     """
-    level, device = books.level, vectors.device
-    rows = torch.arange(len(vectors), device=device)
-    residual, spent = vectors[None], vectors.new_zeros(1, len(vectors))
-    chosen = torch.zeros(1, len(vectors), level.maps, dtype=torch.int64, device=device)
-    indices = torch.zeros(len(vectors), level.maps, dtype=torch.int64, device=device)
-    since = torch.zeros_like(rows)
-    best = _Endings(vectors)
-    told: Tensor | None = None
+    number = max(1, (ROWS if vectors.device.type == "cpu" else ROWS_ELSEWHERE) // beam)
+    scales = math.log(2) / weights.clamp(min=LEAST_WEIGHT)
+    rows = torch.arange(len(vectors), device=vectors.device)
+    parts = [_Search(books, vectors, scales, lengths, part, beam, shared).run() for part in rows.split(number)]
+    return Choice(torch.cat([part.indices for part in parts]).long(), torch.cat([part.stages for part in parts]))
 
-    def end(extra: Tensor | None, stages: int) -> Tensor:
-        """Note the best of the partial choices as an ending; bool [rows], where it is better than those before."""
-        total = spent if extra is None else spent + extra
-        which = (residual.square().sum(-1) + total).argmin(0)
-        here = torch.arange(len(rows), device=device)
-        improved = best.note(rows, residual[which, here], total[which, here], stages)
-        indices[rows[improved]] = chosen[which[improved], here[improved]]
+
+class _Search:
+    """Of some positions. M of them are still looked at, each has B partial choices.
+
+    rows: int64 [M], among all positions; here: among those of this search. Partial choices are sorted by cost, but for
+    those of product stages. scale: float [M], what squared distances are
+    multiplied by. residual: float [M, B, D], scale * R (vector - codewords), from the first product stage on scale *
+    R^T R (vector - codewords). cost: float [M, B], of the partial choice if nothing were to follow for free.
+    """
+
+    def __init__(
+        self,
+        books: Codebooks,
+        vectors: Tensor,
+        scales: Tensor,
+        lengths: CodeLengths,
+        rows: Tensor,
+        beam: int,
+        shared: bool,
+    ) -> None:
+        self.books, self.level, self.lengths, self.beam, self.shared = books, books.level, lengths, beam, shared
+        self.rows, self.scale = rows, scales[rows]
+        moved = vectors[rows] @ books.metric.t()
+        self.cost = (moved.square().sum(1) * self.scale)[:, None]
+        self.residual = (moved * self.scale[:, None])[:, None]
+        self.chosen = torch.zeros(len(rows), 1, self.level.maps, dtype=torch.int16, device=rows.device)
+        self.earlier: Tensor | None = None
+        self.here = torch.arange(len(rows), device=rows.device)
+        self.since = torch.zeros_like(rows)  # stages without a better ending
+        self.best = vectors.new_full((len(rows),), math.inf)
+        self.stages = torch.zeros_like(rows)
+        self.indices = torch.zeros(len(rows), self.level.maps, dtype=torch.int16, device=rows.device)
+
+    def run(self) -> Choice:
+        for stage in range(self.level.stages):
+            product = stage >= self.level.codebooks
+            earlier = self.earlier[:, :1] if self.shared and self.earlier is not None else self.earlier
+            logs = self.lengths.logs(stage, earlier, self.rows)
+            prices = self._group_prices(logs) if product else self._prices(stage, logs)
+            if self.level.stop:
+                nothing = self.cost - prices[..., 0].sum(-1) if product else prices[..., 0]
+                prices = self._leave(nothing, prices, stage)
+                if not len(self.rows):
+                    break
+            index = self._extend_groups(stage, prices) if product else self._extend(stage, prices)
+            if stage + 1 < self.level.stages and (told := self.lengths.told(stage, index)) is not None:
+                self.earlier = told if self.earlier is None else told.add_(self.earlier)
+        else:
+            self._end(self.cost, self.level.stages)
+        return Choice(self.indices, self.stages)
+
+    def _left(self, residual: Tensor, cost: Tensor) -> Tensor:
+        """The left side of a product with `_priced` codes, [M * B, D + 2]."""
+        columns = self.scale[:, None].expand_as(cost)[..., None], cost[..., None]
+        return torch.cat([residual, *columns], -1).flatten(0, 1)
+
+    def _prices(self, stage: int, logs: Tensor) -> Tensor:
+        """Costs with every code of a residual stage, [M, B, K]."""
+        left, right = self._left(self.residual, self.cost), self.books.prices[stage]
+        shape = (*self.cost.shape, right.shape[1])
+        if logs.shape == shape:
+            return logs.view(len(left), -1).addmm_(left, right, beta=-1).view(shape)
+        return torch.addmm(logs.expand(shape).reshape(len(left), -1), left, right, beta=-1).view(shape)
+
+    def _group_prices(self, logs: Tensor) -> Tensor:
+        """Logarithms of a product stage, [M, B, G, K]."""
+        return logs.expand(*self.cost.shape, *logs.shape[-2:])
+
+    def _leave(self, nothing: Tensor, prices: Tensor, stage: int) -> Tensor:
+        """Note the endings before a stage, of these costs [M, B], and drop the positions that gain no more. Returns the
+        prices of those that stay."""
+        self.since = torch.where(self._end(nothing, stage), 0, self.since + 1)
+        stay = self.since < PATIENCE
+        if 0 < stage <= self.level.codebooks:
+            stay &= self._spent() < self.best[self.here]
+        if int(stay.sum()) > 0.9 * len(stay):  # dropping fewer is no gain
+            return prices
+        keep = stay.nonzero()[:, 0]
+        for name in ("rows", "here", "scale", "since", "cost", "residual", "chosen", "earlier"):
+            value = getattr(self, name)
+            setattr(self, name, None if value is None else value.index_select(0, keep))
+        return prices.index_select(0, keep)
+
+    def _spent(self) -> Tensor:
+        """Nats of the cheapest partial choice of every position, [M]: no ending can cost less."""
+        return (self.cost - self.residual.square().sum(-1) / self.scale[:, None]).amin(1)
+
+    def _end(self, costs: Tensor, stages: int) -> Tensor:
+        """Note the cheapest of partial choices as an ending after so many stages; bool [M], where it is better than
+        those before. costs: [M, B]."""
+        cost, which = costs.min(1)
+        improved = cost < self.best[self.here]
+        rows = improved.nonzero()[:, 0]
+        at = self.here[rows]
+        self.best[at], self.stages[at] = cost[rows], stages
+        self.indices[at] = self.chosen[rows, which[rows]]
         return improved
 
-    for stage in range(level.stages):
-        codes = books.codes_of(stage)
-        bits = costs.bits(stage, told, rows)
-        bits = bits.expand(len(residual), len(rows), *codes.shape[:-1])  # [B, M, K] or [B, M, G, K]
-        product = stage >= level.codebooks
-        price = weights[rows].view(-1, *[1] * (bits.dim() - 2)) * bits
-        if level.stop:
-            nothing = price[..., 0].sum(-1) if product else price[..., 0]
-            since = torch.where(end(nothing, stage), 0, since + 1)
-            go = (since < PATIENCE) & (spent.amin(0) < best.cost[rows])
-            if not bool(go.all()):
-                rows, since, residual, spent = rows[go], since[go], residual[:, go], spent[:, go]
-                chosen, price = chosen[:, go], price[:, go]
-                told = told if told is None or told.dim() < 2 else told[..., go, :]
-        if not len(rows):
-            break
-        here = torch.arange(len(rows), device=device)
-        if product:
-            b, m = spent.shape
-            index, _ = _best_of_groups(residual.reshape(b * m, -1), codes, price.reshape(b * m, *price.shape[2:]))
-            added = codes[torch.arange(level.groups, device=device), index].view(b, m, -1)
-            index = index.view(b, m, -1)
-            spent = spent + price.gather(-1, index[..., None])[..., 0].sum(-1)
-            parent = torch.arange(b, device=device)[:, None].expand(b, m)
-        else:
-            flat = residual.reshape(-1, residual.shape[-1])
-            left = torch.addmm(codes.square().sum(1), flat, codes.t(), alpha=-2.0).view(price.shape)
-            left = left.add_(price).add_((spent + residual.square().sum(-1))[..., None])
-            if level.stop:
-                left[..., 0] = math.inf  # ended above
-            parent, single = _smallest(left, min(beam, len(left) * (len(codes) - level.stop)))  # [B', M]
-            spent = spent[parent, here] + price[parent, here, single]
-            added, index = codes[single], single[..., None]
-        residual = residual[parent, here] - added
-        chosen = chosen[parent, here]
-        chosen[..., level.stage_maps(stage)] = index
-        if stage + 1 < level.stages:
-            add = costs.told(stage, index if product else index[..., 0])
-            if told is None or told.dim() < 2:
-                told = add
-            else:
-                told = told[parent, here] + add
-    else:
-        end(None, level.stages)
-    return Choice(ended(indices, best.stages, level), best.residual, best.stages)
+    def _extend(self, stage: int, prices: Tensor) -> Tensor:
+        """Keep the best partial choices with one more code; its index, int64 [M, B']."""
+        if self.level.stop:
+            prices[..., 0] = math.inf  # that is an ending
+        m, b, k = prices.shape
+        number = min(self.beam, b * (k - self.level.stop))
+        self.cost, place = _smallest(prices.view(m, b * k), number)
+        index = place % k
+        parent = place // k + torch.arange(0, m * b, b, device=place.device)[:, None]
+        added = self.books.codes[stage].index_select(0, index.flatten()).view(m, number, -1)
+        self.residual = self._of(parent, self.residual).addcmul_(added, self.scale[:, None, None], value=-1)
+        self.chosen = self._of(parent, self.chosen)
+        self.chosen[..., stage] = index.short()
+        self.earlier = None if self.earlier is None else self._of(parent, self.earlier)
+        return index
+
+    @staticmethod
+    def _of(parent: Tensor, values: Tensor) -> Tensor:
+        """[M, B, ...] -> those of the chosen partial choices, int64 [M, B'] in 0..M*B-1."""
+        return values.flatten(0, 1).index_select(0, parent.flatten()).view(*parent.shape, *values.shape[2:])
+
+    def _extend_groups(self, stage: int, logs: Tensor) -> Tensor:
+        """Add the best code of every group, group after group, to every partial choice; int64 [M, B, G]."""
+        m, b = self.cost.shape
+        product, size = stage - self.level.codebooks, self.level.dim // self.level.groups
+        scale = self.scale[:, None].expand(m, b).reshape(-1, 1)
+        residual, total = self.residual.flatten(0, 1), self.cost.flatten()
+        if not product:
+            residual = residual @ self.books.metric
+        none = torch.zeros_like(scale)
+        found = []
+        for group in range(self.level.groups):
+            left = torch.cat([residual[:, group * size : (group + 1) * size], scale, none], 1)
+            own = logs[..., group, :].reshape(m * b, -1)
+            cost, index = torch.addmm(own, left, self.books.product_prices[product, group], beta=-1).min(1)
+            total = total + cost
+            residual = torch.addcmul(residual, self.books.moved[product, group][index], scale, value=-1)
+            found.append(index)
+        chosen = torch.stack(found, 1)
+        if self.level.stop:  # all zero is an ending
+            total = total.masked_fill(~chosen.any(1), math.inf)
+        self.residual, self.cost = residual.view(m, b, -1), total.view(m, b)
+        self.chosen[..., self.level.stage_maps(stage)] = chosen.view(m, b, -1).short()
+        return chosen.view(m, b, -1)
 
 
 def _smallest(costs: Tensor, number: int) -> tuple[Tensor, Tensor]:
-    """Places (b, k) of the smallest values at every m, [B, M, K] -> int64 [number, M] each; overwrites them. For few of
-    them this is much faster on a CPU than `topk`, or than `argmin` over all: `amin` is quick, places are not."""
-    rows = torch.arange(costs.shape[1], device=costs.device)
-    parents, codes = [], []
-    for _ in range(number):
-        parent = costs.amin(-1).argmin(0)
-        code = costs[parent, rows].argmin(-1)
-        costs[parent, rows, code] = math.inf
-        parents.append(parent)
-        codes.append(code)
-    return torch.stack(parents), torch.stack(codes)
+    """Values and places of the smallest of every row, the least first, [M, N] -> [M, number] each.
 
-
-def ended(indices: Tensor, stages: Tensor, level: LevelConfig) -> Tensor:
-    """Indices [M, maps] with 0 for all stages but the first `stages`, int64 [M]."""
-    of_map = [s for s in range(level.stages) for _ in range(*level.stage_maps(s).indices(level.maps))]
-    return indices * (torch.tensor(of_map, device=indices.device) < stages[:, None])
+    On a CPU the least of many is quick to find, its place is not: the smallest lie in those classes (places modulo
+    CLASSES) whose own least is smallest.
+    """
+    m, n = costs.shape
+    if number == 1:
+        value, place = costs.min(1)
+        return value[:, None], place[:, None]
+    if n % CLASSES or n <= 4 * CLASSES or number > CLASSES // 4:
+        values, places = costs.topk(number, 1, largest=False)
+        return values, places
+    members = costs.view(m, -1, CLASSES)
+    classes = members.amin(1).topk(number, 1, largest=False, sorted=False).indices  # [M, number]
+    few = members.gather(2, classes[:, None].expand(-1, members.shape[1], -1)).flatten(1)
+    values, which = few.topk(number, 1, largest=False)
+    return values, which // number * CLASSES + classes.gather(1, which % number)

@@ -8,22 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from vqcodec import parallel
 from vqcodec.config import LevelConfig
-from vqcodec.nets.choice import (
-    Choice,
-    CodeLengths,
-    OrderZero,
-    best_codes,
-    choose_by_beam,
-    greedy,
-    nearest,
-)
+from vqcodec.nets.choice import Choice, Codebooks, CodeLengths, OrderZero, choose
 
 DECAY = 0.99  # of the codebook's moving averages (van den Oord et al. 2017, appendix A.1)
 EPSILON = 1e-5  # Laplace smoothing of the counts, as there
@@ -45,7 +37,8 @@ class ResidualQuantizer(nn.Module):
 
     A vector r becomes the code k that minimises |r - c_k|^2 + rate_weight * bits_k: entropy-constrained vector
     quantisation (Chou, Lookabaugh, Gray 1989) with the order-0 code lengths of the training data; with
-    rate_weight = 0 it is the nearest code. Code 0 of every stage but the first is fixed to zero: "nothing to add".
+    rate_weight = 0 it is the nearest code. |x|^2 is |R x|^2 with `metric` R: the identity, or what an error of a latent
+    does to the image. Code 0 of every stage but the first is fixed to zero: "nothing to add".
     Where the level may stop, that of the first is too, and code 0 ends the position: the cheapest ending is taken.
 
     In training the codebooks follow N_k <- d N_k + (1-d) n_k, m_k <- d m_k + (1-d) sum r, c_k = m_k / N_k (van den
@@ -85,11 +78,15 @@ class ResidualQuantizer(nn.Module):
         """Order-0 code lengths of every stage, float [K] or [G, K]."""
         return [*self.bits, *(self.get_buffer("product_bits") if self.level.products else ())]
 
-    def codes_of(self, stage: int) -> Tensor:
-        """The codewords of a stage, float [K, D], of a product stage [G, K, D / G]."""
-        if stage < self.level.codebooks:
-            return self.codebooks[stage]
-        return self.get_buffer("product_codebooks")[stage - self.level.codebooks]
+    def prepared(self) -> Codebooks:
+        """The codewords as the search takes them."""
+        products = self.get_buffer("product_codebooks") if self.level.products else None
+        return Codebooks(self.level, self.codebooks, products, self.metric)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *arguments: Any) -> None:
+        """Weights without a metric have the identity."""
+        state_dict.setdefault(f"{prefix}metric", torch.eye(self.level.dim))
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
 
     def forward(
         self,
@@ -103,8 +100,7 @@ class ResidualQuantizer(nn.Module):
 
         rate_weights: float [N], in place of `rate_weight`. refine: gives the code lengths in the context of maps, int64
         [n, maps, H, W]: codes are then chosen a second time, by them, those of the first `refined` images (None: all).
-        silent: bool [N], images that get nothing of this
-        level (in training, if it may stop).
+        silent: bool [N], images that get nothing of this level (in training, if it may stop).
         """
         if z.dim() != 4 or z.shape[-1] != self.level.dim:
             raise ValueError(f"expected [N, H, W, {self.level.dim}], got {list(z.shape)}")
@@ -114,27 +110,21 @@ class ResidualQuantizer(nn.Module):
             return Quantized(z, empty, z.new_zeros(n))
         with torch.no_grad(), torch.autocast(z.device.type, enabled=False):
             latents = z.detach().float()
-            choice = self._choice(latents, rate_weights, None, 1)
+            choice = self._chosen(latents, rate_weights, None)
             if refine is not None:
                 some = slice(n if refined is None else refined)
-                again = self._choice(
-                    latents[some],
-                    None if rate_weights is None else rate_weights[some],
-                    refine(choice.indices.view(n, h, w, -1)[some].permute(0, 3, 1, 2)),
-                    1,
-                )
+                lengths = refine(self._maps(choice, latents)[some])
+                again = self._chosen(latents[some], None if rate_weights is None else rate_weights[some], lengths)
                 choice = Choice(*(torch.cat([b, a[len(b) :]]) for a, b in zip(choice, again, strict=True)))
-            if self.training:
-                self._follow(latents.flatten(0, 2), choice)
-            maps = choice.indices.view(n, h, w, -1).permute(0, 3, 1, 2)
-            residual = choice.residual.view_as(latents)
+            maps = self._maps(choice, latents)
             if silent is not None:
                 maps = maps * ~silent[:, None, None, None]
-                residual = torch.where(silent[:, None, None, None], latents, residual)
-            quantized = latents - residual
+            quantized = self.lookup(maps)
+            if self.training:
+                self._follow(latents.flatten(0, 2), choice)
         commitment = (z.float() - quantized).square().mean((1, 2, 3))
         if self.level.stop:
-            commitment = commitment * (self.level.dim * self.metric[0, 0] ** 2 / (3 * self.level.stride**2))
+            commitment = commitment * (self.metric.square().sum() / (3 * self.level.stride**2))
         if silent is not None:
             commitment = commitment * ~silent
         straight_through = z + (quantized.to(z.dtype) - z).detach()
@@ -150,24 +140,31 @@ class ResidualQuantizer(nn.Module):
         lengths: CodeLengths | None = None,
         *,
         beam: int = 1,
-    ) -> tuple[Tensor, Tensor]:
-        """z: float [N, H, W, D] -> indices int64 [N, maps, H, W], and what they leave of z, like it.
+        shared: bool = False,
+    ) -> Tensor:
+        """z: float [N, H, W, D] -> indices int64 [N, maps, H, W].
 
-        rate_weights: float [N] or [N, H, W], in place of `rate_weight`; lengths: in place of the order-0 ones. beam:
-        partial choices that are kept from stage to stage, by their cost so far.
+        rate_weights: float [N] or [N, H, W], in place of `rate_weight`; lengths: in place of the order-0 ones. beam,
+        shared: see `nets.choice.choose`.
         """
-        n, h, w, _ = z.shape
-        choice = self._choice(z, rate_weights, lengths, beam)
-        return choice.indices.view(n, h, w, -1).permute(0, 3, 1, 2), choice.residual.view_as(z)
+        return self._maps(self._chosen(z, rate_weights, lengths, beam, shared), z)
 
-    def _choice(self, z: Tensor, rate_weights: Tensor | None, lengths: CodeLengths | None, beam: int) -> Choice:
-        """As `choose`, position by position."""
-        vectors = z.reshape(-1, z.shape[-1])
-        weights = self._weights(rate_weights, *z.shape[:3])
+    def _chosen(
+        self,
+        z: Tensor,
+        rate_weights: Tensor | None,
+        lengths: CodeLengths | None,
+        beam: int = 1,
+        shared: bool = False,
+    ) -> Choice:
         costs = OrderZero(self.tables()) if lengths is None else lengths
-        if beam > 1:
-            return choose_by_beam(self, vectors, weights, costs, beam)
-        return greedy(self, vectors, weights, costs)
+        weights = self.rate_weight if rate_weights is None else rate_weights
+        weights = weights.view(*weights.shape, *[1] * (3 - weights.dim())).expand(z.shape[:3])
+        return choose(self.prepared(), z.reshape(-1, z.shape[-1]), weights.reshape(-1), costs, beam, shared)
+
+    @staticmethod
+    def _maps(choice: Choice, z: Tensor) -> Tensor:
+        return choice.indices.view(*z.shape[:3], -1).permute(0, 3, 1, 2)
 
     def _follow(self, vectors: Tensor, choice: Choice) -> None:
         """Let the codebooks follow what was chosen, stage by stage."""
@@ -194,17 +191,6 @@ class ResidualQuantizer(nn.Module):
         codes = self.get_buffer("product_codebooks")[product]
         return codes[torch.arange(self.level.groups, device=index.device), index].flatten(-2)
 
-    def _weights(self, given: Tensor | None, n: int, h: int, w: int) -> Tensor:
-        """The rate weight of every vector, [M]."""
-        weights = self.rate_weight if given is None else given
-        weights = weights / self.metric[0, 0] ** 2
-        return weights.view(*weights.shape, *[1] * (3 - weights.dim())).expand(n, h, w).reshape(-1)
-
-    def nearest(self, vectors: Tensor, stage: int) -> Tensor:
-        """Index of the best code of a residual stage for every vector, by `rate_weight` and the order-0 bits. vectors:
-        float [M, D] -> int64 [M]."""
-        return nearest(vectors, self.codebooks[stage], self.rate_weight * self.bits[stage])
-
     def lookup(self, indices: Tensor) -> Tensor:
         """Sum of the chosen codewords. indices: int [N, maps, H, W] in 0..K-1 -> float [N, H, W, D]."""
         level, maps = self.level, indices.long()
@@ -215,20 +201,31 @@ class ResidualQuantizer(nn.Module):
             total = total + self._product(p, maps[:, level.stage_maps(level.codebooks + p)].permute(0, 2, 3, 1))
         return total  # stages that a position does not use have code 0, which is zero
 
+    def order_zero_bits(self, maps: Tensor) -> float:
+        """Bits of all indices that are coded, under the order-0 code lengths. maps: int64 [maps, H, W]."""
+        live = torch.ones_like(maps[0], dtype=torch.bool)
+        total = 0.0
+        for stage, table in enumerate(self.tables()):
+            own = maps[self.level.stage_maps(stage)].to(table.device)
+            bits = table[own[0]] if table.dim() == 1 else table[torch.arange(len(own))[:, None, None], own].sum(0)
+            total += float((bits * live.to(bits.device)).sum())
+            if self.level.stop:
+                live = live & own.any(0).to(live.device)
+        return total
+
     @torch.no_grad()
     def initialize(self, vectors: Tensor, iterations: int = 10) -> None:
         """k-means of the residuals, stage by stage. vectors: float [M, D], encoder outputs; all ranks together must
         have at least K of them."""
-        residual = vectors.float()
+        residual = vectors.float().clone()
         for stage in range(self.level.codebooks):
             self._kmeans("", (stage,), residual, iterations)
-            residual = residual - self.codebooks[stage][self.nearest(residual, stage)]
+            residual = residual - self.codebooks[stage][torch.cdist(residual, self.codebooks[stage]).argmin(1)]
         for product in range(self.level.products):
-            for group, part in enumerate(residual.chunk(self.level.groups, 1)):
+            for group, part in enumerate(residual.chunk(self.level.groups, 1)):  # views: what is left, in place
                 self._kmeans("product_", (product, group), part, iterations)
-            free = residual.new_zeros(len(residual))
-            step = best_codes(self, self.level.codebooks + product, residual, free, free.new_zeros(()))
-            residual = residual - step.added
+                codes = self.get_buffer("product_codebooks")[product, group]
+                part -= codes[torch.cdist(part, codes).argmin(1)]
         self._update_bits()
 
     def _kmeans(self, prefix: str, stage: tuple[int, ...], vectors: Tensor, iterations: int) -> None:

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Large images through the autoencoder in strips, with enough overlap that the result is that of the whole image."""
+"""The steps of `Autoencoder` for large images: in strips of rows, which overlap so far that nothing changes."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -9,51 +11,143 @@ from torch import Tensor
 from vqcodec.config import AutoencoderConfig
 from vqcodec.nets.autoencoder import Autoencoder
 
-STRIP_PIXELS = 1 << 23  # images above this are cut; bounds the memory of both directions to a few GB
+STRIP_PIXELS = 1 << 23  # images above this are cut; bounds the memory of both directions
 
 
-def margin(config: AutoencoderConfig) -> int:
-    """Pixels, a multiple of the coarsest stride, beyond which no input can matter to an output.
+def features(model: Autoencoder, image: Tensor, place: float | None = None, limit: int = STRIP_PIXELS) -> list[Tensor]:
+    """As `Autoencoder.features`, for one image of any size.
 
-    Counts one position of the stride for every 3x3 convolution on the way and six more a stride for the changes of
-    resolution and the joining of levels, which is more than there are.
+    Args:
+        model: the autoencoder.
+        image: uint8 [1, 3, H, W], on any device.
+        place: of the weight of a bit in the model's range, 0..1.
+        limit: pixels of a strip.
     """
-    reach = sum(
-        2 ** (i + 1) * (down + up + 6)
-        for i, (down, up) in enumerate(zip(config.encoder_blocks, config.decoder_blocks, strict=True))
+    device = model.head.weight.device
+    places = _places(model, place)
+
+    def enter(pixels: Tensor) -> Tensor:
+        scaled = pixels.to(device).float().div_(255)
+        return model.enter(scaled.contiguous(memory_format=torch.channels_last), places)
+
+    found = [_in_strips(enter, [(image, 1)], model.config.levels[-1].stride, _enter_reach(model.config), limit)]
+    for i in reversed(range(len(model.config.levels) - 1)):
+        finer, own = model.config.levels[i + 1].stride, model.config.levels[i].stride
+        coarsened = _in_strips(
+            lambda x, i=i: model.coarsen(i, x),
+            [(found[0], finer)],
+            own,
+            _coarsen_reach(model.config, i),
+            limit,
+        )
+        found.insert(0, coarsened)
+    return found
+
+
+def latent(model: Autoencoder, i: int, features: Tensor, state: Tensor | None, limit: int = STRIP_PIXELS) -> Tensor:
+    """As `Autoencoder.latent`, of one image."""
+    stride = model.config.levels[i].stride
+    inputs = [(x, stride) for x in (features, state) if x is not None]
+    reach = 3 * stride  # two blocks, and one position to spare
+
+    def step(own: Tensor, above: Tensor | None = None) -> Tensor:
+        return model.latent(i, own, above)
+
+    return _in_strips(step, inputs, stride, reach, limit)
+
+
+def descend(
+    model: Autoencoder,
+    i: int,
+    quantized: Tensor,
+    state: Tensor | None,
+    place: float | None = None,
+    limit: int = STRIP_PIXELS,
+) -> Tensor:
+    """As `Autoencoder.descend` of one image, from a level to the next finer one."""
+    stride, finer = (level.stride for level in model.config.levels[i : i + 2])
+    places = _places(model, place)
+    inputs = [(x, stride) for x in (quantized, state) if x is not None]
+
+    def step(own: Tensor, above: Tensor | None = None) -> Tensor:
+        return model.descend(i, own, above, places)
+
+    return _in_strips(step, inputs, finer, _descend_reach(model.config, i), limit)
+
+
+def decode(
+    model: Autoencoder, indices: Sequence[Tensor], place: float | None = None, limit: int = STRIP_PIXELS
+) -> Tensor:
+    """As `Autoencoder.decode`, for maps of any size, [1, maps, H / stride, W / stride] per level."""
+    if not indices:
+        raise ValueError("no index maps given")
+    *coarse, finest = (
+        (quantizer, maps, level.stride)
+        for quantizer, maps, level in zip(model.level_quantizers(), indices, model.config.levels, strict=True)
     )
-    return -(-reach // config.coarsest) * config.coarsest
+    state: Tensor | None = None
+    for i, (quantizer, maps, _) in enumerate(coarse):
+        state = descend(model, i, quantizer.lookup(maps).permute(0, 3, 1, 2), state, place, limit)
+    quantizer, maps, stride = finest
+    places = _places(model, place)
+    inputs = [(x, stride) for x in (maps, state) if x is not None]
+
+    def step(own: Tensor, above: Tensor | None = None) -> Tensor:
+        return model.finish(quantizer.lookup(own).permute(0, 3, 1, 2), above, places)
+
+    return _in_strips(step, inputs, 1, _descend_reach(model.config, len(coarse)), limit)
 
 
-def analyse(model: Autoencoder, image: Tensor, limit: int = STRIP_PIXELS) -> tuple[list[Tensor], Tensor]:
-    """As `Autoencoder.analyse`, for float [1, 3, H, W] of any size."""
-    strides = [level.stride for level in model.config.levels]
-    parts = []
-    for top, bottom, first, last in _rows(model.config, image.shape[2], image.shape[3], limit):
-        maps, latents = model.analyse(image[:, :, first:last].contiguous(memory_format=torch.channels_last))
-        pairs = zip([*maps, latents], strides, strict=True)
-        parts.append([m[:, :, (top - first) // s : (bottom - first) // s] for m, s in pairs])
-    *coarse, finest = (torch.cat(level, 2) for level in zip(*parts, strict=True))
-    return coarse, finest
+def _places(model: Autoencoder, place: float | None) -> Tensor | None:
+    return None if place is None else model.head.weight.new_full((1,), place)
 
 
-def decode(model: Autoencoder, indices: list[Tensor], limit: int = STRIP_PIXELS) -> Tensor:
-    """As `Autoencoder.decode`, for maps of any size, [1, S, H / stride, W / stride] per level."""
-    strides = [level.stride for level in model.config.levels]
-    height, width = (n * strides[0] for n in indices[0].shape[2:])
-    parts = []
-    for top, bottom, first, last in _rows(model.config, height, width, limit):
-        image = model.decode([m[:, :, first // s : last // s] for m, s in zip(indices, strides, strict=True)])
-        parts.append(image[:, :, top - first : bottom - first])
-    return torch.cat(parts, 2)
+# Rows of pixels beyond which no input can matter to an output: a position of the stride for every 3x3 convolution and
+# one more for every change of resolution, which is more than there is.
 
 
-def _rows(config: AutoencoderConfig, height: int, width: int, limit: int) -> list[tuple[int, int, int, int]]:
-    """Strips: first and last row that is kept, first and last row that is computed; multiples of the stride."""
+def _enter_reach(config: AutoencoderConfig) -> int:
+    strides = [s for s in config.strides if s <= config.levels[-1].stride]
+    return sum(s * (blocks + 2) for s, blocks in zip(strides, config.encoder_blocks, strict=False))
+
+
+def _coarsen_reach(config: AutoencoderConfig, i: int) -> int:
+    finer, own = config.levels[i + 1].stride, config.levels[i].stride
+    return sum(s * (n + 2) for s, n in zip(config.strides, config.encoder_blocks, strict=True) if finer < s <= own)
+
+
+def _descend_reach(config: AutoencoderConfig, i: int) -> int:
+    """From a level to the next finer one, or to pixels."""
+    own = config.levels[i].stride
+    last = i + 1 == len(config.levels)
+    end = 0 if last else config.levels[i + 1].stride
+    return sum(s * (n + 3) for s, n in zip(config.strides, config.decoder_blocks, strict=True) if end < s <= own)
+
+
+def _in_strips(
+    step: Callable[..., Tensor], inputs: Sequence[tuple[Tensor, int]], stride: int, reach: int, limit: int
+) -> Tensor:
+    """A step on tensors [1, C, H / stride, W / stride], each with its stride, that gives one of another stride.
+
+    reach: rows of pixels on either side that a result depends on; limit: pixels of a strip.
+    """
+    tensor, scale = inputs[0]
+    height, width = tensor.shape[2] * scale, tensor.shape[3] * scale
     if height * width <= limit:
-        return [(0, height, 0, height)]
-    around = margin(config)
-    step = max(config.coarsest, (limit // width - 2 * around) // config.coarsest * config.coarsest)
-    step = max(step, around)  # else nearly all of the work would be overlap
-    starts = range(0, height, step)
-    return [(top, min(height, top + step), max(0, top - around), min(height, top + step + around)) for top in starts]
+        return step(*(x for x, _ in inputs))
+    unit = max(stride, *(s for _, s in inputs))
+    around = -(-reach // unit) * unit
+    rows = max(unit, around, (limit // width - 2 * around) // unit * unit)  # else nearly all work would be overlap
+    result: Tensor | None = None
+    for top in range(0, height, rows):
+        bottom, first = min(height, top + rows), max(0, top - around)
+        last = min(height, bottom + around)
+        part = step(*(x[:, :, first // s : last // s] for x, s in inputs))
+        if result is None:
+            shape = (1, part.shape[1], height // stride, width // stride)
+            result = part.new_empty(shape).contiguous(memory_format=torch.channels_last)
+        result[:, :, top // stride : bottom // stride] = part[
+            :, :, (top - first) // stride : (bottom - first) // stride
+        ]
+    assert result is not None
+    return result

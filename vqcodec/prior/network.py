@@ -305,15 +305,14 @@ class _Lengths:
         self.prior, self.h = prior, h
 
     @torch.no_grad()
-    def bits(self, stage: int, told: Tensor | None, rows: Tensor | None = None) -> Tensor:
-        h = self.h if rows is None or len(rows) == len(self.h) else self.h[rows]
-        logits = self.prior.logits(stage, h, told, True)
+    def logs(self, stage: int, earlier: Tensor | None, rows: Tensor) -> Tensor:
+        h = self.h[rows][:, None]
+        logits = self.prior.logits(stage, h, earlier, True)
         least = logits.new_full((), -math.log(ops.frequency_top(self.prior.level.codes)))
-        floored = torch.logaddexp(logits - logits.amax(-1, keepdim=True), least)
-        return floored.log_softmax(-1) * (-1 / math.log(2))
+        return torch.logaddexp(logits - logits.amax(-1, keepdim=True), least).log_softmax(-1)
 
     @torch.no_grad()
-    def told(self, stage: int, index: Tensor) -> Tensor:
+    def told(self, stage: int, index: Tensor) -> Tensor | None:
         return self.prior.tell(stage, index, True)
 
 

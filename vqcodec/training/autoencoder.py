@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from vqcodec import parallel
 from vqcodec.config import ModelConfig
+from vqcodec.lambdas import rate_weights
 from vqcodec.nets.autoencoder import Autoencoder, Reconstruction
 from vqcodec.nets.quality import MS_SSIM_MIN_CROP, ms_ssim, psnr
 from vqcodec.prior.network import live_stages
@@ -22,7 +23,6 @@ from vqcodec.training.crops import CropTask
 from vqcodec.training.data import CropSampler, Pixels, grid, to_device
 from vqcodec.training.loop import Report
 from vqcodec.training.metric import PIXEL_VARIANCE, squared_jacobians
-from vqcodec.training.prior import rate_weights
 from vqcodec.training.schedule import Clock, TrainConfig
 
 METRIC_STEPS, METRIC_CROPS, METRIC_SHARE = 20, 4, 0.1  # how often, on how many crops, and how fast the metric follows

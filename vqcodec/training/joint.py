@@ -12,13 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from vqcodec.config import ModelConfig
+from vqcodec.lambdas import rate_weights
 from vqcodec.nets.autoencoder import Autoencoder, Reconstruction
 from vqcodec.nets.quality import psnr
 from vqcodec.prior.network import live_stages
 from vqcodec.training.autoencoder import AutoencoderTask, AutoencoderTraining
 from vqcodec.training.data import Pixels, to_device
 from vqcodec.training.loop import Report
-from vqcodec.training.prior import Priors, rate_weights
+from vqcodec.training.prior import Priors
 from vqcodec.training.schedule import Clock, TrainConfig
 
 PRIOR_SCALE = 4.0  # of the learning rate: what suits the priors against what suits the autoencoder

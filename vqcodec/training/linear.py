@@ -86,5 +86,5 @@ def start(model: Autoencoder, image: Tensor) -> None:
         inverse = basis.t() * norm.running_var.sqrt()
         _set_middle(back, inverse if state is None else torch.cat([inverse, identity], 1))
         _set_bias(back, basis.t() @ norm.running_mean)
-        state = model._descend(i, norm(z), state)
+        state = model.descend(i, norm(z), state)
     model.train()

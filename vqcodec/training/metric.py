@@ -28,11 +28,7 @@ def squared_jacobians(
     with torch.enable_grad():
         pairs = zip(model.level_quantizers(), indices, strict=True)
         latents = [q.lookup(m).permute(0, 3, 1, 2).detach().requires_grad_(True) for q, m in pairs]
-        state: Tensor | None = None
-        for i, latent in enumerate(latents):
-            state = model._descend(i, latent, state, places)
-        assert state is not None
-        image = model._to_pixels(state, places)
+        image = model.assemble(latents, places)
         probe = torch.randn(image.shape, generator=generator).to(image)
         gradients = torch.autograd.grad((image * probe).sum(), latents)
     found = []

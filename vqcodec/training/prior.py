@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from vqcodec import parallel
 from vqcodec.codec import Codec, pack_model
 from vqcodec.config import ModelConfig
+from vqcodec.lambdas import rate_weights
 from vqcodec.nets.autoencoder import Autoencoder
 from vqcodec.nets.choice import CodeLengths
 from vqcodec.prior.export import to_integers
@@ -70,19 +71,6 @@ class CodedTiles:
             maps = self.autoencoder.encode(image, rates, lengths, places)
         self.priors.train(training)
         return Coded([m.contiguous() for m in maps], places)
-
-
-def rate_weights(config: ModelConfig, places: Tensor) -> Tensor:
-    """Weights of a bit, [levels, N], at places float [N] in 0..1 of the range of rates, times the factors of levels:
-    none at the coarsest of several levels if it may not stop."""
-    low, high = config.rates
-    levels = config.autoencoder.levels
-    factors = config.factors or ((1.0, 1.0),) * len(levels)
-    rows = [(first or 1.0) * (last / first if first else 1.0) ** places for first, last in factors]
-    weights = low * (high / low if low else 1.0) ** places * torch.stack(rows)
-    if len(levels) > 1 and not levels[0].stop:
-        weights[0] = 0
-    return weights
 
 
 def level_nats(priors: Priors, coded: Coded, exact: bool = True) -> list[list[float]]:

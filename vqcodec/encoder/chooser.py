@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The choice of index maps: distortion + lambda * bits under the integer priors, level after level, coarsest first.
+
+A code's cost depends on its neighbours', which are not yet chosen: sweeps over the maps take those of the sweep before,
+the first one those that are best by order-0 code lengths (an iterated conditional choice, as Chou, Lookabaugh and Gray
+1989 for one table). The latents of a level are computed from the coarser levels as they will be decoded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from vqcodec import lambdas
+from vqcodec.encoder.emphasis import emphasis, local_gains
+from vqcodec.encoder.lengths import PriorLengths
+from vqcodec.exact.condition import Condition
+from vqcodec.nets import strips
+from vqcodec.nets.choice import CodeLengths
+from vqcodec.precision import fast_bf16
+from vqcodec.quality import Effort
+
+if TYPE_CHECKING:
+    from vqcodec.codec import Codec
+
+ROUGH = Effort(0)
+STEP = 0.03  # of the gradient descent, in units of a latent's standard deviation
+RANGE = 32  # of places, 0..255, whose features are alike enough for an estimate
+WHOLE_PIXELS = 1 << 20  # images above this have no gradients taken, of which the whole image is needed
+
+
+@dataclass(frozen=True, eq=False)
+class Original:
+    """image: uint8 [1, 3, H, W], padded to multiples of the coarsest stride. width, height: before that."""
+
+    image: Tensor
+    width: int
+    height: int
+
+    @property
+    def whole(self) -> bool:
+        """Whether gradients can be taken of all of it at once."""
+        return self.width * self.height <= WHOLE_PIXELS
+
+
+class Chooser:
+    """Chooses the index maps of one image, at any weight of a bit."""
+
+    def __init__(self, codec: Codec, original: Original, effort: Effort, power: float = 0.0) -> None:
+        """power: of `emphasis`."""
+        self._codec, self._original, self._effort, self._power = codec, original, effort, power
+        self._features: tuple[int, list[Tensor]] | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the image."""
+        return self._original.width, self._original.height
+
+    @torch.inference_mode()
+    def maps(self, lmbda: float) -> list[Tensor]:
+        """Index maps as of `Codec`, coarsest level first. lmbda: weight of a bit."""
+        effort = self._effort
+        gains = None
+        if effort.gain and self._original.whole:
+            codec = self._codec
+            rough = [maps[None].to(codec.device) for maps in self._descended(lmbda, ROUGH, None)]
+            gains = local_gains(codec.autoencoder, rough, codec.place(lmbda) / lambdas.HIGHEST_PLACE)
+        return self._descended(lmbda, effort, gains)
+
+    @torch.inference_mode()
+    def estimate(self, lmbda: float) -> float:
+        """Bytes of the index streams, roughly: under order-0 code lengths, which all of the maps are chosen by."""
+        maps = self._descended(lmbda, ROUGH, None, RANGE)
+        quantizers = self._codec.autoencoder.level_quantizers()
+        return sum(quantizer.order_zero_bits(own) for quantizer, own in zip(quantizers, maps, strict=True)) / 8
+
+    def _descended(self, lmbda: float, effort: Effort, gains: list[Tensor] | None, near: int = 0) -> list[Tensor]:
+        """Level after level. gains: of `local_gains`, or None. near: as of `_analysed`."""
+        codec, model = self._codec, self._codec.autoencoder
+        place = codec.place(lmbda)
+        features = self._analysed(place, near)
+        fractions = torch.full((1,), lambdas.place(codec.config, lmbda) / lambdas.HIGHEST_PLACE)
+        weights = (lmbda * lambdas.factors(codec.config, fractions))[:, 0].tolist()
+        state: Tensor | None = None
+        maps: list[Tensor] = []
+        for i, level in enumerate(model.config.levels):
+            quantizer, finest = model.level_quantizers()[i], i + 1 == len(weights)
+            with self._fast():
+                z = strips.latent(model, i, features[i], state)
+            if level.stop or finest:
+                gain = None if gains is None else gains[i]
+                choice = LevelChoice(codec, self._original, effort, maps, place, weights[i], self._emphasis(i, gain))
+                if finest and effort.steps and self._original.whole:
+                    own = self._refined(choice, z, state, place, effort.steps)
+                else:
+                    own = choice.maps(z[0])
+            else:
+                own = quantizer.choose(z.permute(0, 2, 3, 1))[0].cpu()
+            maps.append(own)
+            if not finest:
+                quantized = quantizer.lookup(own[None].to(codec.device)).permute(0, 3, 1, 2)
+                with self._fast():
+                    state = strips.descend(model, i, quantized, state, place / lambdas.HIGHEST_PLACE)
+        return maps
+
+    def _analysed(self, place: int, near: int) -> list[Tensor]:
+        """The features of all levels at a place. Those of the call before serve if their place is no farther than
+        `near`, or if the model does not look at it."""
+        model = self._codec.autoencoder
+        key = place if model.config.gains else 0
+        if self._features is None or abs(self._features[0] - key) > near:
+            self._features = None  # they are large
+            with self._fast():
+                self._features = key, strips.features(model, self._original.image, place / lambdas.HIGHEST_PLACE)
+        return self._features[1]
+
+    def _fast(self) -> torch.autocast:
+        """Half the precision where that is twice as fast: nothing depends on the last bits of a latent."""
+        device = self._codec.device.type
+        return torch.autocast(device, torch.bfloat16, enabled=device == "cpu" and fast_bf16(device))
+
+    def _emphasis(self, i: int, gain: Tensor | None) -> Tensor | None:
+        """What the weight of a bit is multiplied by at the positions of a level, float [h, w]; None: 1 everywhere."""
+        if not self._power:
+            return gain
+        stride = self._codec.config.autoencoder.levels[i].stride
+        found = emphasis(self._original.image.to(self._codec.device).float() / 255, stride, self._power)
+        return found if gain is None else found * gain
+
+    def _refined(self, choice: LevelChoice, z: Tensor, state: Tensor | None, place: int, steps: int) -> Tensor:
+        """Move the finest level's latents against the decoder's error, straight through the choice of codes (Adam);
+        its maps [maps, h, w]."""
+        model, quantizer = self._codec.autoencoder, self._codec.autoencoder.level_quantizers()[-1]
+        maps = choice.first(z[0])
+        with torch.inference_mode(False), torch.enable_grad():
+            moved = z.clone().requires_grad_(True)
+            optimizer = torch.optim.Adam([moved], lr=STEP)
+            target = self._original.image.to(z.device).clone().float() / 255
+            fixed = None if state is None else state.float()
+            for _ in range(steps):
+                with torch.no_grad():
+                    maps = choice.swept(moved[0].detach(), maps, 1)
+                    chosen = quantizer.lookup(maps[None].to(z.device)).permute(0, 3, 1, 2)
+                quantized = moved + (chosen.clone() - moved).detach()
+                image = model.finish(quantized, fixed, moved.new_full((1,), place / lambdas.HIGHEST_PLACE))
+                (moved.grad,) = torch.autograd.grad((image - target).square().sum(), [moved])
+                optimizer.step()
+        return choice.settled(moved[0].detach(), maps)
+
+
+class LevelChoice:
+    """The choice of one level's maps at one weight of a bit."""
+
+    def __init__(
+        self,
+        codec: Codec,
+        original: Original,
+        effort: Effort,
+        coarse: list[Tensor],
+        place: int,
+        weight: float,
+        emphasis: Tensor | None,
+    ) -> None:
+        """
+        Args:
+            codec: for its priors and tiles.
+            original: the image.
+            effort: how hard to try.
+            coarse: int64 [maps, h, w] per coarser level.
+            place: of the weight of a bit in the model's range, 0..255.
+            weight: of a bit at this level.
+            emphasis: float [h, w], what it is multiplied by; None: 1 everywhere.
+        """
+        level, size = len(coarse), (original.width, original.height)
+        self._prior, self._device, self._effort, self._place = codec.priors[level], codec.device, effort, place
+        self._quantizer = codec.autoencoder.level_quantizers()[level]
+        self._tiling, self._groups = codec.tiling(level, *size), codec.groups(*size)
+        valid = self._tiling.valid()
+        self._valid = None if valid is None else valid.to(codec.device)
+        self._coarse = [codec.tiling(i, *size).split(maps) for i, maps in enumerate(coarse)]
+        self._weights = torch.full(self._tiling.map_shape, weight, device=codec.device)
+        if emphasis is not None:
+            self._weights *= emphasis
+        self._condition: tuple[slice, Condition] | None = None
+
+    def maps(self, z: Tensor) -> Tensor:
+        """int64 [maps, h, w] on the CPU. z: float [D, h, w]."""
+        return self.settled(z, self.first(z))
+
+    def first(self, z: Tensor) -> Tensor:
+        """By order-0 code lengths."""
+        beam = 1 if self._effort.context else self._effort.beam
+        return self._quantizer.choose(z.permute(1, 2, 0)[None], self._weights[None], beam=beam)[0].cpu()
+
+    def settled(self, z: Tensor, maps: Tensor) -> Tensor:
+        """All sweeps of the effort, from maps on."""
+        for _ in range(self._effort.context):
+            maps = self.swept(z, maps, self._effort.beam)
+        return maps
+
+    def swept(self, z: Tensor, maps: Tensor, beam: int) -> Tensor:
+        """By the code lengths under the prior, in the context of maps."""
+        shared = self._effort.shared
+        before, vectors, weights = (self._tiling.split(x) for x in (maps, z, self._weights[None]))
+        found = []
+        for part, inside, lengths in self._lengths(before):
+            tiles = vectors[part].permute(0, 2, 3, 1)  # [n, h, w, D]
+            own = weights[part][:, 0]
+            if inside is None:
+                found.append(self._quantizer.choose(tiles, own, lengths, beam=beam, shared=shared).cpu())
+                continue
+            chosen = self._quantizer.choose(
+                tiles[inside][None, None], own[inside][None, None], lengths, beam=beam, shared=shared
+            )
+            whole = before.new_zeros(*own.shape, before.shape[1])
+            whole[inside.cpu()] = chosen[0, :, 0].t().cpu()
+            found.append(whole.permute(0, 3, 1, 2))
+        return self._tiling.join(torch.cat(found))
+
+    def _lengths(self, before: Tensor) -> Iterator[tuple[slice, Tensor | None, CodeLengths]]:
+        """For every group of tiles: where they lie in the image, and the code lengths there."""
+        for part in self._groups:
+            inside = None if self._valid is None else self._valid[part]
+            if inside is not None and bool(inside.all()):
+                inside = None
+            if self._condition is None or self._condition[0] != part:
+                coarse = [maps[part].to(self._device) for maps in self._coarse]
+                shape = (part.stop - part.start, *self._tiling.tile_shape)
+                self._condition = part, self._prior.condition(coarse, shape, inside, self._place)
+            yield part, inside, PriorLengths(self._prior, before[part].to(self._device), self._condition[1], inside)
