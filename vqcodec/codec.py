@@ -144,7 +144,8 @@ class Codec:
         chooser = self.chooser(picture.pixels, asked)
         target = asked.target(width * height)
         if target is None:
-            coded = self._coded(chooser, self.rate(asked))
+            weight = self.rate(asked)
+            coded = self._encoded(chooser.maps(weight), chooser, weight)
         else:
             coded = self._within(target, chooser, pack)
         if verify:
@@ -153,9 +154,9 @@ class Codec:
                 raise VqcodecError("verification failed: the file would not decode to the indices that were encoded")
         return pack(coded)
 
-    def _coded(self, chooser: Chooser, rate: float) -> _Encoded:
-        """Index maps and streams at a weight of a bit."""
-        indices, place = chooser.maps(rate), self.place(rate)
+    def _encoded(self, indices: list[Tensor], chooser: Chooser, rate: float) -> _Encoded:
+        """Index maps with their streams, for a weight of a bit."""
+        place = self.place(rate)
         return _Encoded(indices, self.compress(indices, *chooser.size, place), place)
 
     def rate(self, asked: Request) -> float:
@@ -180,16 +181,21 @@ class Codec:
         fixed = len(pack(_Encoded([], empty, 0)))  # metadata and all, packed once
         made: list[tuple[int, _Encoded]] = []
 
-        def length(rate: float) -> int:
-            coded = self._coded(chooser, rate)
-            size = fixed + sum(map(_chunk_size, range(len(empty)), coded.streams))
-            made.append((size, coded))
-            return size
+        def estimate(rate: float) -> int:
+            return size(self._encoded(chooser.rough(rate), chooser, rate))
 
-        search(length, chooser.estimate, target, self.config.rates, fixed)
-        fitting = [(size, coded) for size, coded in made if size <= target]
+        def size(encoded: _Encoded) -> int:
+            return fixed + sum(map(_chunk_size, range(len(empty)), encoded.streams))
+
+        def make(rate: float) -> int:
+            encoded = self._encoded(chooser.maps(rate), chooser, rate)
+            made.append((size(encoded), encoded))
+            return made[-1][0]
+
+        search(make, estimate, target, self.config.rates, fixed)
+        fitting = [(length, coded) for length, coded in made if length <= target]
         if not fitting:
-            smallest = min((size for size, _ in made), default=fixed)
+            smallest = min((length for length, _ in made), default=fixed)
             raise ImageError(f"{target:.0f} bytes are too few for this image: the least that was reached is {smallest}")
         return max(fitting, key=lambda pair: pair[0])[1]
 

@@ -72,11 +72,9 @@ class Chooser:
         return self._descended(lmbda, effort, gains)
 
     @torch.inference_mode()
-    def estimate(self, lmbda: float) -> float:
-        """Bytes of the index streams, roughly: under order-0 code lengths, which all of the maps are chosen by."""
-        maps = self._descended(lmbda, ROUGH, None, RANGE)
-        quantizers = self._codec.autoencoder.level_quantizers()
-        return sum(quantizer.order_zero_bits(own) for quantizer, own in zip(quantizers, maps, strict=True)) / 8
+    def rough(self, lmbda: float) -> list[Tensor]:
+        """Index maps of the lowest effort: those of any effort have nearly the same size."""
+        return self._descended(lmbda, ROUGH, None, RANGE)
 
     def _descended(self, lmbda: float, effort: Effort, gains: list[Tensor] | None, near: int = 0) -> list[Tensor]:
         """Level after level. gains: of `local_gains`, or None. near: as of `_analysed`."""

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from vqcodec.nets.autoencoder import Autoencoder
 from vqcodec.nets.quality import C2
 
-GAIN_POWER = 0.5  # of the decoder's local gain, by which weights of a bit are divided
+GAIN_POWER = 0.7  # of the decoder's local gain, by which weights of a bit are divided
 PROBES = 2  # random signs of the pixels, by which it is measured
 MOST = 4.0  # that it changes a weight by, either way
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The weight of a bit at which a file has a given size, in few passes.
 
-Sizes fall nearly as a power of the weight, and estimates by a cheap pass are off by nearly the same factor everywhere.
-So the weight is looked for among estimates first; then files are made in earnest, and the power law goes through them.
+Sizes fall nearly as a power of the weight, and those of the lowest effort differ by nearly the same factor everywhere.
+So the weight is looked for among such estimates first; then files are made in earnest.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ PASSES = 4  # files made in earnest; more only if none of these fits
 MORE = 4
 ESTIMATES = 6
 NEAR = 0.08  # of an estimate's logarithm: then its power law is trusted
-USUAL = 0.85  # bytes of a file against its estimate
+USUAL = 0.95  # bytes of a file against its estimate
 POWER = -0.6  # of sizes against weights, until two are known
 POWERS = (-2.0, -0.2)  # that are believed
 
@@ -34,7 +34,7 @@ def search(
 
     Args:
         size: makes a file at a weight and gives its bytes.
-        estimate: bytes of its index streams, roughly.
+        estimate: the bytes of one of the lowest effort.
         target: bytes.
         rates: lowest and highest weight that the model was trained for; the search goes beyond.
         fixed: bytes of a file that have nothing to do with the weight.
@@ -45,7 +45,8 @@ def search(
     if target <= fixed:
         return math.inf
     wanted = math.log(target - fixed)
-    weight, power = _estimated(estimate, wanted - math.log(USUAL), (math.log(rates[0]) + math.log(rates[1])) / 2, ends)
+    start = (math.log(rates[0]) + math.log(rates[1])) / 2
+    weight, power = _estimated(estimate, wanted - math.log(USUAL), start, ends, fixed)
     best, largest = math.inf, -math.inf
     points: Points = []
     for attempt in range(PASSES + MORE):
@@ -67,13 +68,13 @@ def search(
 
 
 def _estimated(
-    estimate: Callable[[float], float], wanted: float, start: float, ends: tuple[float, float]
+    estimate: Callable[[float], float], wanted: float, start: float, ends: tuple[float, float], fixed: float
 ) -> tuple[float, float]:
     """Logarithm of the weight at which the estimate's is the wanted one, and the power there."""
     points: Points = []
     weight, power = start, POWER
     for _ in range(ESTIMATES):
-        points.append((weight, math.log(max(1.0, estimate(math.exp(weight))))))
+        points.append((weight, math.log(max(1.0, estimate(math.exp(weight)) - fixed))))
         power = _power(points, wanted, POWER)
         off = abs(points[-1][1] - wanted)
         weight = min(ends[1], max(ends[0], _expected(points, wanted, POWER)))

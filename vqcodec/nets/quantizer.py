@@ -201,18 +201,6 @@ class ResidualQuantizer(nn.Module):
             total = total + self._product(p, maps[:, level.stage_maps(level.codebooks + p)].permute(0, 2, 3, 1))
         return total  # stages that a position does not use have code 0, which is zero
 
-    def order_zero_bits(self, maps: Tensor) -> float:
-        """Bits of all indices that are coded, under the order-0 code lengths. maps: int64 [maps, H, W]."""
-        live = torch.ones_like(maps[0], dtype=torch.bool)
-        total = 0.0
-        for stage, table in enumerate(self.tables()):
-            own = maps[self.level.stage_maps(stage)].to(table.device)
-            bits = table[own[0]] if table.dim() == 1 else table[torch.arange(len(own))[:, None, None], own].sum(0)
-            total += float((bits * live.to(bits.device)).sum())
-            if self.level.stop:
-                live = live & own.any(0).to(live.device)
-        return total
-
     @torch.no_grad()
     def initialize(self, vectors: Tensor, iterations: int = 10) -> None:
         """k-means of the residuals, stage by stage. vectors: float [M, D], encoder outputs; all ranks together must

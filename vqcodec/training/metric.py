@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an error of a latent does to the picture: the decoder's mean squared Jacobian, level by level."""
+"""What an error of a latent does to the picture: the decoder's mean squared Jacobian, level by level, as a metric."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
 
 from vqcodec.nets.autoencoder import Autoencoder
 
+POWER = 0.75  # of the squared Jacobian, its trace kept: the mean over positions exaggerates what some of them show
+LEAST = 0.01  # eigenvalue, in units of the mean of all
 PIXEL_VARIANCE = 0.07  # of photographs in 0..1: distortions are measured in units of it
 
 
@@ -36,3 +38,46 @@ def squared_jacobians(
         rows = gradient.float().permute(0, 2, 3, 1).flatten(0, 2)
         found.append(rows.t() @ rows / (len(rows) * PIXEL_VARIANCE))
     return found
+
+
+def root(square: Tensor, power: float = POWER) -> Tensor:
+    """The symmetric R for which R^T R has the eigenvectors and the trace of a matrix, [D, D], symmetric and not
+    negative, and its eigenvalues to a power."""
+    values, vectors = torch.linalg.eigh(square.double())
+    mean = values.mean()
+    values = (values / mean).clamp(min=LEAST) ** power
+    values = values / values.mean() * mean
+    return (vectors * values.sqrt() @ vectors.t()).to(square)
+
+
+def followed(metric: Tensor, square: Tensor, share: float, power: float = POWER) -> Tensor:
+    """A metric that has moved towards what was measured.
+
+    Args:
+        metric: of a quantiser, from `root` with the same power or a multiple of the identity.
+        square: from `squared_jacobians`, the same on all ranks.
+        share: 0 (as it was) to 1 (as measured).
+        power: as of `root`.
+    """
+    old = root(metric.t() @ metric, 1 / power).square() if share < 1 else square
+    return root(old + share * (square - old), power)
+
+
+def measure(model: Autoencoder, batches: Iterable[tuple[Tensor, Tensor, Tensor]], power: float = POWER) -> None:
+    """Set the metrics of a trained model, whose units (traces) stay.
+
+    Args:
+        model: in evaluation mode.
+        batches: of photographs: float [N, 3, H, W] in 0..1; weights of a bit, float [levels, N]; their places, float
+            [N] in 0..1.
+        power: as of `root`.
+    """
+    totals = [torch.zeros_like(quantizer.metric) for quantizer in model.level_quantizers()]
+    for image, rates, places in batches:
+        with torch.no_grad():
+            indices = model.encode(image, rates, None, places)
+        for total, square in zip(totals, squared_jacobians(model, indices, places), strict=True):
+            total += square
+    for quantizer, total in zip(model.level_quantizers(), totals, strict=True):
+        unit = quantizer.metric.square().sum() / total.diagonal().sum()
+        quantizer.metric.copy_(root(total * unit, power))
