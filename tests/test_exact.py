@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import subprocess
 import sys
@@ -16,9 +17,9 @@ from conftest import staged_config
 from randomprior import random_maps, random_priors, random_tensors
 from referenceprior import ReferencePrior, reference
 from torch import Tensor
-from vqcodec.codelengths import code_lengths
 
 from vqcodec.config import LevelConfig, ModelConfig, PriorConfig
+from vqcodec.encoder.lengths import PriorLengths
 from vqcodec.exact import orders
 from vqcodec.exact.engine import Batch, known, run
 from vqcodec.exact.network import IntegerPrior
@@ -331,27 +332,28 @@ def test_code_lengths_are_those_of_the_frequencies(priors, config):
     for level, prior in enumerate(priors):
         own, valid = tiles.maps[level], tiles.valid[level]
         condition = prior.condition(tiles.maps[:level], (3, *own.shape[2:]), valid, PLACE)
-        lengths = code_lengths(prior, own, condition, valid)
+        assert valid is not None
+        lengths = PriorLengths(prior, own, condition, valid)
         expected = dense(prior, coded(prior, level, tiles), 3, own[0, 0].numel())
-        for tile, costs in enumerate(lengths):
-            assert valid is not None
-            inside = valid[tile].flatten()
-            told: Tensor | None = None
-            for stage in range(prior.level.stages):
-                frequencies = expected[stage][tile][inside]
-                bits = costs.bits(stage, told)
-                some = torch.arange(0, len(bits), 3)
-                assert torch.equal(bits[some], costs.bits(stage, None if told is None else told[some], some))
-                bits = bits.view(len(frequencies), prior.groups(stage), -1)
-                live = frequencies.sum((1, 2)) > 0
-                away = (bits - (frequencies.sum(-1, keepdim=True) / frequencies).log2()).abs()
-                assert live.any()
-                assert away[frequencies >= 100].max() < 0.03
-                assert away[live].max() < 1.2  # frequencies of few units are rounded
-                index = own[tile, prior.level.stage_maps(stage)].flatten(1).t()[inside]
-                if stage + 1 < prior.level.stages:
-                    add = costs.told(stage, index if stage >= prior.level.codebooks else index[:, 0])
-                    told = add if told is None else told + add
+        inside = valid.flatten(1)
+        told: Tensor | None = None
+        rows = torch.arange(int(inside.sum()))
+        for stage in range(prior.level.stages):
+            frequencies = torch.cat([f[where] for f, where in zip(expected[stage], inside, strict=True)])
+            logs = lengths.logs(stage, told, rows)[:, 0]
+            some = rows[::3]
+            assert torch.equal(logs[some], lengths.logs(stage, None if told is None else told[some], some)[:, 0])
+            logs = logs.view(len(rows), prior.groups(stage), -1)
+            live = frequencies.sum((1, 2)) > 0
+            away = (logs - (frequencies / frequencies.sum(-1, keepdim=True)).log()).abs() / math.log(2)
+            assert live.any()
+            assert away[frequencies >= 100].max() < 0.1  # two halves of a unit of the logits, in bits
+            assert away[live].max() < 1.5  # frequencies of few units are rounded
+            index = own[:, prior.level.stage_maps(stage)].flatten(2).transpose(1, 2)[inside]
+            if stage + 1 < prior.level.stages:
+                add = lengths.told(stage, index if stage >= prior.level.codebooks else index[:, 0])
+                assert add is not None
+                told = add[:, None] if told is None else told + add[:, None]
 
 
 CODE = """

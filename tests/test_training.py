@@ -24,15 +24,16 @@ from vqcodec.lambdas import rate_weights
 from vqcodec.nets.autoencoder import Autoencoder, Reconstruction
 from vqcodec.nets.quality import TAPS, ms_ssim
 from vqcodec.prior.export import to_integers
-from vqcodec.training import checkpoint
+from vqcodec.training import checkpoint, linear
 from vqcodec.training.autoencoder import AutoencoderTask, AutoencoderTraining
 from vqcodec.training.average import Average
 from vqcodec.training.data import CropSampler, grid, load_images
 from vqcodec.training.export import load_model_file
 from vqcodec.training.joint import JointTask
 from vqcodec.training.loop import train
+from vqcodec.training.metric import PIXEL_VARIANCE, squared_jacobians
 from vqcodec.training.muon import Muon, orthogonalized, parameter_groups
-from vqcodec.training.prior import CodedTiles, Priors, PriorTask, coded_tiles
+from vqcodec.training.prior import Coded, CodedTiles, Priors, PriorTask, coded_tiles
 from vqcodec.training.schedule import Clock, TrainConfig
 from vqcodec.training.vae import VAETask, VAETraining
 from vqcodec.vae import VAEModel
@@ -311,8 +312,8 @@ class FixedTiles:
     def __init__(self, *maps: torch.Tensor):
         self.maps, self.generator = maps, torch.Generator()
 
-    def batch(self, number: int) -> list[torch.Tensor]:
-        return [m.expand(number, *m.shape) for m in self.maps]
+    def batch(self, number: int) -> Coded:
+        return Coded([m.expand(number, *m.shape) for m in self.maps], torch.zeros(number))
 
 
 def test_priors_learn(tmp_path):
@@ -333,7 +334,7 @@ def test_priors_learn(tmp_path):
     assert meta["step"] in (20, 40)
     last = json.loads((tmp_path / "prior.jsonl").read_text().splitlines()[-1])
     for name in ("val", "train/evaluated"):
-        nats, bits = last[f"{name}/nats_per_index"], last[f"{name}/bits_per_index"]
+        nats, bits = last[f"{name}/nats_per_position"], last[f"{name}/bits_per_position"]
         assert [len(row) for row in nats] == [1, 2]
         assert bits[1][1] == pytest.approx(nats[1][1] / np.log(2), rel=1e-3)
     again = PriorTask(config, settings, Priors(config), tiles, measured)
@@ -350,7 +351,8 @@ def test_tiles_are_what_the_encoder_makes_of_them(photos):
     priors = Priors(config)
     priors[1] = fine
     tiles = CodedTiles(config, autoencoder, priors, photos, seed=3)
-    coarse, found = tiles.batch(4, place=1.0)
+    (coarse, found), places = tiles.batch(4, place=1.0)
+    assert places.tolist() == [1.0] * 4
     assert coarse.shape == (4, 1, 8, 8)
     assert found.shape == (4, 2, 16, 16)
     image = CropSampler(photos, config.tile_size, seed=3).batch(4)
@@ -363,6 +365,88 @@ def test_tiles_are_what_the_encoder_makes_of_them(photos):
         assert torch.equal(plain[0], coarse)
         bits = [float(fine(maps, [coarse]).mean()) for maps in (plain[1], found)]
     assert bits[1] < 0.95 * bits[0]
+
+
+@torch.no_grad()
+def test_linear_start_is_a_transform_code(photos):
+    """Before any training the levels leave little of a photograph, every level less, and errors of a latent cost what
+    the metric says."""
+    config = VQVAE2_PRESETS["tiny-light"].autoencoder
+    torch.manual_seed(0)
+    model = Autoencoder(config)
+    image = CropSampler(photos, 64, seed=1).batch(16)
+    linear.start(model, image)
+    model.eval()
+    for quantizer in model.level_quantizers():
+        quantizer.enabled = False
+    error = (model(image).image - image).square().mean()
+    features, state = model.features(image), None
+    for i in range(len(config.levels)):
+        latent = model.latent(i, features[i], state)
+        assert latent.square().mean() == pytest.approx(1, rel=0.3)  # one unit for all channels of a level
+        assert latent[:, 0].var() > 2 * latent[:, -1].var()  # principal components, strongest first
+        state = model.descend(i, latent, state)
+    assert error < 0.03 * image.var()
+
+
+def test_metric_is_what_an_error_does_to_the_picture(photos):
+    """Against the picture's own change, for small errors of random latents."""
+    config = VQVAE2_PRESETS["tiny-light"]
+    torch.manual_seed(0)
+    model = Autoencoder(config.autoencoder).eval()
+    places = torch.full((2,), 0.5)
+    image = CropSampler(photos, 64, seed=1).batch(2)
+    with torch.no_grad():
+        indices = model.encode(image, torch.zeros(2, 2), None, places)
+    draws = [squared_jacobians(model, indices, places, torch.Generator().manual_seed(i)) for i in range(200)]
+    for level, jacobian in enumerate(torch.stack(parts).mean(0) for parts in zip(*draws, strict=True)):
+        latents = [q.lookup(m).permute(0, 3, 1, 2) for q, m in zip(model.level_quantizers(), indices, strict=True)]
+
+        def decode(latents):
+            state = None
+            for i, latent in enumerate(latents):
+                state = model.descend(i, latent, state, places)
+            return model.to_pixels(state, places)
+
+        step = 1e-2 * torch.randn(latents[level].shape, generator=torch.Generator().manual_seed(9))
+        moved = [latent + step if i == level else latent for i, latent in enumerate(latents)]
+        with torch.no_grad():
+            measured = (decode(moved) - decode(latents)).square().sum() / PIXEL_VARIANCE
+        rows = step.permute(0, 2, 3, 1).flatten(0, 2)
+        assert float((rows @ jacobian * rows).sum()) == pytest.approx(float(measured), rel=0.3)
+
+
+def test_light_model_from_nothing(tmp_path, photos, folder):
+    """`joint --preset`: stops, product stages, gains, linear start, and out comes a model that encodes."""
+    common = ["--out", tmp_path / "run", "--data", folder, "--val", folder, "--no-bf16", "--prior-share", "0.5"]
+    target = tmp_path / "new.safetensors"
+    run_tool(
+        [
+            "joint",
+            *common,
+            "--preset",
+            "tiny-light",
+            "--shape",
+            "log",
+            "--silent",
+            "0.2",
+            "--crop",
+            "64",
+            "--steps",
+            "70",
+        ]
+        + ["--batch", "4", "--unquantized-steps", "10", "--ramp", "20", "40"],
+        ["export", "--out", tmp_path / "run", "--val", folder, target],
+    )
+    codec = Codec.load(registry.find(target), "cpu")
+    image = Image.fromarray(photos[0])
+    sizes = []
+    for quality in (0, 100):
+        encoded = codec.encode(image, quality=quality, verify=True)
+        sizes.append(len(encoded))
+    assert sizes[0] < 0.7 * sizes[1]
+    error = np.square(np.asarray(codec.decode(encoded), np.float64) - photos[0]).mean()
+    assert error < 0.3 * photos[0].astype(np.float64).var()
 
 
 def run_tool(*commands):

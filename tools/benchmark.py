@@ -10,6 +10,7 @@ The Markdown goes to stdout, progress to stderr; the plot needs the ``eval`` ext
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ from PIL import Image
 
 from vqcodec.benchmark import growth, measure, plots, report
 from vqcodec.benchmark.contenders import RIVALS, Contender, Ours, Pillow, within
+from vqcodec.benchmark.macs import count
 from vqcodec.benchmark.measure import Plan
+from vqcodec.codec import load_model
 from vqcodec.errors import VqcodecError
 
 SIZES = (0.1, 0.4, 1.0, 2.0, 6.0, 12.0, 24.0)
@@ -64,6 +67,17 @@ def rivals(names: tuple[str, ...], ours: Ours, source: Image.Image, plan: Plan) 
     return found
 
 
+def counted(models: Sequence[str | None]) -> str:
+    """A Markdown table of the multiply-accumulates of models."""
+    rows = ["| kMAC a pixel | encoder | decoder | priors: trunk | priors: all stages |", "|---|---|---|---|---|"]
+    for model in models:
+        codec = load_model(model, "cpu")
+        found = count(codec)
+        cells = (found.encoder, found.decoder, found.trunk, found.stacks)
+        rows.append(f"| {codec.name} | " + " | ".join(f"{number / 1000:.1f}" for number in cells) + " |")
+    return "\n".join(rows)
+
+
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--model", "models", multiple=True, help="Name or weights file; repeatable. The default model if none.")
 @click.option("--device", "devices", multiple=True, default=("cpu",), type=click.Choice(["cpu", "cuda"]))
@@ -75,6 +89,7 @@ def rivals(names: tuple[str, ...], ours: Ours, source: Image.Image, plan: Plan) 
 @click.option("--processes/--no-processes", default=True, help="Whole processes and their memory as well (default).")
 @click.option("--image", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Source of the pictures.")
 @click.option("--rival", "names", multiple=True, default=tuple(RIVALS), help="JPEG, WebP or AVIF; or JPEG=75.")
+@click.option("--macs", is_flag=True, help="Only count multiply-accumulates a pixel; nothing is timed.")
 @click.option("--json", "json_path", type=FILE, help="Write everything.")
 @click.option("--plot", "plot_path", type=FILE, help="Draw it (.svg, .png).")
 def main(
@@ -88,6 +103,7 @@ def main(
     processes: bool,
     image: Path | None,
     names: tuple[str, ...],
+    macs: bool,
     json_path: Path | None,
     plot_path: Path | None,
 ) -> None:
@@ -95,6 +111,9 @@ def main(
     plan = Plan(QUICK if quick else sizes, threads, 1 if quick else runs, seconds, processes)
     source = measure.drawn() if image is None else Image.open(image)
     try:
+        if macs:
+            click.echo(counted(models or (None,)))
+            return
         ours = [Ours(model, device) for device in devices for model in models or (None,)]
         contenders = [*ours, *rivals(names, ours[0], source, plan)]
         found = measure.benchmark(contenders, source, plan, lambda line: click.echo(line, err=True))

@@ -181,6 +181,8 @@ def vqvae2(**kw: Any) -> None:
 @rates
 @click.option("--start", type=EXISTING, help="weights file of a model to go on from, in place of --out's autoencoder")
 @click.option("--preset", type=click.Choice(sorted(VQVAE2_PRESETS)), help="begin from nothing")
+@click.option("--unquantized-steps", default=60, show_default=True, help="from nothing: before the quantisers")
+@click.option("--ramp", nargs=2, default=(80, 240), show_default=True, help="from nothing: the weight of a bit grows")
 @click.option("--prior-share", default=1.0, show_default=True, help="share of the crops that train the priors")
 @terms(0.05)
 @settings(JOINT)
@@ -191,6 +193,8 @@ def joint(
     rates: tuple[float, float] | None,
     start: Path | None,
     preset: str | None,
+    unquantized_steps: int,
+    ramp: tuple[int, int],
     prior_share: float,
     commitment: float,
     ms_ssim: float,
@@ -213,7 +217,9 @@ def joint(
             sizes = ModelConfig.from_dict(meta["model"])
         if rates is not None:
             sizes = dataclasses.replace(sizes, rates=rates)
-        special = AutoencoderTraining(commitment, ms_ssim, shape, silent, prior_share=prior_share)
+        special = AutoencoderTraining(
+            commitment, ms_ssim, shape, silent, unquantized_steps, ramp=ramp, prior_share=prior_share
+        )
         task = JointTask(sizes, config, special, load_images(data), load_images(val, limit=24), fresh=model is None)
         if model is not None:
             task.autoencoder.load_state_dict(model.state_dict())

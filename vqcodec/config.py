@@ -268,6 +268,28 @@ VQVAE2_PRESETS: dict[str, ModelConfig] = {
     ),
 }
 
+VQVAE2_PRESETS["tiny-light"] = ModelConfig(
+    AutoencoderConfig(
+        levels=(
+            LevelConfig(16, 2, 16, 8, stop=True),
+            LevelConfig(8, 3, 32, 24, stop=True, products=1, groups=6, group_codes=8),
+        ),
+        widths=(48, 64),
+        encoder_blocks=(1, 1),
+        decoder_blocks=(1, 1),
+        patch=8,
+        overlap=False,
+        norm="level",
+        gains=3,
+    ),
+    priors=(
+        PriorConfig(32, 2, attention_every=2, heads=2, cond_blocks=0, order="seven", out_channels=16, rates=4),
+        PriorConfig(32, 2, cond_blocks=1, order="seven", out_channels=16, rates=4, cond_above=True),
+    ),
+    tile_size=64,
+    rates=(0.004, 2.0),
+)
+
 # VQ-VAE: one level. `paper` has the sizes of van den Oord et al. 2017 (section 4.1) with a PixelCNN of this project;
 # `base` is what ships as vqvae-base.
 VQVAE_PRESETS: dict[str, ModelConfig] = {

@@ -17,6 +17,7 @@ from vqcodec.config import ModelConfig
 from vqcodec.lambdas import rate_weights
 from vqcodec.nets.autoencoder import Autoencoder, Reconstruction
 from vqcodec.nets.quality import MS_SSIM_MIN_CROP, ms_ssim, psnr
+from vqcodec.prior.network import live_stages
 from vqcodec.training import linear
 from vqcodec.training.crops import CropTask
 from vqcodec.training.data import CropSampler, Pixels, grid, to_device
@@ -93,7 +94,7 @@ def validate(model: Autoencoder, images: Sequence[Pixels], device: str) -> Valid
     """Reconstruct whole images, cropped to multiples of the coarsest stride, and count the codes. Leaves the model in
     evaluation mode."""
     model.eval()
-    counts = [torch.zeros(level.codebooks, level.codes, dtype=torch.int64) for level in model.config.levels]
+    counts = [torch.zeros(level.maps, level.codes, dtype=torch.int64) for level in model.config.levels]
     psnrs, pixels = [], 0
     for array in images:
         image = to_device(array, model.config.coarsest, device)
@@ -101,12 +102,15 @@ def validate(model: Autoencoder, images: Sequence[Pixels], device: str) -> Valid
             result = model(image)
         psnrs.append(psnr(result.image.float() * 255, image * 255))
         pixels += image.shape[2] * image.shape[3]
-        for count, maps in zip(counts, result.indices, strict=True):
-            for stage, index in enumerate(maps[0].cpu()):
-                count[stage] += torch.bincount(index.flatten(), minlength=count.shape[1])
+        for count, maps, level in zip(counts, result.indices, model.config.levels, strict=True):
+            live = live_stages(maps.flatten(2), level)[0]
+            for stage in range(level.stages):
+                where = level.stage_maps(stage)
+                for row, index in zip(count[where], maps[0, where].flatten(1), strict=True):
+                    row += torch.bincount(index[live[stage]].cpu(), minlength=len(row))
     order0, usage, bits = [], [], 0.0
     for count in counts:
-        share = count / count.sum(1, keepdim=True)
+        share = count / count.sum(1, keepdim=True).clamp(min=1)
         entropy = -(share * share.clamp(min=1e-12).log2()).sum(1)
         bits += float((entropy * count.sum(1)).sum())
         order0.append(entropy.tolist())

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vqcodec.nets.autoencoder import Autoencoder
+from vqcodec.nets.blocks import LevelNorm
 
 
 def principal(vectors: Tensor, number: int) -> Tensor:
@@ -35,6 +36,16 @@ def _set_middle(conv: nn.Conv2d, matrix: Tensor) -> None:
         conv.bias.zero_()
 
 
+def _set_bias(conv: nn.Conv2d, bias: Tensor) -> None:
+    assert conv.bias is not None
+    conv.bias.copy_(bias)
+
+
+def _convolutions(modules: nn.Module) -> list[nn.Conv2d]:
+    """The convolutions of a list or stack that are not within a residual block."""
+    return [module for module in modules.children() if isinstance(module, nn.Conv2d)]
+
+
 @torch.no_grad()
 def start(model: Autoencoder, image: Tensor) -> None:
     """Set the weights of a new autoencoder.
@@ -51,28 +62,29 @@ def start(model: Autoencoder, image: Tensor) -> None:
     _set_middle(model.stem, basis)
     _set_middle(model.head, basis.t())
     features = [model.encode_blocks[0](model.stem(patches))]
-    for i, down in enumerate(model.down):
+    for i, (down, up) in enumerate(zip(_convolutions(model.down), model.up, strict=True)):
         blocks = F.pixel_unshuffle(features[-1], 2)  # channel c * 4 + dy * 2 + dx
         basis = principal(_positions(blocks), config.widths[i + 1])
-        down.weight.copy_(basis.unflatten(1, (-1, 2, 2)))  # type: ignore[operator]
-        down.bias.zero_()  # type: ignore[operator]
-        _set_middle(model.up[i].conv, basis.t())  # type: ignore[arg-type]
+        down.weight.copy_(basis.unflatten(1, (-1, 2, 2)))
+        _set_bias(down, basis.new_zeros(len(basis)))
+        _set_middle(_convolutions(up)[0], basis.t())
         features.append(model.encode_blocks[i + 1](down(features[-1])))
     state: Tensor | None = None
-    for i, level in enumerate(config.levels):
+    ways = zip(config.levels, model.to_latent, _convolutions(model.from_latent), model.normalize, strict=True)
+    for i, (level, way, back, norm) in enumerate(ways):
         own = features[config.strides.index(level.stride)]
-        first, last = model.to_latent[i][0], model.to_latent[i][-1]  # type: ignore[index]
-        identity = torch.eye(own.shape[1])
+        first, last = _convolutions(way)
+        identity = torch.eye(own.shape[1], device=own.device)
         _set_middle(first, identity if state is None else torch.cat([identity, -identity], 1))
-        left = model.to_latent[i][:-1](own if state is None else torch.cat([own, state], 1))  # type: ignore[index]
+        left = own if state is None else own - state
         basis = principal(_positions(left), level.dim)
         _set_middle(last, basis)
         z = last(left)
-        norm = model.normalize[i]
+        assert isinstance(norm, LevelNorm)
         norm.running_mean.copy_(z.mean((0, 2, 3)))
         norm.running_var.copy_((z - norm.running_mean[:, None, None]).square().mean())
-        back = basis.t() * norm.running_var.sqrt()
-        _set_middle(model.from_latent[i], back if state is None else torch.cat([back, identity], 1))  # type: ignore[arg-type]
-        model.from_latent[i].bias.copy_(basis.t() @ norm.running_mean)  # type: ignore[operator]
+        inverse = basis.t() * norm.running_var.sqrt()
+        _set_middle(back, inverse if state is None else torch.cat([inverse, identity], 1))
+        _set_bias(back, basis.t() @ norm.running_mean)
         state = model.descend(i, norm(z), state)
     model.train()
