@@ -94,11 +94,10 @@ def test_strips_equal_the_whole_image(changes):
             state = strips.descend(model, 0, latent, None, 0.2, limit)
             steps.append([*found, latent, state, strips.latent(model, 1, found[1], state, limit)])
         whole = model.features(image.float() / 255, torch.full((1,), 0.2))
-        for a, b, c in zip(steps[0], steps[1], whole, strict=False):
+        for a, c in zip(steps[0], whole, strict=False):
             torch.testing.assert_close(a, c, atol=1e-5, rtol=1e-4)
-            torch.testing.assert_close(b, a, atol=1e-4, rtol=1e-3)
         for a, b in zip(*steps, strict=True):
-            torch.testing.assert_close(b, a, atol=1e-4, rtol=1e-3)
+            torch.testing.assert_close(b.float(), a, atol=5e-3, rtol=5e-3)  # strips are kept in half precision
         maps = model.encode(image.float() / 255)
         decoded = strips.decode(model, maps, 0.2, few)
         torch.testing.assert_close(decoded, model.decode(maps, 0.2), atol=1e-4, rtol=0)

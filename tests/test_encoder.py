@@ -185,3 +185,19 @@ def test_features_are_kept_for_places_near_by(part: NDArray[np.uint8], monkeypat
     own.maps(0.31)
     own.maps(2.0)
     assert len(calls) == 3
+
+
+def test_priors_are_told_the_place(part: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch) -> None:
+    model = codec()
+    places = []
+    for prior in model.priors:
+        condition = prior.condition
+
+        def spied(coarse, shape, valid, place, condition=condition):
+            places.append(place)
+            return condition(coarse, shape, valid, place)
+
+        monkeypatch.setattr(prior, "condition", spied)
+    model.to_indices(part, Request(rate=0.3))
+    assert set(places) == {model.place(0.3)}
+    assert 0 < model.place(0.3) < 255

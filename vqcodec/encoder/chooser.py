@@ -96,6 +96,7 @@ class Chooser:
                 if finest and effort.steps and self._original.whole:
                     own = self._refined(choice, z, state, place, effort.steps)
                 else:
+                    state = state if not finest else None  # it is large
                     own = choice.maps(z[0])
             else:
                 own = quantizer.choose(z.permute(0, 2, 3, 1))[0].cpu()

@@ -15,7 +15,7 @@ STRIP_PIXELS = 1 << 22  # images above this are cut; bounds the memory of both d
 
 
 def features(model: Autoencoder, image: Tensor, place: float | None = None, limit: int = STRIP_PIXELS) -> list[Tensor]:
-    """As `Autoencoder.features`, for one image of any size.
+    """As `Autoencoder.features`, for one image of any size; in half precision where it is cut.
 
     Args:
         model: the autoencoder.
@@ -26,15 +26,18 @@ def features(model: Autoencoder, image: Tensor, place: float | None = None, limi
     device = model.head.weight.device
     places = _places(model, place)
 
+    large = image.shape[2] * image.shape[3] > limit
+
     def enter(pixels: Tensor) -> Tensor:
         scaled = pixels.to(device).float().div_(255)
-        return model.enter(scaled.contiguous(memory_format=torch.channels_last), places)
+        x = model.enter(scaled.contiguous(memory_format=torch.channels_last), places)
+        return x.half() if large else x
 
     found = [_in_strips(enter, [(image, 1)], model.config.levels[-1].stride, _enter_reach(model.config), limit)]
     for i in reversed(range(len(model.config.levels) - 1)):
         finer, own = model.config.levels[i + 1].stride, model.config.levels[i].stride
         coarsened = _in_strips(
-            lambda x, i=i: model.coarsen(i, x),
+            lambda x, i=i: model.coarsen(i, _single(x)),
             [(found[0], finer)],
             own,
             _coarsen_reach(model.config, i),
@@ -48,12 +51,13 @@ def latent(model: Autoencoder, i: int, features: Tensor, state: Tensor | None, l
     """As `Autoencoder.latent`, of one image."""
     stride = model.config.levels[i].stride
     inputs = [(x, stride) for x in (features, state) if x is not None]
-    reach = 3 * stride  # two blocks, and one position to spare
+    reach = 3 * stride  # two blocks, and one position to spare: so little that strips can be narrow
 
     def step(own: Tensor, above: Tensor | None = None) -> Tensor:
-        return model.latent(i, own, above)
+        return model.latent(i, _single(own), above)
 
-    return _in_strips(step, inputs, stride, reach, limit)
+    large = features.shape[2] * features.shape[3] * stride**2 > limit
+    return _in_strips(step, inputs, stride, reach, limit // 4 if large else limit)
 
 
 def descend(
@@ -96,6 +100,10 @@ def decode(
         return model.finish(quantizer.lookup(own).permute(0, 3, 1, 2), above, places)
 
     return _in_strips(step, inputs, 1, _descend_reach(model.config, len(coarse)), limit)
+
+
+def _single(x: Tensor) -> Tensor:
+    return x.float() if x.dtype == torch.float16 else x
 
 
 def _places(model: Autoencoder, place: float | None) -> Tensor | None:
