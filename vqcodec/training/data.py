@@ -63,7 +63,7 @@ class CropSampler:
 
     images: uint8 [H, W, 3] each; those smaller than the crop are left out (ValueError if none remain). enlarged: share
     of the crops that are a small part of themselves, 4 to 64 times enlarged: smooth places, skies and flat colours,
-    which are rarer in small crops than in whole pictures. All ranks draw the same joint batch and cut out their share of it.
+    which are rarer in small crops than in whole pictures. All ranks draw the same joint batch and cut out their share.
     """
 
     def __init__(self, images: Sequence[Pixels], size: int, seed: int = 0, enlarged: float = 0.0) -> None:
