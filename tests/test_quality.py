@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -11,13 +12,14 @@ import torch
 from conftest import untrained
 from numpy.typing import NDArray
 from PIL import Image
-from vqcodec.assignment import C2, PRECISION, emphasis, search
 
-from vqcodec import container, metrics
+from vqcodec import container, lambdas, metrics
 from vqcodec.codec import Codec
 from vqcodec.config import VQVAE2_PRESETS
+from vqcodec.encoder.emphasis import emphasis
+from vqcodec.encoder.target import PASSES, PRECISION, search
 from vqcodec.errors import ImageError, ModelError
-from vqcodec.nets.quantizer import OrderZero
+from vqcodec.nets.quality import C2
 from vqcodec.quality import DEFAULT_EFFORT, EFFORTS, Request, rate_of
 
 RATES = (0.06, 2.0)
@@ -54,44 +56,78 @@ def test_target_in_bytes():
 
 @pytest.mark.parametrize("power", [0.4, 0.7, 1.0])
 @pytest.mark.parametrize("target", [1_000.0, 5_000.0, 15_000.0])
-def test_search_hits_a_falling_size_in_few_steps(power, target):
-    calls = []
+@pytest.mark.parametrize("ratio", [0.8, 1.0, 1.2])
+def test_search_hits_a_falling_size_in_few_passes(power: float, target: float, ratio: float) -> None:
+    made, estimated = [], []
 
-    def size(rate):
-        calls.append(rate)
-        return int(100 + 2_000 * rate**-power)
+    def size(weight: float, factor: float = 1.0) -> int:
+        return int(100 + factor * 2_000 * weight**-power * (1 + 0.1 * math.sin(math.log(weight))))
 
-    rate = search(size, target, RATES)
-    assert PRECISION * target - 1 <= size(rate) <= target
-    assert len(calls) <= 9
+    def make(weight: float) -> int:
+        made.append(size(weight))
+        return made[-1]
+
+    def estimate(weight: float) -> int:
+        estimated.append(weight)
+        return size(weight, ratio)
+
+    weight = search(make, estimate, target, RATES, 100)
+    assert PRECISION * (target - 100) - 1 <= size(weight) - 100 <= target - 100
+    assert size(weight) in made
+    assert len(made) <= PASSES
+    assert len(estimated) <= 4
 
 
-def test_search_at_the_ends():
-    assert search(lambda rate: 5_000 + int(100 / rate), 4_000, RATES) == math.inf
-    lowest = search(lambda rate: int(3_000 - 10 * rate), 4_000, RATES)
+def test_search_survives_estimates_that_mean_nothing() -> None:
+    weight = search(lambda weight: 2_000 * weight**-0.7, lambda weight: 7_000, 3_000, RATES)
+    assert 0.8 * 3_000 < 2_000 * weight**-0.7 <= 3_000
+
+
+def test_search_at_the_ends() -> None:
+    def constant(least: float) -> list[float]:
+        made = []
+
+        def size(weight: float) -> float:
+            made.append(weight)
+            return least + 100 / weight
+
+        return [search(size, size, 4_000, RATES), *made]
+
+    assert constant(5_000)[0] == math.inf
+    lowest = search(lambda weight: 3_000 - weight, lambda weight: 3_000 - weight, 4_000, RATES)
     assert 0 < lowest < RATES[0] / 60
-    steps = search(lambda rate: 1_000 if rate > 0.3 else 9_000, 4_000, RATES)  # nothing between
-    assert 0.3 < steps < 0.35
+    steps = search(*[lambda weight: 1_000 if weight > 0.3 else 9_000] * 2, 4_000, RATES)  # nothing between
+    assert steps > 0.3
+    assert search(lambda weight: 9, lambda weight: 9, 90, RATES, 100) == math.inf
 
 
-def test_beam_is_never_worse_than_the_greedy_choice():
-    torch.manual_seed(0)
-    quantizer = untrained()[0].level_quantizers()[1]
-    z = torch.randn(2, 6, 5, 8) * quantizer.codebooks[0].std()
-    weights, table = torch.tensor([0.0, 3.0]), torch.rand(2, 16) * 8
-    costs = []
-    for beam in (1, 2, 16):
-        maps, rest = quantizer.choose(z, weights, OrderZero(table), beam=beam)
-        torch.testing.assert_close(quantizer.lookup(maps) + rest, z, atol=1e-4, rtol=0)
-        bits = sum(table[stage][maps[:, stage]] for stage in range(2))
-        costs.append(rest.square().sum(-1) + weights[:, None, None] * bits)
-    assert (costs[2] <= costs[0] + 1e-3).all()  # with a beam of all codes the choice is the best of all pairs
-    assert costs[2].sum() < costs[0].sum()
-    assert costs[1].sum() < costs[0].sum()
-    every = quantizer.codebooks[0][:, None] + quantizer.codebooks[1][None]
-    price = weights[:, None, None] * (table[0][:, None] + table[1][None])
-    all_pairs = (z[..., None, None, :] - every).square().sum(-1) + price[:, None, None]
-    torch.testing.assert_close(costs[2], all_pairs.flatten(3).amin(3), atol=1e-3, rtol=1e-4)
+def test_the_place_is_a_byte_on_a_logarithmic_scale() -> None:
+    config = dataclasses.replace(VQVAE2_PRESETS["tiny"], rates=RATES)
+    low, high = RATES
+    assert [lambdas.place(config, rate) for rate in (0.0, low / 2, low, high, 9.0)] == [0, 0, 0, 255, 255]
+    assert lambdas.place(config, math.sqrt(low * high)) in (127, 128)
+    assert lambdas.place(config, low * (high / low) ** 0.25) == round(255 * 0.25)
+    assert lambdas.place(dataclasses.replace(config, rates=(0.0, 0.0)), 1.0) == 0
+    assert lambdas.place(dataclasses.replace(config, rates=(1.0, 1.0)), 2.0) == 0
+
+
+def test_prior_and_training_agree_on_the_place() -> None:
+    """The row of the embedding of the rate: of a byte in the integer prior, of a number in 0..1 in the trained one."""
+    for rows in (1, 7, 32, 256):
+        for byte in range(256):
+            assert round(byte / lambdas.HIGHEST_PLACE * 255) * rows // 256 == byte * rows // 256
+
+
+def test_factors_of_levels() -> None:
+    config = VQVAE2_PRESETS["tiny"]
+    places = torch.tensor([0.0, 0.5, 1.0])
+    assert lambdas.factors(config, places).tolist() == [[0] * 3, [1] * 3]  # the coarsest may not stop
+    levels = tuple(dataclasses.replace(level, stop=True) for level in config.autoencoder.levels)
+    auto = dataclasses.replace(config.autoencoder, levels=levels)
+    config = dataclasses.replace(config, autoencoder=auto, factors=((4.0, 0.25), (1.0, 9.0)), rates=RATES)
+    torch.testing.assert_close(lambdas.factors(config, places), torch.tensor([[4, 1, 0.25], [1, 3, 9]]))
+    middle = math.sqrt(RATES[0] * RATES[1])
+    torch.testing.assert_close(lambdas.rate_weights(config, places)[:, 1], torch.tensor([middle, 3 * middle]))
 
 
 def coded(codec: Codec, pixels: NDArray[np.uint8], **asked) -> tuple[int, float]:
@@ -171,8 +207,6 @@ def test_a_size_that_cannot_be_reached_is_refused(shipped, photo):
 
 
 def test_a_model_of_one_quality_says_so(tmp_path, photo):
-    import dataclasses
-
     from vqcodec.codec import pack_model
     from vqcodec.prior.export import to_integers
 

@@ -8,6 +8,7 @@ the first one those that are best by order-0 code lengths (an iterated condition
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -80,15 +81,15 @@ class Chooser:
         """Level after level. gains: of `local_gains`, or None. near: as of `_analysed`."""
         codec, model = self._codec, self._codec.autoencoder
         place = codec.place(lmbda)
-        features = self._analysed(place, near)
-        fractions = torch.full((1,), lambdas.place(codec.config, lmbda) / lambdas.HIGHEST_PLACE)
+        features = list(self._analysed(place, near))
+        fractions = torch.tensor([lambdas.place(codec.config, lmbda) / lambdas.HIGHEST_PLACE], dtype=torch.float32)
         weights = (lmbda * lambdas.factors(codec.config, fractions))[:, 0].tolist()
         state: Tensor | None = None
         maps: list[Tensor] = []
         for i, level in enumerate(model.config.levels):
             quantizer, finest = model.level_quantizers()[i], i + 1 == len(weights)
             with self._fast():
-                z = strips.latent(model, i, features[i], state)
+                z = strips.latent(model, i, features.pop(0), state)
             if level.stop or finest:
                 gain = None if gains is None else gains[i]
                 choice = LevelChoice(codec, self._original, effort, maps, place, weights[i], self._emphasis(i, gain))
@@ -107,14 +108,17 @@ class Chooser:
 
     def _analysed(self, place: int, near: int) -> list[Tensor]:
         """The features of all levels at a place. Those of the call before serve if their place is no farther than
-        `near`, or if the model does not look at it."""
+        `near`, or if the model does not look at it; those of large images are not kept."""
         model = self._codec.autoencoder
         key = place if model.config.gains else 0
-        if self._features is None or abs(self._features[0] - key) > near:
-            self._features = None  # they are large
-            with self._fast():
-                self._features = key, strips.features(model, self._original.image, place / lambdas.HIGHEST_PLACE)
-        return self._features[1]
+        if self._features is not None and abs(self._features[0] - key) <= near:
+            return self._features[1]
+        self._features = None
+        with self._fast():
+            found = strips.features(model, self._original.image, place / lambdas.HIGHEST_PLACE)
+        if math.prod(self.size) <= strips.STRIP_PIXELS:
+            self._features = key, found
+        return found
 
     def _fast(self) -> torch.autocast:
         """Half the precision where that is twice as fast: nothing depends on the last bits of a latent."""
@@ -180,7 +184,8 @@ class LevelChoice:
         valid = self._tiling.valid()
         self._valid = None if valid is None else valid.to(codec.device)
         self._coarse = [codec.tiling(i, *size).split(maps) for i, maps in enumerate(coarse)]
-        self._weights = torch.full(self._tiling.map_shape, weight, device=codec.device)
+        shape = self._tiling.map_shape
+        self._weights = torch.full(shape, weight, dtype=torch.float32, device=codec.device)
         if emphasis is not None:
             self._weights *= emphasis
         self._condition: tuple[slice, Condition] | None = None

@@ -11,7 +11,7 @@ from torch import Tensor
 from vqcodec.config import AutoencoderConfig
 from vqcodec.nets.autoencoder import Autoencoder
 
-STRIP_PIXELS = 1 << 23  # images above this are cut; bounds the memory of both directions
+STRIP_PIXELS = 1 << 22  # images above this are cut; bounds the memory of both directions
 
 
 def features(model: Autoencoder, image: Tensor, place: float | None = None, limit: int = STRIP_PIXELS) -> list[Tensor]:

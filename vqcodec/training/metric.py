@@ -59,7 +59,10 @@ def followed(metric: Tensor, square: Tensor, share: float, power: float = POWER)
         share: 0 (as it was) to 1 (as measured).
         power: as of `root`.
     """
-    old = root(metric.t() @ metric, 1 / power).square() if share < 1 else square
+    if share == 1:
+        return root(square, power)
+    before = root(metric.t() @ metric, 1 / power)
+    old = before.t() @ before
     return root(old + share * (square - old), power)
 
 

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an error of a latent does to the picture, as a metric of quantisers."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from conftest import untrained
+
+from vqcodec.config import VQVAE2_PRESETS
+from vqcodec.encoder.emphasis import GAIN_POWER, local_gains
+from vqcodec.nets.autoencoder import Autoencoder
+from vqcodec.nets.quantizer import ResidualQuantizer
+from vqcodec.training.metric import PIXEL_VARIANCE, followed, measure, root, squared_jacobians
+
+
+def small() -> tuple[Autoencoder, list[torch.Tensor], torch.Tensor]:
+    model, _ = untrained()
+    image, places = torch.rand(1, 3, 16, 16), torch.tensor([0.3])
+    with torch.no_grad():
+        return model, model.encode(image, None, None, places), places
+
+
+def test_squared_jacobians_are_those_of_the_decoder() -> None:
+    model, indices, places = small()
+    codes = [q.lookup(m).permute(0, 3, 1, 2) for q, m in zip(model.level_quantizers(), indices, strict=True)]
+    generator = torch.Generator().manual_seed(0)
+    found = [squared_jacobians(model, indices, places, generator) for _ in range(400)]
+    for level in range(2):
+
+        def decode(code: torch.Tensor, level: int = level) -> torch.Tensor:
+            return model.assemble([*codes[:level], code, *codes[level + 1 :]], places)
+
+        jacobian = torch.autograd.functional.jacobian(decode, codes[level]).flatten(0, 3)[:, 0]  # [pixels, D, h, w]
+        by_position = jacobian.flatten(2).permute(2, 0, 1)
+        exact = (by_position.transpose(1, 2) @ by_position).mean(0) / PIXEL_VARIANCE
+        mean = torch.stack([one[level] for one in found]).mean(0)
+        assert (mean - exact).norm() < 0.1 * exact.norm()
+
+
+def test_root() -> None:
+    factor = torch.randn(6, 6, generator=torch.Generator().manual_seed(0))
+    square = factor.t() @ factor + 0.5 * torch.eye(6)
+    r = root(square, 1.0)
+    torch.testing.assert_close(r, r.t())
+    torch.testing.assert_close(r.t() @ r, square, atol=1e-4, rtol=1e-4)
+    milder = root(square, 0.5).square().sum()
+    assert float(milder) == pytest.approx(float(square.trace()), rel=1e-4)
+    torch.testing.assert_close(root(3 * torch.eye(4)), 3**0.5 * torch.eye(4))
+
+
+def test_a_metric_follows() -> None:
+    factor = torch.randn(6, 6, generator=torch.Generator().manual_seed(1))
+    square = factor.t() @ factor + torch.eye(6)
+    metric = torch.eye(6)
+    torch.testing.assert_close(followed(metric, square, 0.0), metric)
+    torch.testing.assert_close(followed(metric, square, 1.0), root(square))
+    for _ in range(60):
+        metric = followed(metric, square, 0.2)
+    torch.testing.assert_close(metric, root(square), atol=2e-3, rtol=2e-3)
+
+
+def test_measuring_a_trained_model_keeps_its_units() -> None:
+    model, _, places = small()
+    batch = torch.rand(2, 3, 32, 32), torch.zeros(2, 2), places.expand(2)
+    quantizer = model.level_quantizers()[1]
+    quantizer.metric.mul_(3)
+    measure(model, [batch] * 2)
+    for found, scale in zip(model.level_quantizers(), (1, 9), strict=True):
+        assert float(found.metric.square().sum()) == pytest.approx(scale * found.level.dim, rel=1e-4)
+        assert (found.metric - found.metric.diagonal().diag()).abs().max() > 0.01
+
+
+def test_weights_without_a_metric_have_the_identity() -> None:
+    quantizer = ResidualQuantizer(VQVAE2_PRESETS["tiny"].autoencoder.levels[1])
+    state = quantizer.state_dict()
+    del state["metric"]
+    quantizer.metric.fill_(7)
+    quantizer.load_state_dict(state)
+    assert torch.equal(quantizer.metric, torch.eye(quantizer.level.dim))
+
+
+def test_bits_weigh_less_where_the_decoder_makes_much_of_errors() -> None:
+    """A decoder whose gain is larger on one side of the picture, as gains of a level's codewords."""
+    config = dataclasses.replace(VQVAE2_PRESETS["tiny"].autoencoder)
+    torch.manual_seed(0)
+    model = Autoencoder(config).eval()
+    indices = [torch.zeros(1, level.codebooks, 64 // level.stride, 64 // level.stride, dtype=torch.int64)
+               for level in config.levels]  # fmt: skip
+    plain = model.assemble
+
+    def louder(codes: list[torch.Tensor], places: torch.Tensor | None = None) -> torch.Tensor:
+        image = plain(codes, places)
+        return image * torch.cat([image.new_full((32,), 1.0), image.new_full((32,), 4.0)])
+
+    model.assemble = louder  # type: ignore[method-assign]
+    for weights in local_gains(model, indices, 0.5):
+        assert float(weights.log().mean().abs()) < 0.05
+        middle = weights.shape[1] // 2
+        ratio = float(weights[:, : middle - 1].mean() / weights[:, middle + 1 :].mean())
+        assert ratio == pytest.approx(16**GAIN_POWER, rel=0.35)
