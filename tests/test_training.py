@@ -367,6 +367,15 @@ def test_tiles_are_what_the_encoder_makes_of_them(photos):
     assert bits[1] < 0.95 * bits[0]
 
 
+def test_enlarged_crops_are_smooth(photos):
+    def edges(batch):
+        return batch.diff(dim=-1).square().mean((1, 2, 3)) / batch.var((1, 2, 3)).clamp(min=1e-6)
+
+    plain, smooth, some = (CropSampler(photos, 64, seed=2, enlarged=share).batch(12) for share in (0.0, 1.0, 0.5))
+    assert edges(smooth).median() < 0.1 * edges(plain).median()
+    assert 2 <= sum(torch.equal(a, b) for a, b in zip(some, plain, strict=True)) <= 10
+
+
 @torch.no_grad()
 def test_linear_start_is_a_transform_code(photos):
     """Before any training the levels leave little of a photograph, every level less, and errors of a latent cost what

@@ -183,6 +183,7 @@ def vqvae2(**kw: Any) -> None:
 @click.option("--preset", type=click.Choice(sorted(VQVAE2_PRESETS)), help="begin from nothing")
 @click.option("--unquantized-steps", default=60, show_default=True, help="from nothing: before the quantisers")
 @click.option("--ramp", nargs=2, default=(80, 240), show_default=True, help="from nothing: the weight of a bit grows")
+@click.option("--enlarged", default=0.0, show_default=True, help="share of the crops that are smooth")
 @click.option("--prior-share", default=1.0, show_default=True, help="share of the crops that train the priors")
 @terms(0.05)
 @settings(JOINT)
@@ -195,6 +196,7 @@ def joint(
     preset: str | None,
     unquantized_steps: int,
     ramp: tuple[int, int],
+    enlarged: float,
     prior_share: float,
     commitment: float,
     ms_ssim: float,
@@ -218,7 +220,7 @@ def joint(
         if rates is not None:
             sizes = dataclasses.replace(sizes, rates=rates)
         special = AutoencoderTraining(
-            commitment, ms_ssim, shape, silent, unquantized_steps, ramp=ramp, prior_share=prior_share
+            commitment, ms_ssim, shape, silent, unquantized_steps, ramp=ramp, prior_share=prior_share, enlarged=enlarged
         )
         task = JointTask(sizes, config, special, load_images(data), load_images(val, limit=24), fresh=model is None)
         if model is not None:

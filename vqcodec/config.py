@@ -225,7 +225,8 @@ def is_vae(meta: Mapping[str, Any]) -> bool:
 
 
 # Named presets of VQ-VAE-2. `paper` has the sizes of the paper (section 3.1 and appendix); `base` is what ships as
-# vq2-base; `tiny` is for tests.
+# vq2-base; `light` is the second generation, to be trained by `joint` from nothing; `tiny` and `tiny-light` are for
+# tests.
 VQVAE2_PRESETS: dict[str, ModelConfig] = {
     "paper": ModelConfig(
         AutoencoderConfig(
@@ -268,6 +269,37 @@ VQVAE2_PRESETS: dict[str, ModelConfig] = {
     ),
 }
 
+VQVAE2_PRESETS["light"] = ModelConfig(
+    AutoencoderConfig(
+        levels=(
+            LevelConfig(32, 6, 256, 32, stop=True),
+            LevelConfig(16, 6, 256, 32, stop=True),
+            LevelConfig(8, 8, 256, 96, stop=True, products=1, groups=12, group_codes=64),
+        ),
+        widths=(192, 160, 160),
+        encoder_blocks=(5, 2, 2),
+        decoder_blocks=(6, 2, 2),
+        patch=8,
+        overlap=False,
+        norm="level",
+        gains=5,
+    ),
+    priors=tuple(
+        PriorConfig(
+            channels=96,
+            layers=4,
+            attention_every=4 if coarsest else 0,
+            cond_blocks=0 if coarsest else 2,
+            out_blocks=2,
+            order="seven",
+            out_channels=64,
+            rates=32,
+            cond_above=True,
+        )
+        for coarsest in (True, False, False)
+    ),
+    rates=(0.001, 4.0),
+)
 VQVAE2_PRESETS["tiny-light"] = ModelConfig(
     AutoencoderConfig(
         levels=(

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -42,9 +43,31 @@ class Upsample(nn.Module):
         return F.pixel_shuffle(self.conv(x), 2)
 
 
+class _Standardized(torch.autograd.Function):
+    """(x - mean) * scale; the gradient loses what would only make the result larger or smaller as a whole."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
+        y = (x - mean[:, None, None]) * scale
+        ctx.save_for_backward(y, scale)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        y, scale = ctx.saved_tensors
+        (grad,) = grads
+        along, energy = parallel.total(torch.stack([(grad * y).sum(), y.square().sum()]))
+        return (grad - y * (along / energy.clamp(min=1e-12))) * scale, None, None
+
+
 class LevelNorm(nn.Module):
-    """Zero mean of every channel and unit variance of all channels together: [N x C x H x W] to the same. With the
-    statistics of the joint batch of all processes in training, running ones in evaluation."""
+    """Zero mean of every channel and unit variance of all channels together, by running statistics: [N x C x H x W] to
+    the same.
+
+    Those of a batch would do harm: a few crops differ in their mean brightness by more than the codes are precise to,
+    and what is subtracted with a batch's mean no decoder can know. As the statistics are no function of the weights,
+    the gradient of the scale is taken out; it would grow without end.
+    """
 
     running_mean: Tensor
     running_var: Tensor
@@ -56,16 +79,17 @@ class LevelNorm(nn.Module):
         self.register_buffer("running_var", torch.ones(()))
 
     def forward(self, x: Tensor) -> Tensor:
-        mean, variance = self.running_mean, self.running_var
         if self.training:
-            size = x.numel() // x.shape[1] * parallel.world()
-            sums = torch.stack([x.sum((0, 2, 3)), x.square().sum((0, 2, 3))])
-            mean, square = parallel.total_with_gradient(sums) / size
-            variance = (square - mean.square()).mean()
             with torch.no_grad():
+                size = x.numel() // x.shape[1] * parallel.world()
+                mean = parallel.total(x.sum((0, 2, 3))) / size
+                away = (x - self.running_mean[:, None, None]).square().sum((0, 2, 3))
+                variance = (parallel.total(away) / size).mean()
                 self.running_mean.lerp_(mean, self.momentum)
                 self.running_var.lerp_(variance, self.momentum)
-        return (x - mean[:, None, None]) * (variance + self.eps).rsqrt()
+        scale = (self.running_var + self.eps).rsqrt()
+        result: Tensor = _Standardized.apply(x, self.running_mean.clone(), scale)
+        return result
 
 
 class Gains(nn.Module):

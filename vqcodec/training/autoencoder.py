@@ -43,7 +43,8 @@ class AutoencoderTraining:
     a mean PSNR counts. silent: share of the crops that get nothing of the finest level, so that the coarser ones learn
     to stand alone (quantiser dropout, Zeghidour et al. 2021, section III.C). ramp: steps between which the rate weight
     grows from nothing. prior_share: share of the crops of a batch that are chosen under the priors and train them,
-    where those are trained too: they take more of the time than the autoencoder.
+    where those are trained too: they take more of the time than the autoencoder. enlarged: share of the crops that are
+    smooth, see `CropSampler`.
 
     Every crop draws its own weight of a bit from the model's range of rates, log-uniformly, so that one model serves
     them all. It begins to grow when every codebook has learned something worth its bits, and concerns all levels but
@@ -57,6 +58,7 @@ class AutoencoderTraining:
     kmeans_batches: int = 24
     ramp: tuple[int, int] = (300, 900)
     prior_share: float = 1.0
+    enlarged: float = 0.0
 
     def __post_init__(self) -> None:
         if self.shape not in SHAPES:
@@ -142,6 +144,7 @@ class AutoencoderTask(CropTask):
         self.model, self.special = model_config, special
         self.autoencoder = Autoencoder(model_config.autoencoder)
         super().__init__(self.wrapped(), config, train, val, config.crop)
+        self.sampler.enlarged = special.enlarged
         self.ramp = 0.0
         low, high = model_config.rates
         quantizers = self.autoencoder.level_quantizers()

@@ -61,15 +61,16 @@ def load_images(paths: Sequence[str | Path], limit: int | None = None, workers: 
 class CropSampler:
     """Random square crops with random horizontal flips, from an own generator so that a run can be resumed.
 
-    images: uint8 [H, W, 3] each; those smaller than the crop are left out (ValueError if none remain). All ranks draw
-    the same joint batch and cut out their share of it.
+    images: uint8 [H, W, 3] each; those smaller than the crop are left out (ValueError if none remain). enlarged: share
+    of the crops that are a small part of themselves, 4 to 64 times enlarged: smooth places, skies and flat colours,
+    which are rarer in small crops than in whole pictures. All ranks draw the same joint batch and cut out their share.
     """
 
-    def __init__(self, images: Sequence[Pixels], size: int, seed: int = 0) -> None:
+    def __init__(self, images: Sequence[Pixels], size: int, seed: int = 0, enlarged: float = 0.0) -> None:
         self.images = [image for image in images if min(image.shape[:2]) >= size]
         if not self.images:
             raise ValueError(f"no image is at least {size} pixels in both directions")
-        self.size = size
+        self.size, self.enlarged = size, enlarged
         self.generator = torch.Generator().manual_seed(seed)
 
     def batch(self, number: int) -> Tensor:
@@ -82,7 +83,23 @@ class CropSampler:
             x = int(left * (image.shape[1] - self.size + 1))
             crop = image[y : y + self.size, x : x + self.size]
             row[:] = crop[:, ::-1] if flip < 0.5 else crop
-        return torch.from_numpy(out).permute(0, 3, 1, 2).float().div_(255)
+        batch = torch.from_numpy(out).permute(0, 3, 1, 2).float().div_(255)
+        if self.enlarged:
+            for image, (which, times) in zip(batch, self._enlargements(number), strict=True):
+                if which < self.enlarged:
+                    image.copy_(_enlarged(image, times))
+        return batch
+
+    def _enlargements(self, number: int) -> list[list[float]]:
+        """Two random numbers for each of this rank's crops."""
+        return torch.rand(number, 2, generator=self.generator)[parallel.share(number)].tolist()
+
+
+def _enlarged(image: Tensor, position: float) -> Tensor:
+    """A corner of a crop, float [3, H, W], as large as the crop: 4 to 64 times by `position`, 0..1."""
+    side = max(2, round(image.shape[1] / 4 ** (1 + 2 * position)))
+    part = image[None, :, :side, :side]
+    return torch.nn.functional.interpolate(part, image.shape[1:], mode="bicubic", align_corners=True)[0].clamp(0, 1)
 
 
 def to_device(array: Pixels, multiple: int, device: str) -> Tensor:
