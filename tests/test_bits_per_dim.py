@@ -20,12 +20,14 @@ from randomprior import random_tensors
 from torch import Tensor
 
 import vqcodec
-from vqcodec import bits_per_dim, container, rates, registry, weights
 from vqcodec.codec import Codec
 from vqcodec.config import VAE_PRESETS, LevelConfig
-from vqcodec.nets.vae import VAE
+from vqcodec.evaluation import bits_per_dim, rates
+from vqcodec.format import container
+from vqcodec.model import registry, weights
 from vqcodec.prior.export import from_integers
 from vqcodec.prior.network import LevelPrior
+from vqcodec.vae.network import VAE
 
 ROOT = Path(__file__).resolve().parent.parent
 IN_NO_FILE = ("raw", "order0", "ideal", "float", "elbo", "kl", "reconstruction", "importance")

@@ -19,9 +19,11 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 import vqcodec
-from vqcodec import codec, container, registry
-from vqcodec.cli import main
+from vqcodec import codec
+from vqcodec.cli.app import main
 from vqcodec.errors import VqcodecError
+from vqcodec.format import container
+from vqcodec.model import registry
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -296,7 +298,7 @@ def test_progress_bar_on_a_terminal(folder: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(click, "progressbar", watched)
     vq("encode", "a.png", "b.png", "-O", "out")
     assert not shown
-    monkeypatch.setattr("vqcodec.cli.sys", type("Terminal", (), {"stderr": _Terminal()}))
+    monkeypatch.setattr("vqcodec.cli.app.sys", type("Terminal", (), {"stderr": _Terminal()}))
     vq("encode", "a.png", "b.png", "-O", "out", "-f")
     assert len(shown) == 1
 
@@ -365,7 +367,8 @@ def test_paths_are_checked_before_torch_is_loaded(
 
 
 def test_the_temperature_is_that_of_sampling() -> None:
-    from vqcodec import cli, sampling
+    from vqcodec import sampling
+    from vqcodec.cli import app as cli
 
     assert cli._MAX_TEMPERATURE == sampling.MAX_TEMPERATURE
 
@@ -490,7 +493,7 @@ def test_wrong_quality_options(folder: Path, options: list[str]) -> None:
                        ("3k", 3000), ("7b", 7)],
 )  # fmt: skip
 def test_sizes_in_words(text: str, size: int) -> None:
-    from vqcodec.cli import _parse_size
+    from vqcodec.cli.app import _parse_size
 
     context = click.Context(main)
     assert _parse_size(context, main.params[0], text) == size

@@ -22,10 +22,11 @@ from torch import Tensor
 
 import vqcodec
 from vqcodec import codec as codec_module
-from vqcodec import container, registry
 from vqcodec.codec import Codec
 from vqcodec.errors import FormatError, ModelError, VqcodecError
-from vqcodec.rates import measure
+from vqcodec.evaluation.rates import measure
+from vqcodec.format import container
+from vqcodec.model import registry
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZES = [(1, 1), (7, 5), (255, 257), (2000, 37)]  # the last two: cut tiles, and more than one group

@@ -18,13 +18,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import vqcodec
-from vqcodec import container, registry
-from vqcodec import indices as indices_module
-from vqcodec.cli import main
+from vqcodec.cli.app import main
 from vqcodec.codec import Codec
 from vqcodec.config import LevelConfig
 from vqcodec.errors import FormatError, ModelError
-from vqcodec.indices import Indices, dumps, extract, load, save, to_vq2
+from vqcodec.format import container
+from vqcodec.indices import arrays as indices_module
+from vqcodec.indices.arrays import Indices, dumps, extract, load, save, to_vq2
+from vqcodec.model import registry
 
 SIZE = (130, 70)
 

@@ -11,14 +11,17 @@ import torch
 from conftest import untrained
 from numpy.typing import NDArray
 from PIL import Image
-from vqcodec.assignment import C2, PRECISION, emphasis, search
 
-from vqcodec import container, metrics
 from vqcodec.codec import Codec
 from vqcodec.config import VQVAE2_PRESETS
+from vqcodec.encoder.emphasis import emphasis
+from vqcodec.encoder.request import DEFAULT_EFFORT, EFFORTS, Request, rate_of
+from vqcodec.encoder.target import PRECISION, search
 from vqcodec.errors import ImageError, ModelError
+from vqcodec.evaluation import metrics
+from vqcodec.format import container
+from vqcodec.nets.quality import C2
 from vqcodec.nets.quantizer import OrderZero
-from vqcodec.quality import DEFAULT_EFFORT, EFFORTS, Request, rate_of
 
 RATES = (0.06, 2.0)
 

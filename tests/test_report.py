@@ -16,12 +16,12 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from vqcodec import metrics, rates
 from vqcodec.codec import GROUP_TILES, Codec
-from vqcodec.evaluation.codecs import Rival
+from vqcodec.evaluation import metrics, rates
 from vqcodec.evaluation.curves import QUALITIES, Curve
 from vqcodec.evaluation.equal_bytes import compare_image
 from vqcodec.evaluation.measuring import Point
+from vqcodec.evaluation.rivals import Rival
 from vqcodec.report import charts, page, pictures, plots, strip, tables
 from vqcodec.report.bits import BitsMap, bits_map, code_length, level_maps
 

@@ -17,16 +17,17 @@ from PIL import Image
 from torch import Tensor
 
 import vqcodec
-from vqcodec import registry, sampling, weights
-from vqcodec.cli import main
+from vqcodec import sampling
+from vqcodec.cli.app import main
 from vqcodec.codec import Codec
 from vqcodec.config import VAE_PRESETS
 from vqcodec.errors import ImageError, ModelError
 from vqcodec.exact import ops, orders
 from vqcodec.exact.engine import known
-from vqcodec.nets.vae import VAE
+from vqcodec.model import registry, weights
 from vqcodec.sampling import Keep, draw, grid, keep_top, keep_upper, temperature_table
-from vqcodec.vae import VAEModel
+from vqcodec.vae.model import VAEModel
+from vqcodec.vae.network import VAE
 
 SIZE = (130, 70)  # six tiles, four of them cut
 ROWS = 32  # of its upper half, in pixels

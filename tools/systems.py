@@ -16,10 +16,12 @@ import click
 import numpy as np
 from PIL import Image, ImageDraw
 
-from vqcodec import registry, sampling, systems
+from vqcodec import sampling
 from vqcodec.codec import Codec
+from vqcodec.evaluation import systems
+from vqcodec.model import registry
 from vqcodec.training.data import load_images, middle
-from vqcodec.vae import VAEModel
+from vqcodec.vae.model import VAEModel
 
 MODELS = ("vae-base", "vqvae-base", "vq2-base")
 MARKS = "<!-- figures of {}: begin -->", "<!-- figures of {}: end -->"

@@ -11,9 +11,10 @@ import click
 import numpy as np
 from PIL import Image
 
-from vqcodec import registry, sampling
+from vqcodec import sampling
+from vqcodec.model import registry
 from vqcodec.training.data import load_images, middle
-from vqcodec.vae import VAEModel, mean_figures
+from vqcodec.vae.model import VAEModel, mean_figures
 
 EXISTING = click.Path(exists=True, path_type=Path)
 model_option = click.option("--model", "name", default="vae-base", show_default=True, help="name or weights file")

@@ -14,13 +14,13 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from .errors import ExactnessError, FormatError, ImageError, ModelError, VqcodecError
+from vqcodec.errors import ExactnessError, FormatError, ImageError, ModelError, VqcodecError
 
 if TYPE_CHECKING:
-    from .batch import decode, encode
-    from .codec import Codec, load_model
-    from .fileinfo import FileInfo, info
-    from .indices import Indices, from_indices, to_indices
+    from vqcodec.batch import decode, encode
+    from vqcodec.codec import Codec, load_model
+    from vqcodec.format.info import FileInfo, info
+    from vqcodec.indices.arrays import Indices, from_indices, to_indices
 
 __version__ = "0.1.0"
 
@@ -47,8 +47,8 @@ _LAZY = {
     "decode": "batch",
     "encode": "batch",
     "load_model": "codec",
-    "FileInfo": "fileinfo",
-    "info": "fileinfo",
+    "FileInfo": "format.info",
+    "info": "format.info",
     "Indices": "indices",
     "from_indices": "indices",
     "to_indices": "indices",

@@ -16,19 +16,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from vqcodec import container, imaging, lambdas, registry, sampling, weights
+from vqcodec import sampling
 from vqcodec.config import ModelConfig, is_vae
-from vqcodec.encoder.chooser import Chooser, Original
-from vqcodec.encoder.target import search
-from vqcodec.errors import FormatError, ImageError, ModelError, VqcodecError
-from vqcodec.exact import orders
-from vqcodec.exact.check import check_device
-from vqcodec.exact.condition import PLACES
-from vqcodec.exact.engine import Batch, Draw, known, run
-from vqcodec.exact.network import IntegerPrior
-from vqcodec.nets import strips
-from vqcodec.nets.autoencoder import Autoencoder
-from vqcodec.quality import (
+from vqcodec.encoder.choice import Chooser, Original
+from vqcodec.encoder.request import (
     DEFAULT,
     DEFAULT_EFFORT,
     DEFAULT_QUALITY,
@@ -39,8 +30,20 @@ from vqcodec.quality import (
     rate_of,
     scale,
 )
-from vqcodec.stream import Coded, Source, by_map, pack_stream
-from vqcodec.tiling import Tiling
+from vqcodec.encoder.target import search
+from vqcodec.errors import FormatError, ImageError, ModelError, VqcodecError
+from vqcodec.exact import orders
+from vqcodec.exact.check import check_device
+from vqcodec.exact.condition import PLACES
+from vqcodec.exact.engine import Batch, Draw, known, run
+from vqcodec.exact.network import IntegerPrior
+from vqcodec.format import container
+from vqcodec.images import imaging
+from vqcodec.model import lambdas, registry, weights
+from vqcodec.nets import strips
+from vqcodec.nets.autoencoder import Autoencoder
+from vqcodec.stream.tiling import Tiling
+from vqcodec.stream.writer import Coded, Source, by_map, pack_stream
 
 GROUP_TILES = 16  # tiles that share a stream per level: with 256x256 tiles a megapixel
 MAX_GROUP_PIXELS = 1 << 24  # of a file: a group is decoded at once, so this bounds memory

@@ -21,16 +21,16 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from vqcodec import registry, weights
 from vqcodec.config import is_vae
 from vqcodec.errors import ImageError, ModelError
 from vqcodec.exact import ops
 from vqcodec.exact.engine import Batch
 from vqcodec.exact.network import IntegerPrior
+from vqcodec.model import registry, weights
 
 if TYPE_CHECKING:
     from vqcodec.codec import Codec
-    from vqcodec.vae import VAEModel
+    from vqcodec.vae.model import VAEModel
 
 BATCH_TILES = 64  # drawn together; above it, an image is drawn in parts: changing it changes what its seed gives
 MAX_TEMPERATURE = 10
@@ -208,7 +208,7 @@ def load_sampler(name: str | os.PathLike[str] | None = None, device: str = "auto
 
     model = registry.find(name)
     if is_vae(weights.load_meta(model.path)):
-        from vqcodec.vae import VAEModel
+        from vqcodec.vae.model import VAEModel
 
         return VAEModel.load(model, codec.pick_device(device))
     return codec.load_model(name, device)

@@ -11,10 +11,14 @@ from typing import Any
 
 import torch
 
-from vqcodec import codec, coding, container, imaging, stream
-from vqcodec.encoder.chooser import Chooser
+from vqcodec import codec
+from vqcodec.encoder.choice import Chooser
 from vqcodec.exact.network import IntegerPrior
+from vqcodec.format import container
+from vqcodec.images import imaging
 from vqcodec.nets import strips
+from vqcodec.stream import coding
+from vqcodec.stream import writer as stream
 
 STAGES = ("network", "choice of codes", "prior", "entropy coding", "input and output", "rest")
 """`rest` is what none of the others has: tiling, sorting into the order of the stream, copies to and from a device."""

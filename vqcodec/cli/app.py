@@ -19,16 +19,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from . import __version__, files
-from .container import MAGIC, MAX_PIXELS, MAX_SIDE, read_header
-from .errors import ImageError, VqcodecError
-from .files import Job
-from .quality import DEFAULT_EFFORT, DEFAULT_TUNE, TUNES
+from vqcodec import __version__
+from vqcodec.encoder.request import DEFAULT_EFFORT, DEFAULT_TUNE, TUNES
+from vqcodec.errors import ImageError, VqcodecError
+from vqcodec.format.container import MAGIC, MAX_PIXELS, MAX_SIDE, read_header
+from vqcodec.images import files
+from vqcodec.images.files import Job
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from .batch import Outcome, Steps
+    from vqcodec.batch import Outcome, Steps
 
 _MAX_TEMPERATURE = 10  # that of `sampling`, which needs torch
 _FORMATS = {"png": ".png", "jpeg": ".jpg", "webp": ".webp", "tiff": ".tiff"}
@@ -147,14 +148,14 @@ def encode(
     if len(paths) == 2 and not output_dir and Path(paths[1]).suffix.lower() != ".vq2" and Path(paths[1]).is_file():
         raise click.UsageError(f"{paths[1]} is not a .vq2 file; for two inputs give -O DIR")
 
-    from . import registry
-    from .batch import Steps
+    from vqcodec.batch import Steps
+    from vqcodec.model import registry
 
     registry.find(model)
 
     @functools.cache
     def loaded() -> Any:
-        from . import codec
+        from vqcodec import codec
 
         return codec.load_model(model, device)
 
@@ -206,12 +207,12 @@ def decode(
     if len(paths) == 2 and not output_dir and Path(paths[1]).suffix.lower() == ".vq2":
         raise click.UsageError("the output of decode is an image; for two inputs give -O DIR")
 
-    from . import registry
-    from .batch import Steps
+    from vqcodec.batch import Steps
+    from vqcodec.model import registry
 
     @functools.cache
     def decoder() -> Callable[..., Image.Image]:
-        from . import codec
+        from vqcodec import codec
 
         return codec.decode
 
@@ -243,7 +244,7 @@ def info_command(paths: tuple[str, ...], as_json: bool) -> None:
     import json
     from dataclasses import asdict
 
-    from .fileinfo import describe, info
+    from vqcodec.format.info import describe, info
 
     def work(job: Job) -> str:
         found = info(files.read(job.source))
@@ -260,7 +261,7 @@ def models(as_json: bool) -> None:
     """List the installed models with their measured figures."""
     import json
 
-    from . import registry
+    from vqcodec.model import registry
 
     rows = []
     for model in registry.installed():
@@ -355,7 +356,7 @@ def sample(
         source = None if like is None else files.read(like)
         written_as = _image_format(output, format)
 
-        from . import sampling
+        from vqcodec import sampling
 
         kept, place = None, 0
         if source is not None and keep is not None:
@@ -383,7 +384,9 @@ def sample(
 
 def _kept(data: bytes, keep: str, model: str | None, device: str) -> tuple[Any, Any, Any]:
     """The codec, what `--keep` keeps of an image or .vq2 file (`sampling.Keep`), and all of its `Indices`."""
-    from . import indices, registry, sampling
+    from vqcodec import sampling
+    from vqcodec.indices import arrays as indices
+    from vqcodec.model import registry
 
     coded = data.startswith(MAGIC)
     if coded and model is None:
@@ -434,7 +437,7 @@ def indices_command(
         data = files.read(source)
         as_image = _image_format(target, format) if back and extension != ".vq2" else None
 
-        from . import indices
+        from vqcodec.indices import arrays as indices
 
         if not back:
             image = data if data.startswith(MAGIC) else _open_image(data)
@@ -455,7 +458,7 @@ def indices_command(
 
 def _run(jobs: list[Job], work: Callable[[Job], str], quiet: bool) -> None:
     """Do all jobs, whatever happens to each; exit with status 1 if one failed."""
-    from .batch import attempt
+    from vqcodec.batch import attempt
 
     failed = False
     for job in jobs:
@@ -468,7 +471,7 @@ def _run(jobs: list[Job], work: Callable[[Job], str], quiet: bool) -> None:
 
 def _run_steps(jobs: list[Job], steps: Steps, quiet: bool) -> None:
     """The same for jobs of three steps, which overlap; with a progress bar on a terminal, if there are several."""
-    from .batch import run
+    from vqcodec.batch import run
 
     outcomes: list[Outcome] = []
     if len(jobs) > 1 and not quiet and sys.stderr.isatty():
@@ -502,7 +505,7 @@ def _open_image(data: bytes) -> Any:
     """A Pillow image whose header has been read."""
     from PIL import Image, UnidentifiedImageError
 
-    from .imaging import IMAGE_ERRORS
+    from vqcodec.images.imaging import IMAGE_ERRORS
 
     try:
         return Image.open(io.BytesIO(data))
@@ -513,13 +516,13 @@ def _open_image(data: bytes) -> Any:
 
 
 def _load(image: Image.Image) -> None:
-    from .imaging import load
+    from vqcodec.images.imaging import load
 
     load(image)
 
 
 def _image_format(target: str, wanted: str | None) -> str:
-    from .imaging import format_of
+    from vqcodec.images.imaging import format_of
 
     if wanted is not None:
         return wanted
@@ -527,7 +530,7 @@ def _image_format(target: str, wanted: str | None) -> str:
 
 
 def _image_bytes(image: Any, format: str) -> bytes:
-    from .imaging import save
+    from vqcodec.images.imaging import save
 
     file = io.BytesIO()
     save(image, file, format)

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from vqcodec import lambdas
 from vqcodec.encoder.emphasis import emphasis, local_gains
 from vqcodec.encoder.lengths import PriorLengths
+from vqcodec.encoder.request import Effort
 from vqcodec.exact.condition import Condition
+from vqcodec.model import lambdas
+from vqcodec.model.precision import fast_bf16
 from vqcodec.nets import strips
 from vqcodec.nets.choice import CodeLengths
-from vqcodec.precision import fast_bf16
-from vqcodec.quality import Effort
 
 if TYPE_CHECKING:
     from vqcodec.codec import Codec

@@ -16,13 +16,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from vqcodec import container, weights
 from vqcodec.codec import Codec, Pixels
 from vqcodec.errors import ModelError
+from vqcodec.format import container
+from vqcodec.model import weights
+from vqcodec.model.registry import ModelFile
 from vqcodec.prior.export import from_integers
 from vqcodec.prior.network import LevelPrior
-from vqcodec.registry import ModelFile
-from vqcodec.stream import Coded
+from vqcodec.stream.writer import Coded
 
 
 @dataclass(frozen=True)

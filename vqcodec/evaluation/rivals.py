@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, Protocol
 import PIL
 from PIL import Image, features
 
-from vqcodec.quality import DEFAULT_EFFORT, DEFAULT_TUNE
+from vqcodec.encoder.request import DEFAULT_EFFORT, DEFAULT_TUNE
 
 OURS = "vqcodec"
 _PACKAGE = Path(__file__).resolve().parent.parent
@@ -173,7 +173,7 @@ class Ours:
     @property
     def cache_key(self) -> str:
         from vqcodec.codec import pick_device
-        from vqcodec.registry import find
+        from vqcodec.model.registry import find
 
         version = f"{source_version()} torch {importlib.metadata.version('torch')} {pick_device(self.device)}"
         asked = f"quality {self.quality} effort {self.effort} tune {self.tune}"

@@ -25,8 +25,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO, NamedTuple
 
-from .chunks import Chunk, deflate, inflate, read_chunk, read_varint, take, write_chunk, write_varint
-from .errors import FormatError
+from vqcodec.errors import FormatError
+from vqcodec.format.chunks import Chunk, deflate, inflate, read_chunk, read_varint, take, write_chunk, write_varint
 
 MAGIC = b"\x89VQ2\r\n\x1a\n"
 VERSION = 2

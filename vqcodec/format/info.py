@@ -7,8 +7,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import container, registry
-from .errors import ModelError
+from vqcodec.errors import ModelError
+from vqcodec.format import container
+from vqcodec.model import registry
 
 
 @dataclass(frozen=True)

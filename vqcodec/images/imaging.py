@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
-from .chunks import MAX_METADATA
-from .container import MAX_PIXELS, MAX_SIDE
-from .errors import FormatError, ImageError
+from vqcodec.errors import FormatError, ImageError
+from vqcodec.format.chunks import MAX_METADATA
+from vqcodec.format.container import MAX_PIXELS, MAX_SIDE
 
 IMAGE_ERRORS = (
     OSError,

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vqcodec.coding import SymbolDecoder, SymbolEncoder
 from vqcodec.exact.engine import Batch
 from vqcodec.exact.network import IntegerPrior
+from vqcodec.stream.coding import SymbolDecoder, SymbolEncoder
 
 
 @dataclass(frozen=True, eq=False)

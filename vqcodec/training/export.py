@@ -10,14 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vqcodec import weights
 from vqcodec.codec import Codec, pack_model
 from vqcodec.config import ModelConfig, VAEConfig
+from vqcodec.model import weights
 from vqcodec.nets.autoencoder import Autoencoder
-from vqcodec.nets.vae import VAE
 from vqcodec.prior.export import from_integers, to_integers
 from vqcodec.training import checkpoint
 from vqcodec.training.prior import Priors
+from vqcodec.vae.network import VAE
 
 
 def latest(out: Path) -> Path:

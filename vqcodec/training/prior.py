@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vqcodec import parallel
 from vqcodec.codec import Codec, pack_model
 from vqcodec.config import ModelConfig
-from vqcodec.lambdas import rate_weights
+from vqcodec.model.lambdas import rate_weights
+from vqcodec.nets import parallel
 from vqcodec.nets.autoencoder import Autoencoder
 from vqcodec.nets.choice import CodeLengths
 from vqcodec.prior.export import to_integers

@@ -14,11 +14,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from vqcodec import registry, weights
 from vqcodec.config import VAEConfig, is_vae
 from vqcodec.errors import ModelError
+from vqcodec.model import registry, weights
 from vqcodec.nets.quality import psnr
-from vqcodec.nets.vae import VAE
+from vqcodec.vae.network import VAE
 
 Pixels = npt.NDArray[np.uint8]
 
