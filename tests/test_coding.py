@@ -11,7 +11,7 @@ import torch
 
 from vqcodec.errors import ExactnessError, FormatError
 from vqcodec.stream.coding import SymbolDecoder, SymbolEncoder
-from vqcodec.stream.tiling import Tiling
+from vqcodec.model.tiling import Tiling
 
 
 def random_frequencies(n: int, k: int, seed: int = 0) -> np.ndarray:

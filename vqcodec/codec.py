@@ -42,7 +42,7 @@ from vqcodec.images import imaging
 from vqcodec.model import lambdas, registry, weights
 from vqcodec.nets import strips
 from vqcodec.nets.autoencoder import Autoencoder
-from vqcodec.stream.tiling import Tiling
+from vqcodec.model.tiling import Tiling
 from vqcodec.stream.writer import Coded, Source, by_map, pack_stream
 
 GROUP_TILES = 16  # tiles that share a stream per level: with 256x256 tiles a megapixel
