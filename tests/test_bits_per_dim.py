@@ -27,6 +27,7 @@ from vqcodec.format import container
 from vqcodec.model import registry, weights
 from vqcodec.prior.export import from_integers
 from vqcodec.prior.network import LevelPrior
+from vqcodec.sampling import sample_indices
 from vqcodec.vae.network import VAE
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -122,7 +123,7 @@ def live(maps: Tensor, level: LevelConfig) -> Tensor:
 
 @pytest.mark.parametrize("size", [(70, 50), (16, 16), (5, 33)])
 def test_what_is_not_coded_is_not_counted(staged: Codec, size: tuple[int, int]) -> None:
-    maps = staged.sample_indices(*size, seed=5, place=77)
+    maps = sample_indices(staged, *size, seed=5, place=77)
     found = rates.take_apart(staged, packed(staged, maps, size, 77))
     assert found.header.rate == 77
     groups = container.number_of_groups(found.header)
@@ -200,7 +201,7 @@ def test_the_float_network_knows_stops_and_the_rate(staged: Codec) -> None:
     for i, (prior, level) in enumerate(zip(staged.config.priors, levels, strict=True)):
         floats.append(LevelPrior(prior, level, levels[:i]).eval())
         from_integers(floats[i], random_tensors(prior, level, levels[:i], i, stopping=24))  # as in `staged_codec`
-    maps = staged.sample_indices(64, 48, seed=5, place=200)
+    maps = sample_indices(staged, 64, 48, seed=5, place=200)
     found = []
     for place in (200, 0):
         integers = rates.take_apart(staged, packed(staged, maps, (64, 48), place), floats=floats)

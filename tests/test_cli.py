@@ -24,6 +24,7 @@ from vqcodec.cli.app import main
 from vqcodec.errors import VqcodecError
 from vqcodec.format import container
 from vqcodec.model import registry
+from vqcodec.sampling import sample
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -280,11 +281,11 @@ def test_verify(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_sample(folder: Path) -> None:
     assert vq("sample", "s.png", "--seed", "7", "--width", "50", "--height", "30").exit_code == 0
-    assert same_pixels("s.png", codec.load_model("tiny").sample(50, 30, seed=7))
+    assert same_pixels("s.png", sample(codec.load_model("tiny"), 50, 30, seed=7))
     assert vq("sample", "s.png").exit_code == 1
     result = vq("sample", "s.png", "-f")
     seed = int(result.stderr.split("seed ")[1].split(",")[0])
-    assert same_pixels("s.png", codec.load_model("tiny").sample(seed=seed))
+    assert same_pixels("s.png", sample(codec.load_model("tiny"), seed=seed))
 
 
 def test_progress_bar_on_a_terminal(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

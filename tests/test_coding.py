@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from vqcodec.errors import ExactnessError, FormatError
-from vqcodec.stream.coding import SymbolDecoder, SymbolEncoder
 from vqcodec.model.tiling import Tiling
+from vqcodec.stream.coding import SymbolDecoder, SymbolEncoder
 
 
 def random_frequencies(n: int, k: int, seed: int = 0) -> np.ndarray:

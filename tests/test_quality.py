@@ -16,7 +16,7 @@ from vqcodec.codec import Codec
 from vqcodec.config import VQVAE2_PRESETS
 from vqcodec.encoder.emphasis import emphasis
 from vqcodec.encoder.request import DEFAULT_EFFORT, EFFORTS, Request, rate_of
-from vqcodec.encoder.target import PRECISION, search
+from vqcodec.encoder.target import PASSES, PRECISION, search
 from vqcodec.errors import ImageError, ModelError
 from vqcodec.evaluation import metrics
 from vqcodec.format import container
@@ -57,24 +57,49 @@ def test_target_in_bytes():
 
 @pytest.mark.parametrize("power", [0.4, 0.7, 1.0])
 @pytest.mark.parametrize("target", [1_000.0, 5_000.0, 15_000.0])
-def test_search_hits_a_falling_size_in_few_steps(power, target):
-    calls = []
+@pytest.mark.parametrize("ratio", [0.8, 1.0, 1.2])
+def test_search_hits_a_falling_size_in_few_passes(power: float, target: float, ratio: float) -> None:
+    made, estimated = [], []
 
-    def size(rate):
-        calls.append(rate)
-        return int(100 + 2_000 * rate**-power)
+    def size(weight: float, factor: float = 1.0) -> int:
+        return int(100 + factor * 2_000 * weight**-power * (1 + 0.1 * math.sin(math.log(weight))))
 
-    rate = search(size, target, RATES)
-    assert PRECISION * target - 1 <= size(rate) <= target
-    assert len(calls) <= 9
+    def make(weight: float) -> int:
+        made.append(size(weight))
+        return made[-1]
+
+    def estimate(weight: float) -> int:
+        estimated.append(weight)
+        return size(weight, ratio)
+
+    weight = search(make, estimate, target, RATES, 100)
+    assert PRECISION * (target - 100) - 1 <= size(weight) - 100 <= target - 100
+    assert size(weight) in made
+    assert len(made) <= PASSES
+    assert len(estimated) <= 4
 
 
-def test_search_at_the_ends():
-    assert search(lambda rate: 5_000 + int(100 / rate), 4_000, RATES) == math.inf
-    lowest = search(lambda rate: int(3_000 - 10 * rate), 4_000, RATES)
+def test_search_survives_estimates_that_mean_nothing() -> None:
+    weight = search(lambda weight: 2_000 * weight**-0.7, lambda weight: 7_000, 3_000, RATES)
+    assert 0.8 * 3_000 < 2_000 * weight**-0.7 <= 3_000
+
+
+def test_search_at_the_ends() -> None:
+    def constant(least: float) -> list[float]:
+        made = []
+
+        def size(weight: float) -> float:
+            made.append(weight)
+            return least + 100 / weight
+
+        return [search(size, size, 4_000, RATES), *made]
+
+    assert constant(5_000)[0] == math.inf
+    lowest = search(lambda weight: 3_000 - weight, lambda weight: 3_000 - weight, 4_000, RATES)
     assert 0 < lowest < RATES[0] / 60
-    steps = search(lambda rate: 1_000 if rate > 0.3 else 9_000, 4_000, RATES)  # nothing between
-    assert 0.3 < steps < 0.35
+    steps = search(*[lambda weight: 1_000 if weight > 0.3 else 9_000] * 2, 4_000, RATES)  # nothing between
+    assert steps > 0.3
+    assert search(lambda weight: 9, lambda weight: 9, 90, RATES, 100) == math.inf
 
 
 def test_beam_is_never_worse_than_the_greedy_choice():
@@ -176,7 +201,7 @@ def test_a_size_that_cannot_be_reached_is_refused(shipped, photo):
 def test_a_model_of_one_quality_says_so(tmp_path, photo):
     import dataclasses
 
-    from vqcodec.codec import pack_model
+    from vqcodec.model.loading import pack_model
     from vqcodec.prior.export import to_integers
 
     config = dataclasses.replace(VQVAE2_PRESETS["tiny"], rates=(0.0, 0.0))

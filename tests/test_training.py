@@ -17,10 +17,11 @@ from conftest import load_tool, untrained
 from PIL import Image
 from skimage import data
 
-from vqcodec.codec import Codec, pack_model
+from vqcodec.codec import Codec
 from vqcodec.config import VAE_PRESETS, VQVAE2_PRESETS, VQVAE_PRESETS, ModelConfig
 from vqcodec.model import registry, weights
 from vqcodec.model.lambdas import rate_weights
+from vqcodec.model.loading import pack_model
 from vqcodec.nets.autoencoder import Autoencoder, Reconstruction
 from vqcodec.nets.quality import TAPS, ms_ssim
 from vqcodec.prior.export import to_integers

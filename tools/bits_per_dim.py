@@ -131,7 +131,7 @@ def main(
     everything: list[Record] = []
     for name in models or (None,):
         try:
-            model = sampling.load_sampler(name, device)
+            model = sampling.load_any(name, device)
             if isinstance(model, VAEModel):
                 kind, found = "vae", of_vae(model, open_images(paths), samples)
             else:

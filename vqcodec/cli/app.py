@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from vqcodec.batch import Outcome, Steps
+    from vqcodec.sampling import Sampler
 
 _MAX_TEMPERATURE = 10  # that of `sampling`, which needs torch
 _FORMATS = {"png": ".png", "jpeg": ".jpg", "webp": ".webp", "tiff": ".tiff"}
@@ -357,22 +358,19 @@ def sample(
         written_as = _image_format(output, format)
 
         from vqcodec import sampling
+        from vqcodec.images import sheets
 
-        kept, place = None, 0
         if source is not None and keep is not None:
-            sampler, kept, found = _kept(source, keep, model, device)
-            across, down, place = found.width, found.height, found.rate
+            sampler, (across, down) = _kept(source, keep, model, device)
         else:
             sampler = sampling.load_sampler(model, device)
             across, down = (side * sampler.tile_size for side in tiles or (1, 1))
             across, down = width or across, height or down
         if max(across, down) > MAX_SIDE or count * across * down > MAX_PIXELS:
             raise click.UsageError(f"{count} of {across}x{down} pixels are over the limit of {MAX_PIXELS}")
-        drawn = sampling.images(
-            sampler, across, down, count=count, seed=number, temperature=temperature, keep=kept, place=place
-        )
+        drawn = sampler.images(across, down, range(number, number + count), temperature)
         if count > 1 and not separate:
-            drawn = iter([sampling.grid(drawn, count, columns or math.ceil(math.sqrt(count)))])
+            drawn = iter([sheets.grid(drawn, count, columns or math.ceil(math.sqrt(count)))])
         for target, image in zip(targets, drawn, strict=True):
             files.write(target, _image_bytes(image, written_as), force)
         name = f"{targets[0]} to {targets[-1]}" if len(targets) > 1 else targets[0]
@@ -382,20 +380,20 @@ def sample(
     _run([Job(output, output)], work, quiet)
 
 
-def _kept(data: bytes, keep: str, model: str | None, device: str) -> tuple[Any, Any, Any]:
-    """The codec, what `--keep` keeps of an image or .vq2 file (`sampling.Keep`), and all of its `Indices`."""
-    from vqcodec import sampling
-    from vqcodec.indices import arrays as indices
+def _kept(data: bytes, keep: str, model: str | None, device: str) -> tuple[Sampler, tuple[int, int]]:
+    """What draws around that which `--keep` keeps of an image or .vq2 file; its width and height."""
+    from vqcodec import codec, sampling
+    from vqcodec.indices import arrays
     from vqcodec.model import registry
 
     coded = data.startswith(MAGIC)
     if coded and model is None:
         model = str(registry.find_identity(read_header(data).model).path)
-    codec = sampling.with_indices(sampling.load_sampler(model, device))
-    found = indices.extract(codec, data if coded else _open_image(data))
-    maps = indices.index_maps(codec, found)
-    kept = sampling.keep_top(codec, maps) if keep == "top" else sampling.keep_upper(codec, maps, found.height)
-    return codec, kept, found
+    loaded = codec.load_model(model, device)
+    indices = arrays.extract(loaded, data if coded else _open_image(data))
+    maps = arrays.index_maps(loaded, indices)
+    kept = sampling.keep_top(loaded, maps) if keep == "top" else sampling.keep_upper(loaded, maps, indices.height)
+    return sampling.IndexSampler(loaded, kept, indices.rate), (indices.width, indices.height)
 
 
 @main.command("indices")

@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vqcodec.config import LevelConfig
-from vqcodec.encoder.request import DEFAULT, DEFAULT_EFFORT, Request
+from vqcodec.encoder.request import DEFAULT, DEFAULT_EFFORT, Request, rate_asked
 from vqcodec.errors import FormatError, ModelError
 from vqcodec.format import container
 from vqcodec.images import imaging
@@ -163,7 +163,7 @@ def extract(codec: Codec, source: Image.Image | bytes, asked: Request = DEFAULT)
         picture = imaging.from_pil(source)
         maps = codec.to_indices(picture.pixels, asked)
         height, width = picture.pixels.shape[:2]
-        alpha, rate = picture.alpha is not None, codec.place(codec.rate(asked))
+        alpha, rate = picture.alpha is not None, codec.place(rate_asked(asked, codec.config.rates))
     if alpha:
         warnings.warn("indices carry no alpha channel: it is left out", stacklevel=2)
     levels = tuple(m.numpy().astype(np.uint16) for m in maps)

@@ -10,10 +10,12 @@ from torch import Tensor
 
 from vqcodec.config import AutoencoderConfig
 from vqcodec.nets.autoencoder import Autoencoder
+from vqcodec.timing import timed
 
 STRIP_PIXELS = 1 << 23  # images above this are cut; bounds the memory of both directions
 
 
+@timed("network")
 def features(model: Autoencoder, image: Tensor, place: float | None = None, limit: int = STRIP_PIXELS) -> list[Tensor]:
     """As `Autoencoder.features`, for one image of any size.
 
@@ -44,6 +46,7 @@ def features(model: Autoencoder, image: Tensor, place: float | None = None, limi
     return found
 
 
+@timed("network")
 def latent(model: Autoencoder, i: int, features: Tensor, state: Tensor | None, limit: int = STRIP_PIXELS) -> Tensor:
     """As `Autoencoder.latent`, of one image."""
     stride = model.config.levels[i].stride
@@ -56,6 +59,7 @@ def latent(model: Autoencoder, i: int, features: Tensor, state: Tensor | None, l
     return _in_strips(step, inputs, stride, reach, limit)
 
 
+@timed("network")
 def descend(
     model: Autoencoder,
     i: int,
@@ -75,6 +79,7 @@ def descend(
     return _in_strips(step, inputs, finer, _descend_reach(model.config, i), limit)
 
 
+@timed("network")
 def decode(
     model: Autoencoder, indices: Sequence[Tensor], place: float | None = None, limit: int = STRIP_PIXELS
 ) -> Tensor:

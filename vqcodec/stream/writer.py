@@ -1,18 +1,70 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Index streams: from what is coded of a level to the words of a range coder, and back."""
+"""Index maps to streams: what the encoder codes, and the words of a range coder for it. `reader` is the way back."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from vqcodec.exact.engine import Batch
+from vqcodec import timing
+from vqcodec.exact.engine import Batch, known
 from vqcodec.exact.network import IntegerPrior
-from vqcodec.stream.coding import SymbolDecoder, SymbolEncoder
+from vqcodec.model.model import Model
+from vqcodec.model.precision import exactly
+from vqcodec.stream.coding import SymbolEncoder
+
+
+@exactly
+def compress(model: Model, indices: Sequence[Tensor], width: int, height: int, place: int = 0) -> list[bytes]:
+    """Write index maps into one stream per group of tiles and level, group by group. Inverse of `reader.decompress`.
+
+    Args:
+        model: whose indices they are.
+        indices: index maps as of `Model`.
+        width, height: of the image, in pixels.
+        place: in the range of rates, 0 to 255.
+    """
+    levels = [model.split(indices[: level + 1], width, height) for level in range(len(model.priors))]
+    streams = []
+    for part in model.groups(width, height):
+        for maps, valid in levels:
+            own = [m[part] for m in maps], None if valid is None else valid[part]
+            streams.append(pack_stream(coded(model, *own, place)))
+    return streams
+
+
+def coded(
+    model: Model, maps: Sequence[Tensor], valid: Tensor | None, place: int
+) -> Iterator[tuple[Batch, Tensor, Tensor]]:
+    """What is coded of one level, in the order of the stream: see `exact.engine.known`.
+
+    Args:
+        model: whose indices they are.
+        maps: int64 [tiles, maps, h, w] of the levels up to this one.
+        valid: bool [tiles, h, w], of this one.
+        place: in the range of rates, 0 to 255.
+    """
+    *coarse, own = (m.to(model.device) for m in maps)
+    inside = None if valid is None else valid.to(model.device)
+    prior = model.priors[len(coarse)]
+    with timing.part("prior"):
+        condition = prior.condition(coarse, (len(own), *own.shape[2:]), inside, place)
+    return known(prior, own, condition, inside)
+
+
+@timing.timed("prior")
+def pack_stream(batches: Iterable[tuple[Batch, Tensor, Tensor]]) -> bytes:
+    """The range coder words of a level, from what `coded` gives for it."""
+    encoder = SymbolEncoder()
+    for _, symbols, frequencies in batches:
+        with timing.part("entropy coding"):
+            encoder.encode(symbols.cpu().numpy().astype(np.int32), frequencies.cpu().numpy())
+    return encoder.getvalue()
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,8 +80,22 @@ class Coded:
     position: Tensor
 
 
+@timing.timed("prior")
+@exactly
+def frequencies(
+    model: Model, indices: Sequence[Tensor], width: int, height: int, tiles: slice = slice(None), place: int = 0
+) -> list[list[Coded]]:
+    """What the encoder codes of the given tiles, by level and index map. Arguments as of `compress`."""
+    levels = []
+    for level, prior in enumerate(model.priors):
+        split, valid = model.split(indices[: level + 1], width, height)
+        batches = coded(model, [maps[tiles] for maps in split], None if valid is None else valid[tiles], place)
+        levels.append(by_map(prior, batches, math.prod(split[level].shape[2:])))
+    return levels
+
+
 def by_map(prior: IntegerPrior, batches: Iterable[tuple[Batch, Tensor, Tensor]], size: int) -> list[Coded]:
-    """The batches of a level, from `Codec.coded`, by index map. size: positions of a tile."""
+    """The batches of a level, from `coded`, by index map. size: positions of a tile."""
     level = prior.level
     parts: list[list[Coded]] = [
         [Coded(torch.zeros(0, dtype=torch.int64), torch.zeros(0, codes), torch.zeros(0, dtype=torch.int64))]
@@ -49,40 +115,3 @@ def by_map(prior: IntegerPrior, batches: Iterable[tuple[Batch, Tensor, Tensor]],
         )
         for own in parts
     ]
-
-
-def pack_stream(batches: Iterable[tuple[Batch, Tensor, Tensor]]) -> bytes:
-    """The range coder words of a level, from what `Codec.coded` gives for it."""
-    encoder = SymbolEncoder()
-    for _, symbols, frequencies in batches:
-        encoder.encode(symbols.cpu().numpy().astype(np.int32), frequencies.cpu().numpy())
-    return encoder.getvalue()
-
-
-class Source:
-    """Reads the indices of a batch from one range decoder per group of tiles."""
-
-    def __init__(self, streams: Sequence[bytes], group_tiles: int) -> None:
-        self._streams = streams
-        self._decoders: dict[int, SymbolDecoder] = {}
-        self._group_tiles = group_tiles
-
-    def __call__(self, frequencies: Tensor, batch: Batch) -> Tensor:
-        values = frequencies.cpu().numpy()
-        groups = (batch.tiles // self._group_tiles).repeat_interleave(batch.groups).cpu().numpy()
-        symbols = np.zeros(len(values), np.int64)
-        if not groups.any():
-            symbols[:] = self._decoder(0).decode(values)
-        else:
-            for group in np.unique(groups).tolist():
-                rows = np.flatnonzero(groups == group)
-                symbols[rows] = self._decoder(group).decode(values[rows])
-        return torch.from_numpy(symbols).to(frequencies.device)
-
-    def _decoder(self, group: int) -> SymbolDecoder:
-        if group not in self._decoders:
-            self._decoders[group] = SymbolDecoder(self._streams[group])
-        return self._decoders[group]
-
-    def exhausted(self) -> bool:
-        return all(decoder.exhausted() for decoder in self._decoders.values())
