@@ -23,7 +23,7 @@ from conftest import load_tool, save_untrained
 from numpy.typing import NDArray
 from PIL import Image
 
-from vqcodec.cli.app import main
+from vqcodec.cli import main
 from vqcodec.config import VQVAE_PRESETS
 from vqcodec.model import registry
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import vqcodec
-from vqcodec.cli.app import main
+from vqcodec.cli import main
 from vqcodec.codec import Codec
 from vqcodec.config import LevelConfig
 from vqcodec.errors import FormatError, ModelError

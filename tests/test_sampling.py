@@ -18,7 +18,7 @@ from torch import Tensor
 
 import vqcodec
 from vqcodec import sampling
-from vqcodec.cli.app import main
+from vqcodec.cli import main
 from vqcodec.codec import Codec
 from vqcodec.config import VAE_PRESETS
 from vqcodec.errors import ImageError, ModelError
