@@ -12,7 +12,8 @@ import pytest
 from vqcodec.errors import FormatError
 from vqcodec.format import chunks, container
 from vqcodec.format.container import Container, Header
-from vqcodec.format.info import describe, info
+from vqcodec.format.info import describe
+from vqcodec.model.info import info
 
 IDENTITY = bytes(range(8))
 HEADER = Header(500, 300, "RGB", IDENTITY)

@@ -19,8 +19,9 @@ from vqcodec.errors import ExactnessError, FormatError, ImageError, ModelError, 
 if TYPE_CHECKING:
     from vqcodec.batch import decode, encode
     from vqcodec.codec import Codec, load_model
-    from vqcodec.format.info import FileInfo, info
+    from vqcodec.format.info import FileInfo
     from vqcodec.indices.arrays import Indices, from_indices, to_indices
+    from vqcodec.model.info import info
 
 __version__ = "0.1.0"
 
@@ -48,7 +49,7 @@ _LAZY = {
     "encode": "batch",
     "load_model": "codec",
     "FileInfo": "format.info",
-    "info": "format.info",
+    "info": "model.info",
     "Indices": "indices",
     "from_indices": "indices",
     "to_indices": "indices",

@@ -10,9 +10,10 @@ import click
 
 from vqcodec.cli.group import main
 from vqcodec.cli.running import run_jobs
-from vqcodec.format.info import describe, info
+from vqcodec.format.info import describe
 from vqcodec.images import files
 from vqcodec.images.files import Job
+from vqcodec.model.info import info
 
 
 @main.command("info")
