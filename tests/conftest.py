@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from randomprior import random_tensors
 from skimage import data
 
-from vqcodec import registry, weights
-from vqcodec.codec import Codec, pack_model
+from vqcodec.codec import Codec
 from vqcodec.config import (
     VQVAE2_PRESETS,
     VQVAE_PRESETS,
@@ -25,6 +24,8 @@ from vqcodec.config import (
     ModelConfig,
     PriorConfig,
 )
+from vqcodec.model import registry, weights
+from vqcodec.model.loading import pack_model
 from vqcodec.nets.autoencoder import Autoencoder
 from vqcodec.prior.export import to_integers
 from vqcodec.prior.network import LevelPrior

@@ -15,10 +15,11 @@ import pytest
 from PIL import Image
 
 import vqcodec
-from vqcodec import codec, registry
+from vqcodec import codec
 from vqcodec.batch import Outcome, Steps, attempt, run
 from vqcodec.errors import FormatError, ImageError, ModelError
-from vqcodec.files import Job
+from vqcodec.images.files import Job
+from vqcodec.model import registry
 
 JOBS = [Job(f"{i}.png", f"{i}.vq2") for i in range(6)]
 

@@ -20,12 +20,15 @@ from randomprior import random_tensors
 from torch import Tensor
 
 import vqcodec
-from vqcodec import bits_per_dim, container, rates, registry, weights
 from vqcodec.codec import Codec
 from vqcodec.config import VAE_PRESETS, LevelConfig
-from vqcodec.nets.vae import VAE
+from vqcodec.evaluation import bits_per_dim, rates
+from vqcodec.format import container
+from vqcodec.model import registry, weights
 from vqcodec.prior.export import from_integers
 from vqcodec.prior.network import LevelPrior
+from vqcodec.sampling import sample_indices
+from vqcodec.vae.network import VAE
 
 ROOT = Path(__file__).resolve().parent.parent
 IN_NO_FILE = ("raw", "order0", "ideal", "float", "elbo", "kl", "reconstruction", "importance")
@@ -120,7 +123,7 @@ def live(maps: Tensor, level: LevelConfig) -> Tensor:
 
 @pytest.mark.parametrize("size", [(70, 50), (16, 16), (5, 33)])
 def test_what_is_not_coded_is_not_counted(staged: Codec, size: tuple[int, int]) -> None:
-    maps = staged.sample_indices(*size, seed=5, place=77)
+    maps = sample_indices(staged, *size, seed=5, place=77)
     found = rates.take_apart(staged, packed(staged, maps, size, 77))
     assert found.header.rate == 77
     groups = container.number_of_groups(found.header)
@@ -198,7 +201,7 @@ def test_the_float_network_knows_stops_and_the_rate(staged: Codec) -> None:
     for i, (prior, level) in enumerate(zip(staged.config.priors, levels, strict=True)):
         floats.append(LevelPrior(prior, level, levels[:i]).eval())
         from_integers(floats[i], random_tensors(prior, level, levels[:i], i, stopping=24))  # as in `staged_codec`
-    maps = staged.sample_indices(64, 48, seed=5, place=200)
+    maps = sample_indices(staged, 64, 48, seed=5, place=200)
     found = []
     for place in (200, 0):
         integers = rates.take_apart(staged, packed(staged, maps, (64, 48), place), floats=floats)

@@ -19,9 +19,12 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 import vqcodec
-from vqcodec import codec, container, registry
+from vqcodec import codec
 from vqcodec.cli import main
 from vqcodec.errors import VqcodecError
+from vqcodec.format import container
+from vqcodec.model import registry
+from vqcodec.sampling import sample
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -278,11 +281,11 @@ def test_verify(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_sample(folder: Path) -> None:
     assert vq("sample", "s.png", "--seed", "7", "--width", "50", "--height", "30").exit_code == 0
-    assert same_pixels("s.png", codec.load_model("tiny").sample(50, 30, seed=7))
+    assert same_pixels("s.png", sample(codec.load_model("tiny"), 50, 30, seed=7))
     assert vq("sample", "s.png").exit_code == 1
     result = vq("sample", "s.png", "-f")
     seed = int(result.stderr.split("seed ")[1].split(",")[0])
-    assert same_pixels("s.png", codec.load_model("tiny").sample(seed=seed))
+    assert same_pixels("s.png", sample(codec.load_model("tiny"), seed=seed))
 
 
 def test_progress_bar_on_a_terminal(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -296,7 +299,7 @@ def test_progress_bar_on_a_terminal(folder: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(click, "progressbar", watched)
     vq("encode", "a.png", "b.png", "-O", "out")
     assert not shown
-    monkeypatch.setattr("vqcodec.cli.sys", type("Terminal", (), {"stderr": _Terminal()}))
+    monkeypatch.setattr("vqcodec.cli.running.sys", type("Terminal", (), {"stderr": _Terminal()}))
     vq("encode", "a.png", "b.png", "-O", "out", "-f")
     assert len(shown) == 1
 
@@ -365,9 +368,10 @@ def test_paths_are_checked_before_torch_is_loaded(
 
 
 def test_the_temperature_is_that_of_sampling() -> None:
-    from vqcodec import cli, sampling
+    from vqcodec import sampling
+    from vqcodec.cli.sample import MAX_TEMPERATURE
 
-    assert cli._MAX_TEMPERATURE == sampling.MAX_TEMPERATURE
+    assert MAX_TEMPERATURE == sampling.MAX_TEMPERATURE
 
 
 def test_several_files_are_as_when_coded_alone(folder: Path) -> None:
@@ -490,10 +494,10 @@ def test_wrong_quality_options(folder: Path, options: list[str]) -> None:
                        ("3k", 3000), ("7b", 7)],
 )  # fmt: skip
 def test_sizes_in_words(text: str, size: int) -> None:
-    from vqcodec.cli import _parse_size
+    from vqcodec.cli.encode import parse_size
 
     context = click.Context(main)
-    assert _parse_size(context, main.params[0], text) == size
+    assert parse_size(context, main.params[0], text) == size
 
 
 def test_a_size_that_cannot_be_reached(folder: Path) -> None:

@@ -21,11 +21,14 @@ from randomprior import random_maps
 from torch import Tensor
 
 import vqcodec
-from vqcodec import codec as codec_module
-from vqcodec import container, registry
 from vqcodec.codec import Codec
 from vqcodec.errors import FormatError, ModelError, VqcodecError
-from vqcodec.rates import measure
+from vqcodec.evaluation.rates import measure
+from vqcodec.format import container
+from vqcodec.model import registry, tiling
+from vqcodec.sampling import sample
+from vqcodec.stream import reader
+from vqcodec.stream.writer import frequencies
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZES = [(1, 1), (7, 5), (255, 257), (2000, 37)]  # the last two: cut tiles, and more than one group
@@ -97,7 +100,7 @@ def test_pictures_through_stops_and_product_stages(staged: Codec, monkeypatch: p
     assert staged.compress(indices, width, height, 0) != streams
     bits = 0.0
     for level, maps, coded in zip(
-        staged.config.autoencoder.levels, indices, staged.frequencies(indices, width, height, place=200), strict=True
+        staged.config.autoencoder.levels, indices, frequencies(staged, indices, width, height, place=200), strict=True
     ):
         tiles = staged.tiling(staged.config.autoencoder.levels.index(level), width, height).split(maps)
         assert len(coded) == level.maps
@@ -111,10 +114,10 @@ def test_pictures_through_stops_and_product_stages(staged: Codec, monkeypatch: p
     words = 8 * sum(map(len, streams))
     assert bits <= words < bits + 64 * len(streams) + 0.001 * bits
     with monkeypatch.context() as patch:
-        patch.setattr(codec_module, "GROUP_TILES", 4)
+        patch.setattr(tiling, "GROUP_TILES", 4)
         streams = staged.compress(indices, width, height, 200)
     for together in (1, 2, 4):
-        monkeypatch.setattr(codec_module, "BATCH_GROUPS", together)
+        monkeypatch.setattr(reader, "BATCH_GROUPS", together)
         assert same(staged.decompress(streams, width, height, 4, 200), indices)
 
 
@@ -174,7 +177,7 @@ def test_another_process_decodes_to_the_same_pixels(tiny: Codec, installed: Path
 def test_batches_of_groups_do_not_matter(tiny: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
     indices = random_indices(tiny, 255, 257)
     streams = tiny.compress(indices, 255, 257)
-    monkeypatch.setattr(codec_module, "BATCH_GROUPS", 1)
+    monkeypatch.setattr(reader, "BATCH_GROUPS", 1)
     assert same(tiny.decompress(streams, 255, 257), indices)
 
 
@@ -183,7 +186,7 @@ def test_files_with_other_groups(tiny: Codec, monkeypatch: pytest.MonkeyPatch, g
     image = noise(255, 257)
     expected = tiny.decode(tiny.encode(image))
     with monkeypatch.context() as patch:
-        patch.setattr(codec_module, "GROUP_TILES", group_tiles)
+        patch.setattr(tiling, "GROUP_TILES", group_tiles)
         data = tiny.encode(image)
     assert container.read_header(data).group_tiles == group_tiles
     assert tiny.decode(data).tobytes() == expected.tobytes()
@@ -310,11 +313,11 @@ def test_forged_streams_give_an_image_or_an_error(tiny: Codec) -> None:
 
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (70, 130), (257, 260)])
 def test_samples(tiny: Codec, width: int, height: int) -> None:
-    image = tiny.sample(width, height, seed=5)
+    image = sample(tiny, width, height, seed=5)
     assert (image.size, image.mode) == ((width, height), "RGB")
-    assert tiny.sample(width, height, seed=5).tobytes() == image.tobytes()
+    assert sample(tiny, width, height, seed=5).tobytes() == image.tobytes()
     if width > 1:
-        assert tiny.sample(width, height, seed=6).tobytes() != image.tobytes()
+        assert sample(tiny, width, height, seed=6).tobytes() != image.tobytes()
         tiles = np.asarray(image)
         assert not np.array_equal(tiles[:64, :6], tiles[64:128, :6])
 
@@ -342,8 +345,8 @@ def test_samples_follow_the_prior(tiny: Codec, monkeypatch: pytest.MonkeyPatch) 
     drawn: list[list[Tensor]] = []
     real = tiny.from_indices
     monkeypatch.setattr(tiny, "from_indices", lambda maps, *size: drawn.append(list(maps)) or real(maps, *size))
-    tiny.sample(256, 256, seed=1)
-    for maps in tiny.frequencies(drawn[0], 256, 256):
+    sample(tiny, 256, 256, seed=1)
+    for maps in frequencies(tiny, drawn[0], 256, 256):
         for coded in maps:
             p = (coded.frequencies / coded.frequencies.sum(1, keepdim=True)).double()
             bits = -p.log2()

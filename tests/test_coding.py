@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from vqcodec.coding import SymbolDecoder, SymbolEncoder
 from vqcodec.errors import ExactnessError, FormatError
-from vqcodec.tiling import Tiling
+from vqcodec.model.tiling import Tiling
+from vqcodec.stream.coding import SymbolDecoder, SymbolEncoder
 
 
 def random_frequencies(n: int, k: int, seed: int = 0) -> np.ndarray:

@@ -9,10 +9,11 @@ from dataclasses import replace
 
 import pytest
 
-from vqcodec import chunks, container
-from vqcodec.container import Container, Header
 from vqcodec.errors import FormatError
-from vqcodec.fileinfo import describe, info
+from vqcodec.format import chunks, container
+from vqcodec.format.container import Container, Header
+from vqcodec.format.info import describe
+from vqcodec.model.info import info
 
 IDENTITY = bytes(range(8))
 HEADER = Header(500, 300, "RGB", IDENTITY)

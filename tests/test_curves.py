@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vqcodec import metrics
-from vqcodec.evaluation import curves, tables
+from vqcodec.evaluation import curves, metrics, tables
 from vqcodec.evaluation.curves import QUALITIES, Curve
 from vqcodec.evaluation.measuring import Point
 

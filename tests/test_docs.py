@@ -23,9 +23,9 @@ from conftest import load_tool, save_untrained
 from numpy.typing import NDArray
 from PIL import Image
 
-from vqcodec import registry
 from vqcodec.cli import main
 from vqcodec.config import VQVAE_PRESETS
+from vqcodec.model import registry
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"

@@ -15,6 +15,7 @@ from PIL import Image
 from randomprior import random_tensors
 from skimage import data
 from torch import Tensor
+from vqcodec.quality import EFFORTS, Request
 
 from vqcodec import container, weights
 from vqcodec.codec import Codec, pack_model
@@ -22,7 +23,6 @@ from vqcodec.config import ModelConfig
 from vqcodec.encoder import chooser
 from vqcodec.encoder.lengths import PriorLengths
 from vqcodec.nets.autoencoder import Autoencoder
-from vqcodec.quality import EFFORTS, Request
 
 
 def codec(**changes: object) -> Codec:

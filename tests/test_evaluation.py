@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, features
 
-from vqcodec import metrics
-from vqcodec.evaluation import codecs, equal_bytes, measuring, tables
-from vqcodec.evaluation.codecs import Ours, Rival
+from vqcodec.evaluation import equal_bytes, measuring, metrics, tables
+from vqcodec.evaluation import rivals as codecs
 from vqcodec.evaluation.measuring import Cache, Measurement
+from vqcodec.evaluation.rivals import Ours, Rival
 from vqcodec.evaluation.workers import Workers
 
 needs_avif = pytest.mark.skipif(not features.check("avif"), reason="this Pillow has no AVIF")

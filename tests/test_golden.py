@@ -13,7 +13,7 @@ import torch
 from skimage.metrics import peak_signal_noise_ratio
 
 import vqcodec
-from vqcodec import container
+from vqcodec.format import container
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vqcodec import imaging
 from vqcodec.errors import FormatError, ImageError
+from vqcodec.images import imaging
 
 PROFILE = {space: b"\0" * 16 + space.encode() + b"\0" * 108 for space in ("RGB ", "GRAY", "CMYK", "Lab ")}
 

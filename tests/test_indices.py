@@ -18,13 +18,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import vqcodec
-from vqcodec import container, registry
-from vqcodec import indices as indices_module
 from vqcodec.cli import main
 from vqcodec.codec import Codec
 from vqcodec.config import LevelConfig
 from vqcodec.errors import FormatError, ModelError
-from vqcodec.indices import Indices, dumps, extract, load, save, to_vq2
+from vqcodec.format import container
+from vqcodec.indices import arrays as indices_module
+from vqcodec.indices.arrays import Indices, dumps, extract, load, save, to_vq2
+from vqcodec.model import registry
+from vqcodec.sampling import sample_indices
 
 SIZE = (130, 70)
 
@@ -194,7 +196,7 @@ def test_positions_that_stop() -> None:
 
 
 def test_the_rate_goes_along(staged: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
-    maps = staged.sample_indices(40, 24, seed=5, place=200)
+    maps = sample_indices(staged, 40, 24, seed=5, place=200)
     streams = tuple(staged.compress(maps, 40, 24, 200))
     data = container.pack(container.Container(staged.header(40, 24, "RGB", 200), streams))
     held = load(io.BytesIO(dumps(extract(staged, data))))

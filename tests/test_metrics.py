@@ -15,7 +15,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from vqcodec import metrics
+from vqcodec.evaluation import metrics
 
 Image = NDArray[np.uint8]
 

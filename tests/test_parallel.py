@@ -16,8 +16,9 @@ import torch
 from PIL import Image
 from skimage import data
 
-from vqcodec import parallel, weights
 from vqcodec.config import VQVAE2_PRESETS, VQVAE_PRESETS
+from vqcodec.model import weights
+from vqcodec.nets import parallel
 from vqcodec.nets.autoencoder import Autoencoder
 from vqcodec.nets.blocks import LatentNorm
 from vqcodec.nets.quantizer import ResidualQuantizer

@@ -16,7 +16,9 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 import vqcodec
 import vqcodec.pillow_plugin
-from vqcodec import codec, container, registry
+from vqcodec import codec
+from vqcodec.format import container
+from vqcodec.model import registry
 from vqcodec.pillow_plugin import Vq2ImageFile
 
 ROOT = Path(__file__).resolve().parent.parent

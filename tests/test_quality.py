@@ -13,14 +13,16 @@ from conftest import untrained
 from numpy.typing import NDArray
 from PIL import Image
 
-from vqcodec import container, lambdas, metrics
 from vqcodec.codec import Codec
 from vqcodec.config import VQVAE2_PRESETS
 from vqcodec.encoder.emphasis import emphasis
+from vqcodec.encoder.request import DEFAULT_EFFORT, EFFORTS, Request, rate_of
 from vqcodec.encoder.target import PASSES, PRECISION, search
 from vqcodec.errors import ImageError, ModelError
+from vqcodec.evaluation import metrics
+from vqcodec.format import container
+from vqcodec.model import lambdas
 from vqcodec.nets.quality import C2
-from vqcodec.quality import DEFAULT_EFFORT, EFFORTS, Request, rate_of
 
 RATES = (0.06, 2.0)
 
@@ -207,7 +209,7 @@ def test_a_size_that_cannot_be_reached_is_refused(shipped, photo):
 
 
 def test_a_model_of_one_quality_says_so(tmp_path, photo):
-    from vqcodec.codec import pack_model
+    from vqcodec.model.loading import pack_model
     from vqcodec.prior.export import to_integers
 
     config = dataclasses.replace(VQVAE2_PRESETS["tiny"], rates=(0.0, 0.0))

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from skimage import data
 
-from vqcodec import registry
 from vqcodec.errors import ModelError
-from vqcodec.rates import float_priors, measure
+from vqcodec.evaluation.rates import float_priors, measure
+from vqcodec.model import registry
 
 
 @pytest.fixture(scope="module")

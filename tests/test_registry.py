@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 import vqcodec
-from vqcodec import container, registry
 from vqcodec.errors import FormatError, ModelError
+from vqcodec.format import container
+from vqcodec.model import registry
 
 
 @pytest.fixture

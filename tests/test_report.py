@@ -16,14 +16,16 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from vqcodec import metrics, rates
-from vqcodec.codec import GROUP_TILES, Codec
-from vqcodec.evaluation.codecs import Rival
+from vqcodec.codec import Codec
+from vqcodec.evaluation import metrics, rates
 from vqcodec.evaluation.curves import QUALITIES, Curve
 from vqcodec.evaluation.equal_bytes import compare_image
 from vqcodec.evaluation.measuring import Point
+from vqcodec.evaluation.rivals import Rival
+from vqcodec.model.tiling import GROUP_TILES
 from vqcodec.report import charts, page, pictures, plots, strip, tables
 from vqcodec.report.bits import BitsMap, bits_map, code_length, level_maps
+from vqcodec.sampling import sample_indices
 
 PSNR, MS_SSIM, _ = QUALITIES
 BITS = BitsMap(np.arange(24.0).reshape(4, 6), 8, (100.0, 176.0), (1.0, 2.5))
@@ -50,7 +52,7 @@ def test_values_of_the_stream_find_their_places(tiny: Codec, width: int, height:
 
 
 def test_places_where_nothing_is_coded_cost_nothing(staged: Codec) -> None:
-    maps = staged.sample_indices(70, 50, seed=5, place=77)
+    maps = sample_indices(staged, 70, 50, seed=5, place=77)
     coded = level_maps(staged, maps, 70, 50, 77, lambda symbols, _: torch.ones_like(symbols))
     found = level_maps(staged, maps, 70, 50, 77, lambda symbols, _: symbols)
     for own, where, symbols in zip(maps, coded, found, strict=True):

@@ -17,16 +17,19 @@ from PIL import Image
 from torch import Tensor
 
 import vqcodec
-from vqcodec import registry, sampling, weights
+from vqcodec import sampling
 from vqcodec.cli import main
 from vqcodec.codec import Codec
 from vqcodec.config import VAE_PRESETS
 from vqcodec.errors import ImageError, ModelError
 from vqcodec.exact import ops, orders
 from vqcodec.exact.engine import known
-from vqcodec.nets.vae import VAE
-from vqcodec.sampling import Keep, draw, grid, keep_top, keep_upper, temperature_table
-from vqcodec.vae import VAEModel
+from vqcodec.images.sheets import grid
+from vqcodec.model import registry, weights
+from vqcodec.sampling import Keep, draw, keep_top, keep_upper, sample, sample_indices, temperature_table
+from vqcodec.stream.writer import frequencies
+from vqcodec.vae.model import VAEModel
+from vqcodec.vae.network import VAE
 
 SIZE = (130, 70)  # six tiles, four of them cut
 ROWS = 32  # of its upper half, in pixels
@@ -77,22 +80,22 @@ def reference(codec: Codec, width: int, height: int, seed: int, keep: Keep | Non
 def test_what_a_seed_means(tiny: Codec, one_level: Codec, staged: Codec) -> None:
     for codec in (tiny, one_level, staged):
         for seed in (0, 5):
-            assert same(codec.sample_indices(70, 24, seed=seed), reference(codec, 70, 24, seed))
-    assert same(tiny.sample_indices(70, 24, seed=5, temperature=1), reference(tiny, 70, 24, 5))
+            assert same(sample_indices(codec, 70, 24, seed=seed), reference(codec, 70, 24, seed))
+    assert same(sample_indices(tiny, 70, 24, seed=5, temperature=1), reference(tiny, 70, 24, 5))
 
 
 def test_what_is_kept_informs_what_is_drawn(tiny: Codec, staged: Codec) -> None:
     for codec in (tiny, staged):
-        maps = codec.sample_indices(70, 40, seed=9)
+        maps = sample_indices(codec, 70, 40, seed=9)
         keep = keep_upper(codec, maps, 40)
-        drawn = codec.sample_indices(70, 40, seed=3, keep=keep)
+        drawn = sample_indices(codec, 70, 40, seed=3, keep=keep)
         assert same(drawn, reference(codec, 70, 40, 3, keep))
-        assert not same(drawn, codec.sample_indices(70, 40, seed=3))
+        assert not same(drawn, sample_indices(codec, 70, 40, seed=3))
 
 
 def test_stops_are_drawn(staged: Codec) -> None:
     """Nothing is drawn behind a stop, and what is drawn can be coded; the place matters."""
-    drawn = staged.sample_indices(*SIZE, seed=2, place=9)
+    drawn = sample_indices(staged, *SIZE, seed=2, place=9)
     for level, maps in zip(staged.config.autoencoder.levels, drawn, strict=True):
         live = torch.ones_like(maps[0], dtype=torch.bool)
         for stage in range(level.stages):
@@ -102,7 +105,7 @@ def test_stops_are_drawn(staged: Codec) -> None:
             live = live & part.any(0)
         assert 0 < live.double().mean() < 0.9
     assert same(staged.decompress(staged.compress(drawn, *SIZE, 9), *SIZE, place=9), drawn)
-    assert not same(staged.sample_indices(*SIZE, seed=2, place=255), drawn)
+    assert not same(sample_indices(staged, *SIZE, seed=2, place=255), drawn)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -115,7 +118,7 @@ def test_each_of_many_is_what_its_seed_gives_alone(
         found = list(draw(tiny, *SIZE, range(5, 28), temperature=temperature, keep=keep))  # three batches
         assert len(found) == 23
         for i in (0, 9, 10, 22):
-            alone = tiny.sample_indices(*SIZE, seed=5 + i, temperature=temperature, keep=keep)
+            alone = sample_indices(tiny, *SIZE, seed=5 + i, temperature=temperature, keep=keep)
             assert same(found[i], alone)
         fine = {maps[1].numpy().tobytes() for maps in found}
         assert len(fine) == 23
@@ -125,16 +128,16 @@ def test_each_of_many_is_what_its_seed_gives_alone(
 def test_wrong_arguments(tiny: Codec, source: list[Tensor], size: tuple[int, int]) -> None:
     keep = keep_top(tiny, source)
     with pytest.raises(ValueError, match="at least 1"):
-        tiny.sample_indices(*size)
+        sample_indices(tiny, *size)
     with pytest.raises(ValueError, match="negative"):
-        tiny.sample(8, 8, seed=-1)
+        sample(tiny, 8, 8, seed=-1)
     for temperature in (0, -1, 10.1, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="temperature"):
-            tiny.sample(8, 8, temperature=temperature)
+            sample(tiny, 8, 8, temperature=temperature)
     with pytest.raises(ValueError, match="not those of an image of 130x80"):
-        tiny.sample(130, 80, keep=keep)
+        sample(tiny, 130, 80, keep=keep)
     with pytest.raises(ValueError, match="masks"):
-        tiny.sample(*SIZE, keep=Keep(keep.maps, keep.masks[::-1]))
+        sample(tiny, *SIZE, keep=Keep(keep.maps, keep.masks[::-1]))
 
 
 @pytest.mark.parametrize("codes", [16, 256, 512])
@@ -165,8 +168,8 @@ def test_the_table_is_the_same_everywhere(
 def test_extreme_temperatures(tiny: Codec) -> None:
     assert temperature_table(2**14, 3, 1e-300) == [2**14] + 255 * [0]
     assert temperature_table(2**14, 3, 10)[254:] == [3349, 3]
-    coldest = tiny.sample_indices(*SIZE, seed=1, temperature=1e-3)
-    for maps in tiny.frequencies(coldest, *SIZE):
+    coldest = sample_indices(tiny, *SIZE, seed=1, temperature=1e-3)
+    for maps in frequencies(tiny, coldest, *SIZE):
         for coded in maps:
             chosen = coded.frequencies.gather(1, coded.symbols[:, None])[:, 0]
             assert torch.equal(chosen, coded.frequencies.amax(1))
@@ -174,8 +177,8 @@ def test_extreme_temperatures(tiny: Codec) -> None:
 
 def test_colder_samples_are_likelier(tiny: Codec) -> None:
     def bits(temperature: float) -> float:
-        found = tiny.sample_indices(256, 256, seed=1, temperature=temperature)
-        coded = [one for maps in tiny.frequencies(found, 256, 256) for one in maps]
+        found = sample_indices(tiny, 256, 256, seed=1, temperature=temperature)
+        coded = [one for maps in frequencies(tiny, found, 256, 256) for one in maps]
         pairs = [(one.symbols, one.frequencies) for one in coded]
         return -sum(float((f.gather(1, i[:, None])[:, 0] / f.sum(1)).double().log2().sum()) for i, f in pairs)
 
@@ -187,22 +190,22 @@ def test_colder_samples_are_likelier(tiny: Codec) -> None:
 
 def test_the_top_map_is_kept(tiny: Codec, source: list[Tensor]) -> None:
     keep = keep_top(tiny, source)
-    found = [tiny.sample_indices(*SIZE, seed=seed, keep=keep) for seed in (1, 2)]
+    found = [sample_indices(tiny, *SIZE, seed=seed, keep=keep) for seed in (1, 2)]
     for maps in found:
         assert torch.equal(maps[0], source[0])
         assert (maps[1] != source[1]).double().mean() > 0.5
     assert (found[0][1] != found[1][1]).double().mean() > 0.5
     # the finer level is drawn under what is kept, not under what the seed would have drawn
-    assert not torch.equal(found[0][1], tiny.sample_indices(*SIZE, seed=1)[1])
+    assert not torch.equal(found[0][1], sample_indices(tiny, *SIZE, seed=1)[1])
 
 
 @pytest.mark.parametrize("size", [SIZE, (600, 610)])
 def test_the_upper_half_is_kept_at_all_levels(tiny: Codec, size: tuple[int, int]) -> None:
     """The second size is drawn in two batches of tiles."""
     width, height = size
-    known = tiny.sample_indices(width, height, seed=8, temperature=3)
-    found = tiny.sample_indices(width, height, seed=1, keep=keep_upper(tiny, known, height))
-    again = tiny.sample_indices(width, height, seed=2, keep=keep_upper(tiny, known, height))
+    known = sample_indices(tiny, width, height, seed=8, temperature=3)
+    found = sample_indices(tiny, width, height, seed=1, keep=keep_upper(tiny, known, height))
+    again = sample_indices(tiny, width, height, seed=2, keep=keep_upper(tiny, known, height))
     for i, level in enumerate(tiny.config.autoencoder.levels):
         rows = height // 2 // 8 * 8 // level.stride
         for other in (found, again):
@@ -212,15 +215,15 @@ def test_the_upper_half_is_kept_at_all_levels(tiny: Codec, size: tuple[int, int]
 
 
 def test_one_level_and_small_images(tiny: Codec, one_level: Codec) -> None:
-    maps = one_level.sample_indices(*SIZE, seed=1)
-    found = one_level.sample_indices(*SIZE, seed=2, keep=keep_upper(one_level, maps, SIZE[1]))
+    maps = sample_indices(one_level, *SIZE, seed=1)
+    found = sample_indices(one_level, *SIZE, seed=2, keep=keep_upper(one_level, maps, SIZE[1]))
     assert torch.equal(found[0][:, : ROWS // 4], maps[0][:, : ROWS // 4])
     assert not torch.equal(found[0], maps[0])
-    assert one_level.sample().size == (64, 64)
+    assert sample(one_level).size == (64, 64)
     with pytest.raises(ModelError, match="single level"):
         keep_top(one_level, maps)
     with pytest.raises(ImageError, match="needs 16"):
-        keep_upper(tiny, tiny.sample_indices(20, 15), 15)
+        keep_upper(tiny, sample_indices(tiny, 20, 15), 15)
 
 
 def test_grid() -> None:
@@ -272,7 +275,7 @@ def test_a_sheet_and_separate_files(folder: Path, tiny: Codec) -> None:
     result = vq("s.png", "--count", 3, "--tiles", "2x1", "--seed", 7)
     assert (result.exit_code, result.stdout) == (0, "")
     assert "3 of 128x64, seed 7" in result.stderr
-    pictures = [tiny.sample(128, 64, seed=7 + i) for i in range(3)]
+    pictures = [sample(tiny, 128, 64, seed=7 + i) for i in range(3)]
     assert shows("s.png", grid(iter(pictures), 3, 2))
     assert vq("row.png", "--count", 3, "--tiles", "2x1", "--seed", 7, "--columns", 3).exit_code == 0
     assert shows("row.png", grid(iter(pictures), 3, 3))
@@ -287,8 +290,8 @@ def test_a_sheet_and_separate_files(folder: Path, tiny: Codec) -> None:
 
 def test_temperature(folder: Path, tiny: Codec) -> None:
     assert vq("s.png", "--seed", 7, "--temperature", "0.5").exit_code == 0
-    assert shows("s.png", tiny.sample(seed=7, temperature=0.5))
-    assert not shows("s.png", tiny.sample(seed=7))
+    assert shows("s.png", sample(tiny, seed=7, temperature=0.5))
+    assert not shows("s.png", sample(tiny, seed=7))
 
 
 @pytest.mark.parametrize("like", ["a.png", "a.vq2"])
@@ -299,9 +302,9 @@ def test_around_an_image(folder: Path, tiny: Codec, like: str, monkeypatch: pyte
     if like == "a.vq2":
         monkeypatch.setattr(registry, "DEFAULT_MODEL", "missing")  # the file names its model
     assert vq("top.png", "--like", like, "--keep", "top", "--seed", 3).exit_code == 0
-    assert shows("top.png", tiny.sample(*SIZE, seed=3, keep=keep_top(tiny, maps)))
+    assert shows("top.png", sample(tiny, *SIZE, seed=3, keep=keep_top(tiny, maps)))
     assert vq("upper.png", "--like", like, "--keep", "upper", "--seed", 3, "--count", 2).exit_code == 0
-    pictures = [tiny.sample(*SIZE, seed=3 + i, keep=keep_upper(tiny, maps, SIZE[1])) for i in range(2)]
+    pictures = [sample(tiny, *SIZE, seed=3 + i, keep=keep_upper(tiny, maps, SIZE[1])) for i in range(2)]
     assert shows("upper.png", grid(iter(pictures), 2, 2))
 
 
@@ -365,4 +368,5 @@ def test_a_vae_is_sampled_but_is_no_codec(folder: Path, vae: str) -> None:
     assert shows("s.png", grid(iter(pictures), 2, 2))
     with pytest.raises(ModelError, match="vae is a VAE: .* no codec"):
         vqcodec.load_model(vae, "cpu")
-    assert isinstance(sampling.load_sampler(None, "cpu"), Codec)
+    assert isinstance(sampling.load_any(None, "cpu"), Codec)
+    assert sampling.load_sampler(None, "cpu").tile_size == 64

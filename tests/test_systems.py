@@ -13,11 +13,12 @@ from click.testing import CliRunner
 from conftest import load_tool
 from PIL import Image
 
-from vqcodec import registry, systems, weights
 from vqcodec.codec import Codec
 from vqcodec.config import VAE_PRESETS
-from vqcodec.nets.vae import VAE
-from vqcodec.vae import VAEModel
+from vqcodec.evaluation import systems
+from vqcodec.model import registry, weights
+from vqcodec.vae.model import VAEModel
+from vqcodec.vae.network import VAE
 
 TOOLS = Path(__file__).resolve().parent.parent / "tools"
 

@@ -17,10 +17,11 @@ from conftest import load_tool, untrained
 from PIL import Image
 from skimage import data
 
-from vqcodec import registry, weights
-from vqcodec.codec import Codec, pack_model
+from vqcodec.codec import Codec
 from vqcodec.config import VAE_PRESETS, VQVAE2_PRESETS, VQVAE_PRESETS, ModelConfig
-from vqcodec.lambdas import rate_weights
+from vqcodec.model import registry, weights
+from vqcodec.model.lambdas import rate_weights
+from vqcodec.model.loading import pack_model
 from vqcodec.nets.autoencoder import Autoencoder, Reconstruction
 from vqcodec.nets.quality import TAPS, ms_ssim
 from vqcodec.prior.export import to_integers
@@ -36,7 +37,7 @@ from vqcodec.training.muon import Muon, orthogonalized, parameter_groups
 from vqcodec.training.prior import Coded, CodedTiles, Priors, PriorTask, coded_tiles
 from vqcodec.training.schedule import Clock, TrainConfig
 from vqcodec.training.vae import VAETask, VAETraining
-from vqcodec.vae import VAEModel
+from vqcodec.vae.model import VAEModel
 
 SHORT = TrainConfig(steps=6, batch=2, crop=32, validate_every=3, log_every=2, warmup=2, bf16=False)
 SPECIAL = AutoencoderTraining(unquantized_steps=2, kmeans_batches=4)

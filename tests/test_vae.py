@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import distributions
 
-from vqcodec import registry, weights
 from vqcodec.codec import Codec
 from vqcodec.config import VAE_PRESETS, VAEConfig
 from vqcodec.errors import ModelError
-from vqcodec.nets.vae import VAE, Gaussian, Logistic
-from vqcodec.vae import VAEModel, mean_figures
+from vqcodec.model import registry, weights
+from vqcodec.vae.model import VAEModel, mean_figures
+from vqcodec.vae.network import VAE, Gaussian, Logistic
 
 
 def gaussian(seed: int = 0) -> Gaussian:

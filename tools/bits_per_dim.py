@@ -24,13 +24,16 @@ import numpy as np
 import torch
 from PIL import Image
 
-from vqcodec import bits_per_dim, imaging, rates, registry, sampling
-from vqcodec.bits_per_dim import Record
+from vqcodec import sampling
 from vqcodec.codec import Codec
 from vqcodec.errors import ImageError, VqcodecError
+from vqcodec.evaluation import bits_per_dim, rates
+from vqcodec.evaluation.bits_per_dim import Record
+from vqcodec.images import imaging
+from vqcodec.model import registry
 from vqcodec.prior.network import LevelPrior
 from vqcodec.training.data import members
-from vqcodec.vae import VAEModel
+from vqcodec.vae.model import VAEModel
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -128,7 +131,7 @@ def main(
     everything: list[Record] = []
     for name in models or (None,):
         try:
-            model = sampling.load_sampler(name, device)
+            model = sampling.load_any(name, device)
             if isinstance(model, VAEModel):
                 kind, found = "vae", of_vae(model, open_images(paths), samples)
             else:

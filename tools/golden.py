@@ -17,8 +17,8 @@ from PIL import Image
 from skimage import data
 from torch import Tensor
 
-from vqcodec import container
 from vqcodec.codec import Codec, load_model
+from vqcodec.format import container
 
 FOLDER = Path(__file__).resolve().parent.parent / "tests" / "golden"
 MODELS = ("vq2-base", "vqvae-base")

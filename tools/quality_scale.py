@@ -16,10 +16,10 @@ from typing import NamedTuple
 import click
 import numpy as np
 
-from vqcodec import metrics
+from vqcodec.encoder.request import DEFAULT_EFFORT
+from vqcodec.evaluation import metrics
 from vqcodec.evaluation.measuring import images_of, load_rgb
 from vqcodec.evaluation.workers import Workers
-from vqcodec.quality import DEFAULT_EFFORT
 
 
 class Found(NamedTuple):

@@ -18,14 +18,14 @@ from typing import Any
 
 import click
 
+from vqcodec.encoder.request import DEFAULT_EFFORT, DEFAULT_TUNE, TUNES
 from vqcodec.errors import VqcodecError
 from vqcodec.evaluation import tables
-from vqcodec.evaluation.codecs import RIVAL_GRIDS, Ours, ours, rivals
 from vqcodec.evaluation.curves import Curve, curves, read_published
 from vqcodec.evaluation.equal_bytes import GROUPS, compare_file
 from vqcodec.evaluation.measuring import Cache, Row, evaluate, images_of, summarise
+from vqcodec.evaluation.rivals import RIVAL_GRIDS, Ours, ours, rivals
 from vqcodec.evaluation.workers import Workers
-from vqcodec.quality import DEFAULT_EFFORT, DEFAULT_TUNE, TUNES
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 EXISTING = click.Path(exists=True, dir_okay=False, path_type=Path)

@@ -16,10 +16,12 @@ import click
 import numpy as np
 from PIL import Image, ImageDraw
 
-from vqcodec import registry, sampling, systems
+from vqcodec import sampling
 from vqcodec.codec import Codec
+from vqcodec.evaluation import systems
+from vqcodec.model import registry
 from vqcodec.training.data import load_images, middle
-from vqcodec.vae import VAEModel
+from vqcodec.vae.model import VAEModel
 
 MODELS = ("vae-base", "vqvae-base", "vq2-base")
 MARKS = "<!-- figures of {}: begin -->", "<!-- figures of {}: end -->"
@@ -45,7 +47,7 @@ def main(
     picture: Path | None,
     pictured: Path | None,
 ) -> None:
-    loaded = [(sampling.load_sampler(name, "cpu"), registry.find(name)) for name in models]
+    loaded = [(sampling.load_any(name, "cpu"), registry.find(name)) for name in models]
     found = {}
     for pair in images:
         name, _, path = pair.partition("=")
@@ -64,7 +66,7 @@ def main(
         if pictured is None:
             raise click.UsageError("--picture needs --pictured")
         (pixels,) = load_images([pictured])
-        sheet([model for model, _ in loaded], pixels).save(picture)
+        sheet([(model, sampling.load_sampler(file.path, "cpu")) for model, file in loaded], pixels).save(picture)
 
 
 def replace(page: Path, name: str, text: str) -> None:
@@ -79,14 +81,14 @@ def replace(page: Path, name: str, text: str) -> None:
     page.write_text(after, encoding="utf-8")
 
 
-def sheet(models: list[Codec | VAEModel], pixels: np.ndarray) -> Image.Image:
+def sheet(models: list[tuple[Codec | VAEModel, sampling.Sampler]], pixels: np.ndarray) -> Image.Image:
     """One row a model: original, reconstruction, samples."""
     crop = np.ascontiguousarray(middle(pixels, SIDE))
     whole = Image.new("RGB", ((SIDE + 4) * (SAMPLES + 2), (SIDE + 4 + LABEL) * len(models)), "white")
     writing = ImageDraw.Draw(whole)
-    for row, model in enumerate(models):
+    for row, (model, sampler) in enumerate(models):
         y = row * (SIDE + 4 + LABEL)
-        drawn = sampling.images(model, SIDE, SIDE, count=SAMPLES)
+        drawn = sampler.images(SIDE, SIDE, range(SAMPLES))
         cells = [Image.fromarray(crop), Image.fromarray(systems.reconstruction(model, crop)), *drawn]
         labels = ["original", f"{model.name}: reconstruction", *["sample"] * SAMPLES]
         for column, (cell, label) in enumerate(zip(cells, labels, strict=True)):

@@ -13,9 +13,9 @@ from typing import Any
 import click
 import torch
 
-from vqcodec import parallel
 from vqcodec.config import VAE_PRESETS, VQVAE2_PRESETS, VQVAE_PRESETS, ModelConfig
-from vqcodec.precision import fast_bf16
+from vqcodec.model.precision import fast_bf16
+from vqcodec.nets import parallel
 from vqcodec.training import export as exporting
 from vqcodec.training.autoencoder import SHAPES, AutoencoderTask, AutoencoderTraining, validate
 from vqcodec.training.data import load_images

@@ -11,9 +11,10 @@ import click
 import numpy as np
 from PIL import Image
 
-from vqcodec import registry, sampling
+from vqcodec.images import sheets
+from vqcodec.model import registry
 from vqcodec.training.data import load_images, middle
-from vqcodec.vae import VAEModel, mean_figures
+from vqcodec.vae.model import VAEModel, mean_figures
 
 EXISTING = click.Path(exists=True, path_type=Path)
 model_option = click.option("--model", "name", default="vae-base", show_default=True, help="name or weights file")
@@ -73,7 +74,7 @@ def interpolate(name: str, device: str, steps: int, crop: int, first: Path, last
         square = Image.fromarray(middle(pixels, min(crop, *pixels.shape[:2])))
         ends.append(np.asarray(square.resize((crop, crop), Image.Resampling.LANCZOS)))
     pictures = (Image.fromarray(p) for p in load(name, device).interpolate(*ends, steps))
-    sampling.grid(pictures, steps, steps).save(target)
+    sheets.grid(pictures, steps, steps).save(target)
 
 
 if __name__ == "__main__":

@@ -14,13 +14,14 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from .errors import ExactnessError, FormatError, ImageError, ModelError, VqcodecError
+from vqcodec.errors import ExactnessError, FormatError, ImageError, ModelError, VqcodecError
 
 if TYPE_CHECKING:
-    from .batch import decode, encode
-    from .codec import Codec, load_model
-    from .fileinfo import FileInfo, info
-    from .indices import Indices, from_indices, to_indices
+    from vqcodec.batch import decode, encode
+    from vqcodec.codec import Codec, load_model
+    from vqcodec.format.info import FileInfo
+    from vqcodec.indices.arrays import Indices, from_indices, to_indices
+    from vqcodec.model.info import info
 
 __version__ = "0.1.0"
 
@@ -47,8 +48,8 @@ _LAZY = {
     "decode": "batch",
     "encode": "batch",
     "load_model": "codec",
-    "FileInfo": "fileinfo",
-    "info": "fileinfo",
+    "FileInfo": "format.info",
+    "info": "model.info",
     "Indices": "indices",
     "from_indices": "indices",
     "to_indices": "indices",

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, TypeVar, overload
 
-from .errors import VqcodecError
-from .files import Job, describe, one_line
+from vqcodec.errors import VqcodecError
+from vqcodec.images.files import Job, describe, one_line
 
 if TYPE_CHECKING:
     import os
@@ -199,7 +199,8 @@ def encode(image: Image.Image | Iterable[Image.Image], **options: Unpack[Options
 
     from PIL import Image
 
-    from . import codec, imaging
+    from vqcodec import codec
+    from vqcodec.images import imaging
 
     if isinstance(image, Image.Image):
         return codec.encode(image, **options)
@@ -226,7 +227,7 @@ def decode(data: bytes | Iterable[bytes], *, device: str = "auto") -> Image.Imag
     Returns: a Pillow image, or a list of them. Raises what `Codec.decode` does, for the first file where that happens,
     and ModelError if the model that it names is not installed.
     """
-    from . import codec
+    from vqcodec import codec
 
     if isinstance(data, bytes):
         return codec.decode(data, device=device)

@@ -11,8 +11,8 @@ from typing import IO, Any
 
 from PIL import Image, ImageFile
 
-from . import container
-from .errors import FormatError, VqcodecError
+from vqcodec.errors import FormatError, VqcodecError
+from vqcodec.format import container
 
 FORMAT = "VQ2"
 EXTENSION = ".vq2"
@@ -56,7 +56,7 @@ class Vq2ImageFile(ImageFile.ImageFile):
         """Decode the pixels on the first call; a file that Pillow opened is closed then."""
         if not self._decoded:
             data = self._read_all()
-            from . import codec
+            from vqcodec import codec
 
             try:
                 decoded = codec.decode(data)
@@ -110,7 +110,7 @@ def _save(image: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
     if replaced:
         image = image.copy()
         image.info.update({name: _as_bytes(block) for name, block in replaced.items()})
-    from . import codec
+    from vqcodec import codec
 
     try:
         fp.write(codec.encode(image, model=model, **{name: given[name] for name in _ASKED if name in given}))

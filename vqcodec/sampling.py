@@ -11,30 +11,29 @@ import copy
 import decimal
 import os
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from vqcodec import registry, weights
+from vqcodec.codec import Codec, load_model
 from vqcodec.config import is_vae
 from vqcodec.errors import ImageError, ModelError
 from vqcodec.exact import ops
 from vqcodec.exact.engine import Batch
 from vqcodec.exact.network import IntegerPrior
-
-if TYPE_CHECKING:
-    from vqcodec.codec import Codec
-    from vqcodec.vae import VAEModel
+from vqcodec.model import registry, weights
+from vqcodec.model.model import Model, pick_device
+from vqcodec.stream.reader import produce
+from vqcodec.vae.model import VAEModel
 
 BATCH_TILES = 64  # drawn together; above it, an image is drawn in parts: changing it changes what its seed gives
 MAX_TEMPERATURE = 10
-GRID_GAP = 2  # pixels
 
 _EXACT = decimal.Context(prec=50, rounding=decimal.ROUND_HALF_EVEN)  # decimal rounds exp() correctly, everywhere
 
@@ -43,7 +42,7 @@ _EXACT = decimal.Context(prec=50, rounding=decimal.ROUND_HALF_EVEN)  # decimal r
 class Keep:
     """Index maps, and where sampling leaves them as they are.
 
-    maps: per level int64 [maps, H / stride, W / stride], as of `Codec`. masks: per level bool
+    maps: per level int64 [maps, H / stride, W / stride], as of `Model`. masks: per level bool
     [H / stride, W / stride], True where all indices are kept.
 
     Positions are drawn in the order in which they are coded. A kept index therefore informs what is coded after it, and
@@ -54,17 +53,17 @@ class Keep:
     masks: tuple[Tensor, ...]
 
 
-def keep_top(codec: Codec, maps: Sequence[Tensor]) -> Keep:
+def keep_top(model: Model, maps: Sequence[Tensor]) -> Keep:
     """Keep the coarsest level's maps and draw all finer levels: exactly the model's conditional distribution.
 
     maps: as of `Codec.to_indices`. Raises ModelError if the model has one level only, as nothing would be drawn.
     """
     if len(maps) == 1:
-        raise ModelError(f"model {codec.name} has a single level: with its top map kept, nothing is left to draw")
+        raise ModelError(f"model {model.name} has a single level: with its top map kept, nothing is left to draw")
     return Keep(tuple(maps), tuple(torch.full(m.shape[1:], not i, dtype=torch.bool) for i, m in enumerate(maps)))
 
 
-def keep_upper(codec: Codec, maps: Sequence[Tensor], height: int) -> Keep:
+def keep_upper(model: Model, maps: Sequence[Tensor], height: int) -> Keep:
     """Keep all levels' indices in the upper half of an image, and draw the rest.
 
     maps: as of `Codec.to_indices`; height: of the image, in pixels. Half of it is rounded down to the coarsest stride.
@@ -77,12 +76,12 @@ def keep_upper(codec: Codec, maps: Sequence[Tensor], height: int) -> Keep:
     are kept were once conditioned on coarser indices that are now drawn without knowing them. Tiles are independent of
     each other: below a border between tiles, nothing is known of what is above.
     """
-    rows = height // 2 // codec.config.autoencoder.coarsest * codec.config.autoencoder.coarsest
+    rows = height // 2 // model.config.autoencoder.coarsest * model.config.autoencoder.coarsest
     if not rows:
-        least = 2 * codec.config.autoencoder.coarsest
-        raise ImageError(f"{height} rows of pixels have no upper half to keep; model {codec.name} needs {least}")
+        least = 2 * model.config.autoencoder.coarsest
+        raise ImageError(f"{height} rows of pixels have no upper half to keep; model {model.name} needs {least}")
     masks = []
-    for level, own in zip(codec.config.autoencoder.levels, maps, strict=True):
+    for level, own in zip(model.config.autoencoder.levels, maps, strict=True):
         mask = torch.zeros(own.shape[1:], dtype=torch.bool)
         mask[: rows // level.stride] = True
         masks.append(mask)
@@ -116,7 +115,7 @@ def tempered(prior: IntegerPrior, temperature: float) -> IntegerPrior:
 
 
 def draw(
-    codec: Codec,
+    model: Model,
     width: int,
     height: int,
     seeds: Sequence[int],
@@ -125,7 +124,7 @@ def draw(
     keep: Keep | None = None,
     place: int = 0,
 ) -> Iterator[list[Tensor]]:
-    """Index maps as of `Codec`, for one image per seed, each the same as if it were drawn alone.
+    """Index maps as of `Model`, for one image per seed, each the same as if it were drawn alone.
 
     width, height: in pixels; seeds: from 0; keep: indices that all images share. Raises ValueError on other arguments.
     """
@@ -133,28 +132,30 @@ def draw(
         raise ValueError(f"width and height must be at least 1, got {width}x{height}")
     if any(seed < 0 for seed in seeds):
         raise ValueError("seeds must not be negative")
-    tilings = [codec.tiling(level, width, height) for level in range(len(codec.priors))]
-    shapes = [(v.maps, *t.map_shape) for v, t in zip(codec.config.autoencoder.levels, tilings, strict=True)]
+    tilings = [model.tiling(level, width, height) for level in range(len(model.priors))]
+    shapes = [(v.maps, *t.map_shape) for v, t in zip(model.config.autoencoder.levels, tilings, strict=True)]
     if keep is not None and [tuple(m.shape) for m in keep.maps] != shapes:
         raise ValueError(f"the maps to keep are not those of an image of {width}x{height} pixels")
     if keep is not None and [tuple(m.shape) for m in keep.masks] != [shape[1:] for shape in shapes]:
         raise ValueError("the masks do not fit the maps to keep")
-    priors = [tempered(prior, temperature) for prior in codec.priors]
+    priors = [tempered(prior, temperature) for prior in model.priors]
     tiles = tilings[0].grid[0] * tilings[0].grid[1]
     together = max(1, BATCH_TILES // tiles)
-    known = None if keep is None else [_in_tiles(codec, keep, level, width, height) for level in range(len(priors))]
+    known = None if keep is None else [_in_tiles(model, keep, level, width, height) for level in range(len(priors))]
     for start in range(0, len(seeds), together):
         generators = [random.Random(seed) for seed in seeds[start : start + together]]
-        source = partial(_Draw, codec, generators, known, tiles)
-        found = codec.produce(source, width, height, BATCH_TILES, images=len(generators), priors=priors, place=place)
+        source = partial(_Draw, model, generators, known, tiles)
+        drawn = produce(
+            model, source, width, height, BATCH_TILES, images=len(generators), priors=priors, place=place
+        )
         for i in range(len(generators)):
             part = slice(i * tiles, (i + 1) * tiles)
-            yield [tiling.join(maps[part]) for tiling, maps in zip(tilings, found, strict=True)]
+            yield [tiling.join(maps[part]) for tiling, maps in zip(tilings, drawn, strict=True)]
 
 
-def _in_tiles(codec: Codec, keep: Keep, level: int, width: int, height: int) -> tuple[Tensor, Tensor]:
+def _in_tiles(model: Model, keep: Keep, level: int, width: int, height: int) -> tuple[Tensor, Tensor]:
     """Indices [tiles, maps, h * w] and mask [tiles, h * w] of a level."""
-    tiling = codec.tiling(level, width, height)
+    tiling = model.tiling(level, width, height)
     masks = tiling.split(keep.masks[level].cpu()[None])[:, 0]
     return tiling.split(keep.maps[level].cpu()).flatten(2), masks.flatten(1)
 
@@ -169,7 +170,7 @@ class _Draw:
 
     def __init__(
         self,
-        codec: Codec,
+        model: Model,
         generators: Sequence[random.Random],
         known: Sequence[tuple[Tensor, Tensor]] | None,
         tiles: int,
@@ -178,7 +179,7 @@ class _Draw:
     ) -> None:
         """generators: one per image; known: from `_in_tiles`, per level; tiles: of an image; level, first: of the batch
         and the tile that it begins with."""
-        self._level = codec.config.autoencoder.levels[level]
+        self._level = model.config.autoencoder.levels[level]
         self._generators, self._tiles, self._first = generators, tiles, first
         self._known = None if known is None else known[level]
 
@@ -199,65 +200,107 @@ class _Draw:
         return drawn.flatten().to(frequencies.device)
 
 
-def load_sampler(name: str | os.PathLike[str] | None = None, device: str = "auto") -> Codec | VAEModel:
-    """An installed model of any kind by name, or a weights file by path; the default model for None.
+class Sampler(Protocol):
+    """A model that draws images."""
 
-    device: auto (a GPU if there is one), cpu, cuda. Raises ModelError if there is no such model.
+    @property
+    def name(self) -> str:
+        """Of the model."""
+
+    @property
+    def tile_size(self) -> int:
+        """Side of the squares that the model was trained on, in pixels."""
+
+    def images(self, width: int, height: int, seeds: Sequence[int], temperature: float = 1.0) -> Iterator[Image.Image]:
+        """Draw images of mode RGB, one a seed, each the same as if it were drawn alone.
+
+        Args:
+            width, height: in pixels.
+            seeds: from 0.
+            temperature: above 0, 1 for the model's own distribution.
+        """
+
+
+@dataclass(frozen=True, eq=False)
+class IndexSampler:
+    """A `Sampler` that draws from a codec's priors.
+
+    keep: indices that all images share. place: in the model's range of rates, 0 to 255.
     """
-    from vqcodec import codec
 
-    model = registry.find(name)
-    if is_vae(weights.load_meta(model.path)):
-        from vqcodec.vae import VAEModel
+    codec: Codec
+    keep: Keep | None = None
+    place: int = 0
 
-        return VAEModel.load(model, codec.pick_device(device))
-    return codec.load_model(name, device)
+    @property
+    def name(self) -> str:
+        """Of the model."""
+        return self.codec.name
+
+    @property
+    def tile_size(self) -> int:
+        """Side of a tile, in pixels."""
+        return self.codec.tile_size
+
+    def images(self, width: int, height: int, seeds: Sequence[int], temperature: float = 1.0) -> Iterator[Image.Image]:
+        """See `Sampler.images`. Raises ValueError on other arguments."""
+        drawn = draw(self.codec, width, height, seeds, temperature=temperature, keep=self.keep, place=self.place)
+        for maps in drawn:
+            yield Image.fromarray(self.codec.from_indices(maps, width, height, self.place))
 
 
-def with_indices(sampler: Codec | VAEModel) -> Codec:
-    """The same, if it is a codec. Raises ModelError for a VAE."""
-    from vqcodec.codec import Codec
-
-    if not isinstance(sampler, Codec):
-        raise ModelError(f"model {sampler.name} is a VAE: it has no indices that could be kept")
-    return sampler
-
-
-def images(
-    sampler: Codec | VAEModel,
+def sample_indices(
+    model: Model,
     width: int,
     height: int,
     *,
-    count: int = 1,
     seed: int = 0,
     temperature: float = 1.0,
     keep: Keep | None = None,
     place: int = 0,
-) -> Iterator[Image.Image]:
-    """Draw images of mode RGB; the i-th, from 0, is the one that seed + i gives on its own.
+) -> list[Tensor]:
+    """Draw the index maps of an image from the priors; the same arguments give the same on every machine.
 
-    width, height: in pixels. Raises ModelError for something to keep of a model without indices.
+    Args:
+        model: a codec or any other model with priors.
+        width, height: in pixels.
+        seed: from 0.
+        temperature: above 0, at most 10, 1 for the model's own distribution.
+        keep: indices that are given, see `keep_top` and `keep_upper`.
+        place: in the model's range of rates, 0 to 255.
+
+    Returns: index maps as of `Model`. Raises ValueError on other arguments.
     """
-    from vqcodec.codec import Codec
-
-    seeds = range(seed, seed + count)
-    if keep is not None or isinstance(sampler, Codec):
-        codec = with_indices(sampler)
-        for maps in draw(codec, width, height, seeds, temperature=temperature, keep=keep, place=place):
-            yield Image.fromarray(codec.from_indices(maps, width, height, place))
-    else:
-        for own in seeds:
-            yield sampler.sample(width, height, seed=own, temperature=temperature)
+    return next(draw(model, width, height, [seed], temperature=temperature, keep=keep, place=place))
 
 
-def grid(pictures: Iterable[Image.Image], count: int, columns: int) -> Image.Image:
-    """`count` pictures of one size, row by row in so many columns, with a white gap between them; mode RGB."""
-    columns = min(columns, count)
-    rows = -(-count // columns)
-    sheet = Image.new("RGB", (1, 1))
-    for i, picture in enumerate(pictures):
-        across, down = picture.width + GRID_GAP, picture.height + GRID_GAP
-        if not i:
-            sheet = Image.new("RGB", (columns * across - GRID_GAP, rows * down - GRID_GAP), "white")
-        sheet.paste(picture, (i % columns * across, i // columns * down))
-    return sheet
+def sample(
+    codec: Codec,
+    width: int | None = None,
+    height: int | None = None,
+    *,
+    seed: int = 0,
+    temperature: float = 1.0,
+    keep: Keep | None = None,
+    place: int = 0,
+) -> Image.Image:
+    """Draw an image from a codec's priors, by default one tile. Arguments as of `sample_indices`."""
+    width, height = (codec.tile_size if side is None else side for side in (width, height))
+    return next(IndexSampler(codec, keep, place).images(width, height, [seed], temperature))
+
+
+def load_any(name: str | os.PathLike[str] | None = None, device: str = "auto") -> Codec | VAEModel:
+    """An installed model of any kind by name, or a weights file by path; the default model for None.
+
+    device: auto (a GPU if there is one), cpu, cuda. Raises ModelError if there is no such model.
+    """
+    model = registry.find(name)
+    if is_vae(weights.load_meta(model.path)):
+        return VAEModel.load(model, pick_device(device))
+    return load_model(name, device)
+
+
+def load_sampler(name: str | os.PathLike[str] | None = None, device: str = "auto") -> Sampler:
+    """The same, ready to draw images."""
+    model = load_any(name, device)
+    return IndexSampler(model) if isinstance(model, Codec) else model

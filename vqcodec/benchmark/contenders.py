@@ -16,9 +16,9 @@ import torch
 from PIL import AvifImagePlugin, Image
 
 import vqcodec
-from vqcodec import registry
 from vqcodec.codec import load_model
-from vqcodec.evaluation.codecs import FORMATS
+from vqcodec.evaluation.rivals import FORMATS
+from vqcodec.model import registry
 
 # The settings with which rates are measured, but for AVIF's threads, whose number is what is compared here.
 RIVALS: dict[str, tuple[str, dict[str, Any]]] = {

@@ -1,44 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the time of the codec goes: a clock around the calls that its rooms are entered by, for as long as it is on."""
+"""Where the time of the codec goes: a clock that watches its parts (`vqcodec.timing`), for as long as it is on."""
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import torch
 
-from vqcodec import codec, coding, container, imaging, stream
-from vqcodec.encoder.chooser import Chooser
-from vqcodec.exact.network import IntegerPrior
-from vqcodec.nets import strips
+from vqcodec import timing
 
-STAGES = ("network", "choice of codes", "prior", "entropy coding", "input and output", "rest")
+STAGES = (*timing.PARTS, "rest")
 """`rest` is what none of the others has: tiling, sorting into the order of the stream, copies to and from a device."""
-
-# Who is called, under which name, and the stage that it belongs to. Streams are coded from within the prior's steps.
-_PLACES: tuple[tuple[Any, str, str], ...] = (
-    (strips, "features", "network"),
-    (strips, "latent", "network"),
-    (strips, "descend", "network"),
-    (strips, "decode", "network"),
-    (IntegerPrior, "condition", "prior"),
-    (codec.Codec, "frequencies", "prior"),
-    (codec, "pack_stream", "prior"),
-    (codec, "run", "prior"),
-    (Chooser, "maps", "choice of codes"),
-    (coding.SymbolEncoder, "encode", "entropy coding"),
-    (stream.Source, "__call__", "entropy coding"),
-    (imaging, "from_pil", "input and output"),
-    (imaging, "to_pil", "input and output"),
-    (imaging, "encode_alpha", "input and output"),
-    (imaging, "decode_alpha", "input and output"),
-    (container, "pack", "input and output"),
-    (container, "unpack", "input and output"),
-)
 
 
 class Clock:
@@ -82,19 +56,5 @@ class Clock:
 def clocked(device: torch.device) -> Iterator[Clock]:
     """A clock that counts what any codec does inside; the results are those without it. Not for several threads."""
     clock = Clock(device)
-    with contextlib.ExitStack() as stack:
-        for owner, name, stage in _PLACES:
-            before = getattr(owner, name)
-            setattr(owner, name, _timed(before, clock, stage))
-            stack.callback(setattr, owner, name, before)
-        with clock.stage("rest"):
-            yield clock
-
-
-def _timed(function: Callable[..., Any], clock: Clock, stage: str) -> Callable[..., Any]:
-    @functools.wraps(function)
-    def timed(*arguments: Any, **options: Any) -> Any:
-        with clock.stage(stage):
-            return function(*arguments, **options)
-
-    return timed
+    with timing.watched(clock.stage), clock.stage("rest"):
+        yield clock

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from vqcodec import metrics
-
-from .codecs import FORMATS
-from .measuring import Point
+from vqcodec.evaluation import metrics
+from vqcodec.evaluation.measuring import Point
+from vqcodec.evaluation.rivals import FORMATS
 
 Kind = Literal["ours", "rival", "published"]
 CurveReader = Callable[[Sequence[float], Sequence[float], float], float | None]  # rates, qualities, where

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from .codecs import FORMATS, Codec, Rival
-from .measuring import Measurement, compare, load_rgb
+from vqcodec.evaluation.measuring import Measurement, compare, load_rgb
+from vqcodec.evaluation.rivals import FORMATS, Codec, Rival
 
 GROUPS = (("JPEG",), ("WebP",), ("AVIF 4:2:0", "AVIF 4:4:4"), ("JPEG XL",))
 """Rivals that are shown; of a group the one with the best PSNR."""

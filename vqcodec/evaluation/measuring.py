@@ -16,10 +16,9 @@ from statistics import fmean
 import numpy as np
 from PIL import Image
 
-from vqcodec import metrics
-
-from .codecs import Codec
-from .workers import Workers
+from vqcodec.evaluation import metrics
+from vqcodec.evaluation.rivals import Codec
+from vqcodec.evaluation.workers import Workers
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".ppm")
 

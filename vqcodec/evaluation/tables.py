@@ -10,10 +10,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 
-from vqcodec import metrics
-
-from .curves import BD_RANGE, QUALITIES, Curve, at_equal_quality, bd_rate, curves, datasets
-from .measuring import Measurement, Point, Row
+from vqcodec.evaluation import metrics
+from vqcodec.evaluation.curves import BD_RANGE, QUALITIES, Curve, at_equal_quality, bd_rate, curves, datasets
+from vqcodec.evaluation.measuring import Measurement, Point, Row
 
 
 def write_csv(path: Path, rows: Sequence[Row]) -> None:

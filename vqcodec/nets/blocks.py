@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vqcodec import parallel
+from vqcodec.nets import parallel
 
 
 class ResidualBlock(nn.Module):

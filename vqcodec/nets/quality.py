@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""PSNR and MS-SSIM of tensors, where they are; `vqcodec.metrics` measures pictures."""
+"""PSNR and MS-SSIM of tensors, where they are; `evaluation.metrics` measures pictures."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vqcodec.metrics import MS_SSIM_WEIGHTS
+from vqcodec.nets.similarity import MS_SSIM_WEIGHTS
 
 TAPS, SIGMA = 7, 1.5  # of the Gaussian window: shorter than the measure's, so that five scales fit into a small crop
 C1, C2 = 0.01**2, 0.03**2  # of SSIM (Wang et al. 2004), for values in 0..1

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from vqcodec import parallel
 from vqcodec.config import LevelConfig
+from vqcodec.nets import parallel
 from vqcodec.nets.choice import Choice, Codebooks, CodeLengths, OrderZero, choose
 
 DECAY = 0.99  # of the codebook's moving averages (van den Oord et al. 2017, appendix A.1)

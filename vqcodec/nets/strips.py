@@ -10,10 +10,12 @@ from torch import Tensor
 
 from vqcodec.config import AutoencoderConfig
 from vqcodec.nets.autoencoder import Autoencoder
+from vqcodec.timing import timed
 
 STRIP_PIXELS = 1 << 22  # images above this are cut; bounds the memory of both directions
 
 
+@timed("network")
 def features(model: Autoencoder, image: Tensor, place: float | None = None, limit: int = STRIP_PIXELS) -> list[Tensor]:
     """As `Autoencoder.features`, for one image of any size; in half precision where it is cut.
 
@@ -47,6 +49,7 @@ def features(model: Autoencoder, image: Tensor, place: float | None = None, limi
     return found
 
 
+@timed("network")
 def latent(model: Autoencoder, i: int, features: Tensor, state: Tensor | None, limit: int = STRIP_PIXELS) -> Tensor:
     """As `Autoencoder.latent`, of one image."""
     stride = model.config.levels[i].stride
@@ -60,6 +63,7 @@ def latent(model: Autoencoder, i: int, features: Tensor, state: Tensor | None, l
     return _in_strips(step, inputs, stride, reach, limit // 4 if large else limit)
 
 
+@timed("network")
 def descend(
     model: Autoencoder,
     i: int,
@@ -79,6 +83,7 @@ def descend(
     return _in_strips(step, inputs, finer, _descend_reach(model.config, i), limit)
 
 
+@timed("network")
 def decode(
     model: Autoencoder, indices: Sequence[Tensor], place: float | None = None, limit: int = STRIP_PIXELS
 ) -> Tensor:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vqcodec.codec import Codec
-from vqcodec.rates import code_length, coded
+from vqcodec.evaluation.rates import code_length, coded
 
 Floats = NDArray[np.float64]
 Value = Callable[[Tensor, Tensor], Tensor]  # indices int64 [n], frequencies [n, K] -> [n]

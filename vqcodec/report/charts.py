@@ -11,11 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vqcodec.evaluation.codecs import FORMATS
 from vqcodec.evaluation.curves import Curve, Quality
 from vqcodec.evaluation.measuring import Point
-
-from .styles import Style, styles_of
+from vqcodec.evaluation.rivals import FORMATS
+from vqcodec.report.styles import Style, styles_of
 
 WIDTH, HEIGHT = 400, 320  # of a panel, in units of the SVG
 LEFT, RIGHT, TOP, BOTTOM = 46, 10, 12, 40  # margins

@@ -12,13 +12,12 @@ from importlib import resources
 from typing import Any
 
 import vqcodec
-from vqcodec import metrics
-from vqcodec.evaluation.codecs import FORMATS, library_version
+from vqcodec.evaluation import metrics
 from vqcodec.evaluation.curves import QUALITIES, Curve
 from vqcodec.evaluation.measuring import Row
-
-from . import charts, styles, tables
-from .pictures import HEAT, Case, as_json, peak_of
+from vqcodec.evaluation.rivals import FORMATS, library_version
+from vqcodec.report import charts, styles, tables
+from vqcodec.report.pictures import HEAT, Case, as_json, peak_of
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vqcodec import container, metrics
-from vqcodec.evaluation.codecs import FORMATS, Ours
+from vqcodec.evaluation import metrics
 from vqcodec.evaluation.equal_bytes import GROUPS, Shown, compare_image
 from vqcodec.evaluation.measuring import load_rgb
-
-from .bits import BitsMap, bits_map
+from vqcodec.evaluation.rivals import FORMATS, Ours
+from vqcodec.format import container
+from vqcodec.report.bits import BitsMap, bits_map
 
 # Dark to bright with rising lightness, so that it can be read without colour as well.
 HEAT = ("#0b0a24", "#3b1065", "#7d1d6f", "#bb3754", "#e8612f", "#f9a11f", "#fbe67a", "#fcfdd0")

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from vqcodec.evaluation.curves import QUALITIES, Curve, Quality
-
-from .styles import Style, styles_of
+from vqcodec.report.styles import Style, styles_of
 
 _DASHES = ("--", ":", "-.", (0, (6, 2, 1, 2, 1, 2)))  # published curves have one colour
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from PIL import Image, ImageDraw, ImageFont
 
-from vqcodec import metrics
-from vqcodec.evaluation.codecs import FORMATS
+from vqcodec.evaluation import metrics
 from vqcodec.evaluation.equal_bytes import Comparison, Shown
+from vqcodec.evaluation.rivals import FORMATS
 
 
 def label(shown: Shown) -> tuple[str, ...]:

@@ -6,11 +6,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from html import escape
 
-from vqcodec import metrics
+from vqcodec.evaluation import metrics
 from vqcodec.evaluation.curves import BD_RANGE, QUALITIES, Curve, Quality, at_equal_quality, bd_rate
 from vqcodec.evaluation.measuring import Point, Row
-
-from .styles import styles_of
+from vqcodec.report.styles import styles_of
 
 THIRD = "SSIMU&shy;LACRA2"
 NONE = '<span class="muted" title="no value">–</span>'

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vqcodec import parallel
 from vqcodec.config import ModelConfig
-from vqcodec.lambdas import rate_weights
+from vqcodec.model.lambdas import rate_weights
+from vqcodec.nets import parallel
 from vqcodec.nets.autoencoder import Autoencoder, Reconstruction
 from vqcodec.nets.quality import MS_SSIM_MIN_CROP, ms_ssim, psnr
 from vqcodec.prior.network import live_stages

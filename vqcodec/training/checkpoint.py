@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vqcodec import parallel, weights
+from vqcodec.model import weights
+from vqcodec.nets import parallel
 from vqcodec.training.average import Average
 
 

@@ -10,14 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vqcodec import weights
-from vqcodec.codec import Codec, pack_model
 from vqcodec.config import ModelConfig, VAEConfig
+from vqcodec.model import loading, weights
+from vqcodec.model.loading import pack_model
+from vqcodec.model.model import Model
 from vqcodec.nets.autoencoder import Autoencoder
-from vqcodec.nets.vae import VAE
 from vqcodec.prior.export import from_integers, to_integers
 from vqcodec.training import checkpoint
 from vqcodec.training.prior import Priors
+from vqcodec.vae.network import VAE
 
 
 def latest(out: Path) -> Path:
@@ -41,10 +42,10 @@ def _own(state: dict[str, Tensor], meta: dict[str, Any], name: str) -> dict[str,
 
 def load_model_file(path: Path) -> tuple[ModelConfig, Autoencoder, Priors]:
     """What the weights file of a codec model holds, to be trained further. Raises ModelError on a foreign file."""
-    tensors, meta = weights.load(path)
-    config = ModelConfig.from_dict(meta["model"])
+    file = loading.read_codec(path)
+    config, tensors = file.config, file.tensors
     model, priors = Autoencoder(config.autoencoder), Priors(config)
-    model.load_state_dict(weights.single(weights.part(tensors, "autoencoder")))
+    loading.fit(model, weights.part(tensors, "autoencoder"), "autoencoder")
     for i, prior in enumerate(priors.levels()):
         from_integers(prior, weights.part(tensors, f"prior.{i}"))
     return config, model, priors
@@ -86,7 +87,7 @@ def write_codec(out: Path, target: Path) -> tuple[ModelConfig, Autoencoder, Prio
     priors, meta = load_priors(best if best.exists() else latest(out))
     config = ModelConfig.from_dict(meta["model"])
     packed = pack_model(model, [to_integers(p) for p in priors.levels()])
-    Codec(config, packed)
+    Model(config, packed)
     before = {name: out / f"{name}.ckpt.safetensors" for name in ("autoencoder", "joint")}
     stages = {name: _recipe(weights.load_meta(path)) for name, path in before.items() if path.exists()}
     training = {**stages, meta["name"]: _recipe(meta), "commit": _commit()}

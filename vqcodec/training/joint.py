@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from vqcodec.config import ModelConfig
-from vqcodec.lambdas import rate_weights
+from vqcodec.model.lambdas import rate_weights
 from vqcodec.nets.autoencoder import Autoencoder, Reconstruction
 from vqcodec.nets.quality import psnr
 from vqcodec.prior.network import live_stages

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from vqcodec import parallel
+from vqcodec.nets import parallel
 
 
 class Writer(Protocol):

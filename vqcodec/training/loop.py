@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from vqcodec import parallel
+from vqcodec.nets import parallel
 from vqcodec.training import checkpoint
 from vqcodec.training.average import Average
 from vqcodec.training.log import Log

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vqcodec.precision import fast_bf16
+from vqcodec.model.precision import fast_bf16
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic iteration; singular values end between about 0.7 and 1.2
 ITERATIONS = 4

@@ -12,14 +12,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vqcodec import parallel
-from vqcodec.codec import Codec, pack_model
+from vqcodec.codec import Codec
 from vqcodec.config import ModelConfig
-from vqcodec.lambdas import rate_weights
+from vqcodec.model.lambdas import rate_weights
+from vqcodec.model.loading import pack_model
+from vqcodec.nets import parallel
 from vqcodec.nets.autoencoder import Autoencoder
 from vqcodec.nets.choice import CodeLengths
 from vqcodec.prior.export import to_integers
 from vqcodec.prior.network import LevelPrior
+from vqcodec.sampling import sample
 from vqcodec.training.data import CropSampler, Pixels, grid
 from vqcodec.training.loop import Report, Task
 from vqcodec.training.schedule import TrainConfig
@@ -198,5 +200,5 @@ class PriorTask(Task):
         assert self.autoencoder is not None
         codec = Codec(self.model, pack_model(self.autoencoder, [to_integers(p) for p in self.module.levels()]))
         side = self.model.tile_size
-        drawn = [np.asarray(codec.sample(side, side, seed=i)) for i in range(DRAWN)]
+        drawn = [np.asarray(sample(codec, side, side, seed=i)) for i in range(DRAWN)]
         return grid(torch.from_numpy(np.stack(drawn)).permute(0, 3, 1, 2).float() / 255, DRAWN)

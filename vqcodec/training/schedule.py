@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from vqcodec import parallel
+from vqcodec.nets import parallel
 
 OPTIMIZERS = ("adamw", "muon")
 

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from vqcodec.config import VAEConfig
-from vqcodec.nets.vae import VAE
 from vqcodec.training.crops import CropTask
 from vqcodec.training.data import Pixels, grid, to_device
 from vqcodec.training.loop import Report
 from vqcodec.training.schedule import Clock, TrainConfig
-from vqcodec.vae import VAEFigures, figures, mean_figures
+from vqcodec.vae.model import VAEFigures, figures, mean_figures
+from vqcodec.vae.network import VAE
 
 SHOWN = 8  # reconstructions and samples in a grid
 

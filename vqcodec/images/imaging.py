@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
-from .chunks import MAX_METADATA
-from .container import MAX_PIXELS, MAX_SIDE
-from .errors import FormatError, ImageError
+from vqcodec.errors import FormatError, ImageError
+from vqcodec.format.chunks import MAX_METADATA
+from vqcodec.format.container import MAX_PIXELS, MAX_SIDE
+from vqcodec.timing import timed
 
 IMAGE_ERRORS = (
     OSError,
@@ -65,6 +66,7 @@ class Picture:
     xmp: bytes | None = None
 
 
+@timed("input and output")
 def from_pil(image: Image.Image) -> Picture:
     """Take a Pillow image apart.
 
@@ -101,6 +103,7 @@ def load(image: Image.Image) -> int:
     return frames
 
 
+@timed("input and output")
 def to_pil(picture: Picture) -> Image.Image:
     """Put a Pillow image together, its metadata in `info` where Pillow's own plugins put them."""
     pixels = picture.pixels if picture.mode.startswith("RGB") else picture.pixels[:, :, :1]
@@ -112,6 +115,7 @@ def to_pil(picture: Picture) -> Image.Image:
     return image
 
 
+@timed("input and output")
 def encode_alpha(alpha: NDArray[np.uint8]) -> bytes:
     """An alpha channel, uint8 [H, W], as a PNG file of mode L."""
     file = io.BytesIO()
@@ -119,6 +123,7 @@ def encode_alpha(alpha: NDArray[np.uint8]) -> bytes:
     return file.getvalue()
 
 
+@timed("input and output")
 def decode_alpha(data: bytes, width: int, height: int) -> NDArray[np.uint8]:
     """The alpha channel, uint8 [height, width], that `encode_alpha` wrote.
 

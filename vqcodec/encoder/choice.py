@@ -11,27 +11,39 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from vqcodec import lambdas
+from vqcodec import timing
 from vqcodec.encoder.emphasis import emphasis, local_gains
 from vqcodec.encoder.lengths import PriorLengths
+from vqcodec.encoder.request import DEFAULT, EFFORTS, TUNES, Effort, Request
 from vqcodec.exact.condition import Condition
+from vqcodec.model import lambdas
+from vqcodec.model.model import Model
+from vqcodec.model.precision import fast_bf16
 from vqcodec.nets import strips
 from vqcodec.nets.choice import CodeLengths
-from vqcodec.precision import fast_bf16
-from vqcodec.quality import Effort
-
-if TYPE_CHECKING:
-    from vqcodec.codec import Codec
 
 ROUGH = Effort(0)
 STEP = 0.03  # of the gradient descent, in units of a latent's standard deviation
 RANGE = 32  # of places, 0..255, whose features are alike enough for an estimate
 WHOLE_PIXELS = 1 << 20  # images above this have no gradients taken, of which the whole image is needed
+
+
+Pixels = npt.NDArray[np.uint8]
+
+
+def chooser(model: Model, pixels: Pixels, asked: Request = DEFAULT) -> Chooser:
+    """What chooses the index maps of an image, uint8 [H, W, 3], which is padded by repeating its edge."""
+    multiple = model.config.autoencoder.coarsest
+    height, width = pixels.shape[:2]
+    padded = np.pad(pixels, ((0, -height % multiple), (0, -width % multiple), (0, 0)), mode="edge")
+    image = torch.from_numpy(padded).permute(2, 0, 1)[None]
+    return Chooser(model, Original(image, width, height), EFFORTS[asked.effort], TUNES[asked.tune])
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,9 +63,9 @@ class Original:
 class Chooser:
     """Chooses the index maps of one image, at any weight of a bit."""
 
-    def __init__(self, codec: Codec, original: Original, effort: Effort, power: float = 0.0) -> None:
+    def __init__(self, model: Model, original: Original, effort: Effort, power: float = 0.0) -> None:
         """power: of `emphasis`."""
-        self._codec, self._original, self._effort, self._power = codec, original, effort, power
+        self._model, self._original, self._effort, self._power = model, original, effort, power
         self._features: tuple[int, list[Tensor]] | None = None
 
     @property
@@ -61,15 +73,16 @@ class Chooser:
         """Width and height of the image."""
         return self._original.width, self._original.height
 
+    @timing.timed("choice of codes")
     @torch.inference_mode()
     def maps(self, lmbda: float) -> list[Tensor]:
-        """Index maps as of `Codec`, coarsest level first. lmbda: weight of a bit."""
+        """Index maps as of `Model`, coarsest level first. lmbda: weight of a bit."""
         effort = self._effort
         gains = None
         if effort.gain and self._original.whole:
-            codec = self._codec
-            rough = [maps[None].to(codec.device) for maps in self._descended(lmbda, ROUGH, None)]
-            gains = local_gains(codec.autoencoder, rough, codec.place(lmbda) / lambdas.HIGHEST_PLACE)
+            model = self._model
+            rough = [maps[None].to(model.device) for maps in self._descended(lmbda, ROUGH, None)]
+            gains = local_gains(model.autoencoder, rough, model.place(lmbda) / lambdas.HIGHEST_PLACE)
         return self._descended(lmbda, effort, gains)
 
     @torch.inference_mode()
@@ -79,20 +92,20 @@ class Chooser:
 
     def _descended(self, lmbda: float, effort: Effort, gains: list[Tensor] | None, near: int = 0) -> list[Tensor]:
         """Level after level. gains: of `local_gains`, or None. near: as of `_analysed`."""
-        codec, model = self._codec, self._codec.autoencoder
-        place = codec.place(lmbda)
+        model, autoencoder = self._model, self._model.autoencoder
+        place = model.place(lmbda)
         features = list(self._analysed(place, near))
-        fractions = torch.tensor([lambdas.place(codec.config, lmbda) / lambdas.HIGHEST_PLACE], dtype=torch.float32)
-        weights = (lmbda * lambdas.factors(codec.config, fractions))[:, 0].tolist()
+        fractions = torch.tensor([lambdas.place(model.config, lmbda) / lambdas.HIGHEST_PLACE], dtype=torch.float32)
+        weights = (lmbda * lambdas.factors(model.config, fractions))[:, 0].tolist()
         state: Tensor | None = None
         maps: list[Tensor] = []
-        for i, level in enumerate(model.config.levels):
-            quantizer, finest = model.level_quantizers()[i], i + 1 == len(weights)
+        for i, level in enumerate(autoencoder.config.levels):
+            quantizer, finest = autoencoder.level_quantizers()[i], i + 1 == len(weights)
             with self._fast():
-                z = strips.latent(model, i, features.pop(0), state)
+                z = strips.latent(autoencoder, i, features.pop(0), state)
             if level.stop or finest:
                 gain = None if gains is None else gains[i]
-                choice = LevelChoice(codec, self._original, effort, maps, place, weights[i], self._emphasis(i, gain))
+                choice = LevelChoice(model, self._original, effort, maps, place, weights[i], self._emphasis(i, gain))
                 if finest and effort.steps and self._original.whole:
                     own = self._refined(choice, z, state, place, effort.steps)
                 else:
@@ -102,42 +115,42 @@ class Chooser:
                 own = quantizer.choose(z.permute(0, 2, 3, 1))[0].cpu()
             maps.append(own)
             if not finest:
-                quantized = quantizer.lookup(own[None].to(codec.device)).permute(0, 3, 1, 2)
+                quantized = quantizer.lookup(own[None].to(model.device)).permute(0, 3, 1, 2)
                 with self._fast():
-                    state = strips.descend(model, i, quantized, state, place / lambdas.HIGHEST_PLACE)
+                    state = strips.descend(autoencoder, i, quantized, state, place / lambdas.HIGHEST_PLACE)
         return maps
 
     def _analysed(self, place: int, near: int) -> list[Tensor]:
         """The features of all levels at a place. Those of the call before serve if their place is no farther than
         `near`, or if the model does not look at it; those of large images are not kept."""
-        model = self._codec.autoencoder
-        key = place if model.config.gains else 0
+        autoencoder = self._model.autoencoder
+        key = place if autoencoder.config.gains else 0
         if self._features is not None and abs(self._features[0] - key) <= near:
             return self._features[1]
         self._features = None
         with self._fast():
-            found = strips.features(model, self._original.image, place / lambdas.HIGHEST_PLACE)
+            found = strips.features(autoencoder, self._original.image, place / lambdas.HIGHEST_PLACE)
         if math.prod(self.size) <= strips.STRIP_PIXELS:
             self._features = key, found
         return found
 
     def _fast(self) -> torch.autocast:
         """Half the precision where that is twice as fast: nothing depends on the last bits of a latent."""
-        device = self._codec.device.type
+        device = self._model.device.type
         return torch.autocast(device, torch.bfloat16, enabled=device == "cpu" and fast_bf16(device))
 
     def _emphasis(self, i: int, gain: Tensor | None) -> Tensor | None:
         """What the weight of a bit is multiplied by at the positions of a level, float [h, w]; None: 1 everywhere."""
         if not self._power:
             return gain
-        stride = self._codec.config.autoencoder.levels[i].stride
-        found = emphasis(self._original.image.to(self._codec.device).float() / 255, stride, self._power)
+        stride = self._model.config.autoencoder.levels[i].stride
+        found = emphasis(self._original.image.to(self._model.device).float() / 255, stride, self._power)
         return found if gain is None else found * gain
 
     def _refined(self, choice: LevelChoice, z: Tensor, state: Tensor | None, place: int, steps: int) -> Tensor:
         """Move the finest level's latents against the decoder's error, straight through the choice of codes (Adam);
         its maps [maps, h, w]."""
-        model, quantizer = self._codec.autoencoder, self._codec.autoencoder.level_quantizers()[-1]
+        autoencoder, quantizer = self._model.autoencoder, self._model.autoencoder.level_quantizers()[-1]
         maps = choice.first(z[0])
         with torch.inference_mode(False), torch.enable_grad():
             moved = z.clone().requires_grad_(True)
@@ -149,7 +162,7 @@ class Chooser:
                     maps = choice.swept(moved[0].detach(), maps, 1)
                     chosen = quantizer.lookup(maps[None].to(z.device)).permute(0, 3, 1, 2)
                 quantized = moved + (chosen.clone() - moved).detach()
-                image = model.finish(quantized, fixed, moved.new_full((1,), place / lambdas.HIGHEST_PLACE))
+                image = autoencoder.finish(quantized, fixed, moved.new_full((1,), place / lambdas.HIGHEST_PLACE))
                 (moved.grad,) = torch.autograd.grad((image - target).square().sum(), [moved])
                 optimizer.step()
         return choice.settled(moved[0].detach(), maps)
@@ -160,7 +173,7 @@ class LevelChoice:
 
     def __init__(
         self,
-        codec: Codec,
+        model: Model,
         original: Original,
         effort: Effort,
         coarse: list[Tensor],
@@ -170,7 +183,7 @@ class LevelChoice:
     ) -> None:
         """
         Args:
-            codec: for its priors and tiles.
+            model: for its priors and tiles.
             original: the image.
             effort: how hard to try.
             coarse: int64 [maps, h, w] per coarser level.
@@ -179,14 +192,14 @@ class LevelChoice:
             emphasis: float [h, w], what it is multiplied by; None: 1 everywhere.
         """
         level, size = len(coarse), (original.width, original.height)
-        self._prior, self._device, self._effort, self._place = codec.priors[level], codec.device, effort, place
-        self._quantizer = codec.autoencoder.level_quantizers()[level]
-        self._tiling, self._groups = codec.tiling(level, *size), codec.groups(*size)
+        self._prior, self._device, self._effort, self._place = model.priors[level], model.device, effort, place
+        self._quantizer = model.autoencoder.level_quantizers()[level]
+        self._tiling, self._groups = model.tiling(level, *size), model.groups(*size)
         valid = self._tiling.valid()
-        self._valid = None if valid is None else valid.to(codec.device)
-        self._coarse = [codec.tiling(i, *size).split(maps) for i, maps in enumerate(coarse)]
+        self._valid = None if valid is None else valid.to(model.device)
+        self._coarse = [model.tiling(i, *size).split(maps) for i, maps in enumerate(coarse)]
         shape = self._tiling.map_shape
-        self._weights = torch.full(shape, weight, dtype=torch.float32, device=codec.device)
+        self._weights = torch.full(shape, weight, dtype=torch.float32, device=model.device)
         if emphasis is not None:
             self._weights *= emphasis
         self._condition: tuple[slice, Condition] | None = None
@@ -234,5 +247,6 @@ class LevelChoice:
             if self._condition is None or self._condition[0] != part:
                 coarse = [maps[part].to(self._device) for maps in self._coarse]
                 shape = (part.stop - part.start, *self._tiling.tile_shape)
-                self._condition = part, self._prior.condition(coarse, shape, inside, self._place)
+                with timing.part("prior"):
+                    self._condition = part, self._prior.condition(coarse, shape, inside, self._place)
             yield part, inside, PriorLengths(self._prior, before[part].to(self._device), self._condition[1], inside)

@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from statistics import fmean, median
 from typing import Any
 
-from vqcodec.rates import FileRates, LevelRates, Tally, total
-from vqcodec.vae import VAEFigures, mean_figures
+from vqcodec.evaluation.rates import FileRates, LevelRates, Tally, total
+from vqcodec.vae.model import VAEFigures, mean_figures
 
 Record = dict[str, Any]
 STEPS = ("raw", "order0", "ideal")  # fields of `LevelRates`; then the stream, which is in the file

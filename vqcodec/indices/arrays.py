@@ -37,15 +37,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from . import container, imaging
-from .config import LevelConfig
-from .errors import FormatError, ModelError
-from .quality import DEFAULT, DEFAULT_EFFORT, Request
+from vqcodec.config import LevelConfig
+from vqcodec.encoder.request import DEFAULT, DEFAULT_EFFORT, Request, rate_asked
+from vqcodec.errors import FormatError, ModelError
+from vqcodec.format import container
+from vqcodec.images import imaging
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from .codec import Codec
+    from vqcodec.codec import Codec
 
 _MAX_LEVELS = 16
 _MAX_SMALL = 4096  # bytes of an array that is no index map
@@ -162,7 +163,7 @@ def extract(codec: Codec, source: Image.Image | bytes, asked: Request = DEFAULT)
         picture = imaging.from_pil(source)
         maps = codec.to_indices(picture.pixels, asked)
         height, width = picture.pixels.shape[:2]
-        alpha, rate = picture.alpha is not None, codec.place(codec.rate(asked))
+        alpha, rate = picture.alpha is not None, codec.place(rate_asked(asked, codec.config.rates))
     if alpha:
         warnings.warn("indices carry no alpha channel: it is left out", stacklevel=2)
     levels = tuple(m.numpy().astype(np.uint16) for m in maps)
@@ -195,7 +196,7 @@ def to_indices(
     model: by name or path; by default the one that the file names, and the default model for an image. quality, rate,
     effort: for an image, as of `Codec.encode`.
     """
-    from . import codec
+    from vqcodec import codec
 
     if model is None and isinstance(source, bytes):
         return extract(codec.load_identity(container.read_header(source).model, device), source)
@@ -220,7 +221,7 @@ def to_vq2(indices: Indices, *, model: str | os.PathLike[str] | None = None, dev
 
 
 def _codec(indices: Indices, model: str | os.PathLike[str] | None, device: str) -> Codec:
-    from . import codec
+    from vqcodec import codec
 
     return codec.load_identity(indices.identity, device) if model is None else codec.load_model(model, device)
 

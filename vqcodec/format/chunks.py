@@ -10,7 +10,7 @@ from __future__ import annotations
 import zlib
 from typing import IO, NamedTuple
 
-from .errors import FormatError
+from vqcodec.errors import FormatError
 
 MAX_METADATA = 64 << 20
 """Largest inflated size of one block of metadata, in bytes."""

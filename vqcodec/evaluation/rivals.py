@@ -21,20 +21,12 @@ from typing import Any, NamedTuple, Protocol
 import PIL
 from PIL import Image, features
 
-from vqcodec.quality import DEFAULT_EFFORT, DEFAULT_TUNE
+from vqcodec.encoder.request import DEFAULT_EFFORT, DEFAULT_TUNE
 
 OURS = "vqcodec"
 _PACKAGE = Path(__file__).resolve().parent.parent
-_NO_PART_OF_FILES = (
-    "evaluation",
-    "report",
-    "training",
-    "benchmark",
-    "bits_per_dim.py",
-    "cli.py",
-    "rates.py",
-    "systems.py",
-)
+# The folders that decide what is in a file, and the module above them.
+_PART_OF_FILES = ("codec.py", "config.py", "encoder", "exact", "format", "images", "model", "nets", "stream")
 
 
 class Codec(Protocol):
@@ -172,8 +164,8 @@ class Ours:
 
     @property
     def cache_key(self) -> str:
-        from vqcodec.codec import pick_device
-        from vqcodec.registry import find
+        from vqcodec.model.model import pick_device
+        from vqcodec.model.registry import find
 
         version = f"{source_version()} torch {importlib.metadata.version('torch')} {pick_device(self.device)}"
         asked = f"quality {self.quality} effort {self.effort} tune {self.tune}"
@@ -214,7 +206,7 @@ def source_version() -> str:
 
     digest = hashlib.sha256()
     for path in sorted(_PACKAGE.rglob("*.py")):
-        place = path.relative_to(_PACKAGE)
-        if place.parts[0] not in _NO_PART_OF_FILES:
-            digest.update(place.as_posix().encode() + b"\0" + path.read_bytes())
+        name = path.relative_to(_PACKAGE)
+        if name.parts[0] in _PART_OF_FILES:
+            digest.update(name.as_posix().encode() + b"\0" + path.read_bytes())
     return f"{vqcodec.__version__}+{digest.hexdigest()[:16]}"

@@ -15,7 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import click
+
+class UsageError(ValueError):
+    """Paths that mean nothing together."""
 
 
 class Job(NamedTuple):
@@ -30,7 +32,7 @@ def plan(paths: Sequence[str], directory: str | None, extension: str) -> list[Jo
 
     Two paths without a directory are input and output; otherwise all are inputs, and a result gets its input's name
     with `extension` (a dot included), in `directory` or beside the input. Makes the directory. Raises
-    `click.UsageError` where two results would have one name or stdin has no place.
+    `UsageError` where two results would have one name or stdin has no place.
     """
     if directory is None and len(paths) == 2:
         jobs = [Job(*paths)]
@@ -38,14 +40,14 @@ def plan(paths: Sequence[str], directory: str | None, extension: str) -> list[Jo
         jobs = [Job("-", "-")]
     else:
         if "-" in paths:
-            raise click.UsageError("stdin is an input on its own: vqcodec ... - OUTPUT")
+            raise UsageError("stdin is an input on its own: vqcodec ... - OUTPUT")
         jobs = [Job(path, _beside(Path(path), directory, extension)) for path in paths]
     targets = [job.target for job in jobs]
     for target in targets:
         if targets.count(target) > 1:
-            raise click.UsageError(f"two inputs would both be written to {target}")
+            raise UsageError(f"two inputs would both be written to {target}")
     if jobs[0].target == "-" and sys.stdout.isatty():
-        raise click.UsageError("the result is not for a terminal: name a file or redirect stdout")
+        raise UsageError("the result is not for a terminal: name a file or redirect stdout")
     if directory is not None:
         Path(directory).mkdir(parents=True, exist_ok=True)
     return jobs

@@ -12,9 +12,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from vqcodec import metrics, rates, registry, weights
 from vqcodec.codec import Codec
-from vqcodec.vae import VAEModel, mean_figures
+from vqcodec.evaluation import metrics, rates
+from vqcodec.model import registry, weights
+from vqcodec.vae.model import VAEModel, mean_figures
 
 Pixels = npt.NDArray[np.uint8]
 

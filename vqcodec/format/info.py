@@ -3,12 +3,10 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
-from . import container, registry
-from .errors import ModelError
+from vqcodec.format import container
 
 
 @dataclass(frozen=True)
@@ -46,25 +44,24 @@ class FileInfo:
     rate: int
 
 
-def info(source: bytes | str | os.PathLike[str]) -> FileInfo:
-    """Describe a file, given as its bytes or its path; every checksum is checked.
+def measured(data: bytes, model_name: Callable[[bytes], str | None] = lambda identity: None) -> FileInfo:
+    """Measure a file; every checksum is checked.
 
-    Raises `FormatError` if it is no undamaged `.vq2` file, and `OSError` if it cannot be read.
+    Args:
+        data: its bytes.
+        model_name: the name of the model of an identity, None if it is not installed.
+
+    Raises `FormatError` if it is no undamaged `.vq2` file.
     """
-    data = source if isinstance(source, bytes) else Path(source).read_bytes()
     header = container.read_header(data)
     parts = container.layout(data)
     bpp = 8 * len(data) / (header.width * header.height)
-    try:
-        name = registry.find_identity(header.model).name
-    except ModelError:
-        name = None
     return FileInfo(
         width=header.width,
         height=header.height,
         mode=header.mode,
         model_identity=header.model.hex(),
-        model_name=name,
+        model_name=model_name(header.model),
         file_bytes=len(data),
         bpp=bpp,
         bits_per_dim=bpp / header.channels,

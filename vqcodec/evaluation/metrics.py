@@ -21,6 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from vqcodec.nets.similarity import MS_SSIM_WEIGHTS
+
 Floats = NDArray[np.float64]
 
 _PEAK = 255.0
@@ -28,9 +30,6 @@ _WINDOW = 11  # taps of the Gaussian window
 _SIGMA = 1.5  # its standard deviation, pixels
 _C1 = (0.01 * _PEAK) ** 2
 _C2 = (0.03 * _PEAK) ** 2
-
-MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
-"""Exponents of the scales of MS-SSIM, finest first."""
 
 MS_SSIM_MIN_SIDE = (_WINDOW - 1) * 2 ** (len(MS_SSIM_WEIGHTS) - 1) + 1
 """Shortest image side, in pixels, for which the window still fits at the coarsest scale (161)."""

@@ -1,11 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which precision a machine is fast at."""
+"""Which precision a machine is fast at, and where none may be lost."""
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
 
 import torch
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @functools.cache
@@ -20,3 +25,14 @@ def fast_bf16(device_type: str) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # of PyTorch 2.6 and newer; not known: float32
     return any(bool(supported()) for name in names if (supported := getattr(torch.cpu, name, None)))
+
+
+def exactly(function: Callable[P, T]) -> Callable[P, T]:
+    """Run a function without gradients and outside any autocast of the caller, which would round what must be exact."""
+
+    @functools.wraps(function)
+    def run(*arguments: P.args, **options: P.kwargs) -> T:
+        with torch.inference_mode(), torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+            return function(*arguments, **options)
+
+    return run

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,11 +14,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from vqcodec import registry, weights
-from vqcodec.config import VAEConfig, is_vae
-from vqcodec.errors import ModelError
+from vqcodec.config import VAEConfig
+from vqcodec.model import loading, registry, weights
 from vqcodec.nets.quality import psnr
-from vqcodec.nets.vae import VAE
+from vqcodec.vae.network import VAE
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -46,23 +45,14 @@ class VAEModel:
         self.device = torch.device(device)
         self.name = ""
         self.network = VAE(config)
-        try:
-            self.network.load_state_dict({k.removeprefix("vae."): v.float() for k, v in tensors.items()})
-        except RuntimeError as error:
-            raise ModelError(f"the VAE's weights do not fit its configuration: {error}") from error
+        loading.fit(self.network, weights.part(tensors, "vae"), "VAE")
         self.network.eval().to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @classmethod
     def load(cls, model: registry.ModelFile, device: str = "cpu") -> VAEModel:
         """Read a weights file. Raises ModelError if it is none of a VAE."""
-        tensors, meta = weights.load(model.path)
-        if not is_vae(meta):
-            raise ModelError(f"{model.name} is no VAE")
-        try:
-            config = VAEConfig.from_dict(meta["model"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise ModelError(f"{model.path} has no valid VAE configuration: {error}") from error
-        loaded = cls(config, tensors, device)
+        file = loading.read_vae(model.path)
+        loaded = cls(file.config, file.tensors, device)
         loaded.name = model.name
         return loaded
 
@@ -81,6 +71,11 @@ class VAEModel:
         shape = (1, self.config.latents, -(-height // self.config.stride), -(-width // self.config.stride))
         values = [generator.gauss(0.0, temperature) for _ in range(math.prod(shape))]
         return Image.fromarray(self._pixels(torch.tensor(values).view(shape))[:height, :width])
+
+    def images(self, width: int, height: int, seeds: Sequence[int], temperature: float = 1.0) -> Iterator[Image.Image]:
+        """Draw images, one a seed: see `sampling.Sampler`."""
+        for seed in seeds:
+            yield self.sample(width, height, seed=seed, temperature=temperature)
 
     @torch.inference_mode()
     def reconstruct(self, pixels: Pixels) -> Pixels:

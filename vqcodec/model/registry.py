@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .errors import ModelError
+from vqcodec.errors import ModelError
 
 DEFAULT_MODEL = "vq2-base"
 """Name of the model that encodes where none is asked for."""
@@ -27,7 +27,7 @@ ENVIRONMENT = "VQCODEC_MODELS"
 SUFFIX = ".safetensors"
 IDENTITY_BYTES = 8
 
-_PACKAGE = Path(__file__).resolve().parent
+_PACKAGE = Path(__file__).resolve().parent.parent
 _identities: dict[tuple[str, int, int], bytes] = {}
 
 

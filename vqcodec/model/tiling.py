@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cutting the index maps of a level into tiles and back. Tiles concern the prior alone."""
+"""Cutting the index maps of a level into tiles and back, and tiles into groups. Tiles concern the prior alone."""
 
 from __future__ import annotations
 
@@ -7,6 +7,13 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+GROUP_TILES = 16  # tiles that share a stream per level: with 256x256 tiles a megapixel
+
+
+def groups(tiles: int) -> list[slice]:
+    """Consecutive tiles of an image, GROUP_TILES at once and what is left."""
+    return [slice(i, min(i + GROUP_TILES, tiles)) for i in range(0, tiles, GROUP_TILES)]
 
 
 @dataclass(frozen=True)

@@ -16,13 +16,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from vqcodec import container, weights
 from vqcodec.codec import Codec, Pixels
 from vqcodec.errors import ModelError
+from vqcodec.format import container
+from vqcodec.model import loading, weights
+from vqcodec.model.registry import ModelFile
 from vqcodec.prior.export import from_integers
 from vqcodec.prior.network import LevelPrior
-from vqcodec.registry import ModelFile
-from vqcodec.stream import Coded
+from vqcodec.stream.writer import Coded, frequencies
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ def code_length(symbols: Tensor, frequencies: Tensor) -> Tensor:
 
 def float_priors(model: ModelFile, codec: Codec) -> list[LevelPrior]:
     """The priors of a weights file as float networks; call them with exact=False."""
-    tensors, _ = weights.load(model.path)
+    tensors = loading.read_codec(model.path).tensors
     levels = codec.config.autoencoder.levels
     priors = []
     for i, (config, level) in enumerate(zip(codec.config.priors, levels, strict=True)):
@@ -153,7 +154,7 @@ def coded(
         place: in the range of rates, 0 to 255.
     """
     for tiles in codec.groups(width, height):
-        yield tiles, codec.frequencies(indices, width, height, tiles, place)
+        yield tiles, frequencies(codec, indices, width, height, tiles, place)
 
 
 def measure(codec: Codec, images: Iterable[Pixels], floats: Sequence[LevelPrior] | None = None) -> list[LevelRates]:

@@ -25,8 +25,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO, NamedTuple
 
-from .chunks import Chunk, deflate, inflate, read_chunk, read_varint, take, write_chunk, write_varint
-from .errors import FormatError
+from vqcodec.errors import FormatError
+from vqcodec.format.chunks import Chunk, deflate, inflate, read_chunk, read_varint, take, write_chunk, write_varint
+from vqcodec.timing import timed
 
 MAGIC = b"\x89VQ2\r\n\x1a\n"
 VERSION = 2
@@ -141,6 +142,7 @@ def number_of_groups(header: Header) -> int:
     return -(-across * down // header.group_tiles)
 
 
+@timed("input and output")
 def pack(container: Container) -> bytes:
     """Write a file.
 
@@ -169,6 +171,7 @@ def stream_chunk(number: int, words: bytes) -> bytes:
     return write_chunk("I", write_varint(number) + words)
 
 
+@timed("input and output")
 def unpack(data: bytes) -> Container:
     """Read a file back, checking every byte of it.
 

@@ -103,3 +103,13 @@ def scale(rates: tuple[float, float]) -> tuple[float, float]:
     if not low:
         raise ModelError("this model has a single quality: it was not trained for a range of rates")
     return low / MARGIN, high * MARGIN
+
+
+def rate_asked(asked: Request, rates: tuple[float, float]) -> float:
+    """The weight of a bit that a request means (not one for a size); the middle of the scale by default. Raises
+    ModelError if the model has a single quality and another is asked for."""
+    if asked.rate is not None:
+        return asked.rate
+    if asked.quality is None and not rates[1]:
+        return 0.0
+    return rate_of(DEFAULT_QUALITY if asked.quality is None else asked.quality, rates)

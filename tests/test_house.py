@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Imports run downwards: a room imports from the rooms below its own, wherever in a file the import stands."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+FILES = sorted([*ROOT.glob("vqcodec/**/*.py"), *ROOT.glob("tools/*.py")])
+PARTS = {path: path.relative_to(ROOT).with_suffix("").parts for path in FILES}
+MODULES = {".".join(parts) for parts in PARTS.values()}
+
+# From the top down, as docs/architecture.md draws it; `__init__` is the package itself, whose names are imported on
+# first use. Rooms of one line do not import each other.
+LINES = (
+    "tools __main__",
+    "report benchmark",
+    "evaluation training",
+    "prior",
+    "cli pillow_plugin",
+    "__init__",
+    "batch indices",
+    "sampling",
+    "codec vae",
+    "encoder",
+    "stream",
+    "model",
+    "nets exact images",
+    "format",
+    "config errors timing",
+)
+RANKS = {room: rank for rank, line in enumerate(LINES) for room in line.split()}
+
+
+def imported(path: Path) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """Lines and modules, as their parts, of all imports from the package, those inside functions too."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names: list[str] = []
+        if isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}:{node.lineno}: a relative import"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        for name in names:
+            parts = tuple(name.split("."))
+            while parts and not {".".join(parts), ".".join((*parts, "__init__"))} & MODULES:
+                parts = parts[:-1]
+            if parts:
+                yield node.lineno, parts if ".".join(parts) in MODULES else (*parts, "__init__")
+
+
+def room(parts: tuple[str, ...]) -> str:
+    return parts[parts[0] == "vqcodec"]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: "/".join(PARTS[path]))
+def test_imports_run_downwards(path: Path) -> None:
+    here = room(PARTS[path])
+    lines = [f"{path}:{line} imports {room(there)}" for line, there in imported(path)
+             if room(there) != here and RANKS[room(there)] <= RANKS[here]]  # fmt: skip
+    assert here == "__init__" or not lines
+
+
+def test_exact_imports_configuration_and_errors_only() -> None:
+    for path in ROOT.glob("vqcodec/exact/*.py"):
+        assert {room(there) for _, there in imported(path)} <= {"config", "errors", "exact"}, path
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    graph = {parts: {there for _, there in imported(path)} for path, parts in PARTS.items()}
+    graph["vqcodec", "__init__"] = set()  # its names are imported on first use
+    TopologicalSorter(graph).prepare()  # CycleError
+
+
+def test_there_is_room_at_the_top_and_no_file_is_long() -> None:
+    assert len(list(ROOT.glob("vqcodec/*.py"))) <= 9
+    lengths = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in FILES}
+    assert not [path for path, length in lengths.items() if length > 400]
+    assert lengths[ROOT / "vqcodec" / "codec.py"] < 200

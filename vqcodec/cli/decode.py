@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`vqcodec decode`."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from vqcodec.cli.group import main
+from vqcodec.cli.options import FORMATS, device_option, directory_option, force_option, format_option, quiet_option
+from vqcodec.cli.pictures import image_bytes, image_format
+from vqcodec.cli.running import run_steps, summary
+from vqcodec.format.container import read_header
+from vqcodec.images import files
+from vqcodec.images.files import Job
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+@main.command()
+@click.argument("paths", nargs=-1, required=True, metavar="INPUT... [OUTPUT]")
+@directory_option
+@format_option
+@force_option
+@device_option
+@quiet_option
+def decode(
+    paths: tuple[str, ...], output_dir: str | None, format: str | None, force: bool, device: str, quiet: bool
+) -> None:
+    """Decode .vq2 files.
+
+    One file goes to OUTPUT, whose extension chooses the format, or to a PNG file of the same name. More than two
+    names, or -O, make all of them inputs. `-` is stdin or stdout.
+    """
+    jobs = files.plan(paths, output_dir, FORMATS[format or "png"])
+    if len(paths) == 2 and not output_dir and Path(paths[1]).suffix.lower() == ".vq2":
+        raise click.UsageError("the output of decode is an image; for two inputs give -O DIR")
+
+    from vqcodec.batch import Steps
+    from vqcodec.model import registry
+
+    @functools.cache
+    def decoder() -> Callable[..., Image.Image]:
+        from vqcodec import codec
+
+        return codec.decode
+
+    def read(job: Job) -> bytes:
+        files.check_target(job.target, force)
+        source = files.read(job.source)
+        registry.find_identity(read_header(source).model)
+        image_format(job.target, format)
+        return source
+
+    def code(job: Job, source: bytes) -> tuple[int, Image.Image]:
+        return len(source), decoder()(source, device=device)
+
+    def write(job: Job, coded: tuple[int, Image.Image]) -> str:
+        size, image = coded
+        data = image_bytes(image, image_format(job.target, format))
+        files.write(job.target, data, force)
+        return summary(job, size, len(data), 8 * size / (image.width * image.height))
+
+    run_steps(jobs, Steps(read, decoder, code, write), quiet)

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`vqcodec encode`."""
+
+from __future__ import annotations
+
+import functools
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vqcodec.cli.group import main
+from vqcodec.cli.options import (
+    Number,
+    device_option,
+    directory_option,
+    effort_option,
+    force_option,
+    lambda_option,
+    model_option,
+    quality_option,
+    quiet_option,
+)
+from vqcodec.cli.pictures import load, open_image
+from vqcodec.cli.running import run_steps, summary
+from vqcodec.encoder.request import DEFAULT_TUNE, TUNES
+from vqcodec.images import files
+from vqcodec.images.files import Job
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+def parse_size(_context: click.Context, _option: click.Parameter, value: str | None) -> int | None:
+    """A number of bytes as in 20000, 20kB or 20KiB."""
+    if value is None:
+        return None
+    parts = re.fullmatch(r"(\d{1,12}(?:\.\d{1,6})?) ?(?:([kM])(i?))?B?", value, re.IGNORECASE)
+    if parts is None:
+        raise click.BadParameter("give bytes as in 20000, 20kB, 1.5MB or 20KiB")
+    power = {"": 0, "k": 1, "m": 2}[(parts[2] or "").lower()]
+    size = int(float(parts[1]) * (1024 if parts[3] else 1000) ** power)
+    if size < 1:
+        raise click.BadParameter("the size must be at least one byte")
+    return size
+
+
+@main.command()
+@click.argument("paths", nargs=-1, required=True, metavar="INPUT... [OUTPUT]")
+@directory_option
+@quality_option
+@click.option("--target-size", callback=parse_size, metavar="SIZE", help="At most so large a file, as in 20kB.")
+@click.option("--target-bpp", type=Number(0, min_open=True), help="The same in bits per pixel.")
+@lambda_option
+@effort_option
+@click.option(
+    "--tune", type=click.Choice(list(TUNES)), default=DEFAULT_TUNE, show_default=True, help="What quality is to mean."
+)
+@model_option
+@click.option("--verify", is_flag=True, help="Decode the result and compare before it is written.")
+@force_option
+@device_option
+@quiet_option
+def encode(
+    paths: tuple[str, ...],
+    output_dir: str | None,
+    quality: float | None,
+    target_size: int | None,
+    target_bpp: float | None,
+    rate: float | None,
+    effort: int,
+    tune: str,
+    model: str | None,
+    verify: bool,
+    force: bool,
+    device: str,
+    quiet: bool,
+) -> None:
+    """Encode images.
+
+    One image goes to OUTPUT, or to a file of the same name with the extension .vq2. More than two names, or -O, make
+    all of them inputs. `-` is stdin or stdout.
+    """
+    if sum(asked is not None for asked in (quality, target_size, target_bpp, rate)) > 1:
+        raise click.UsageError("give one of --quality, --target-size, --target-bpp and --lambda")
+    jobs = files.plan(paths, output_dir, ".vq2")
+    if len(paths) == 2 and not output_dir and Path(paths[1]).suffix.lower() != ".vq2" and Path(paths[1]).is_file():
+        raise click.UsageError(f"{paths[1]} is not a .vq2 file; for two inputs give -O DIR")
+
+    from vqcodec.batch import Steps
+    from vqcodec.model import registry
+
+    registry.find(model)
+
+    @functools.cache
+    def loaded() -> Any:
+        from vqcodec import codec
+
+        return codec.load_model(model, device)
+
+    def read(job: Job) -> tuple[int, Image.Image]:
+        files.check_target(job.target, force)
+        source = files.read(job.source)
+        image = open_image(source)
+        load(image)
+        return len(source), image
+
+    def code(job: Job, read: tuple[int, Image.Image]) -> tuple[int, bytes, int]:
+        size, image = read
+        data = loaded().encode(
+            image,
+            quality=quality,
+            rate=rate,
+            size=target_size,
+            bpp=target_bpp,
+            effort=effort,
+            tune=tune,
+            verify=verify,
+        )
+        return size, data, image.width * image.height
+
+    def write(job: Job, coded: tuple[int, bytes, int]) -> str:
+        size, data, pixels = coded
+        files.write(job.target, data, force)
+        return summary(job, size, len(data), 8 * len(data) / pixels)
+
+    run_steps(jobs, Steps(read, loaded, code, write), quiet)

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`vqcodec info`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+import click
+
+from vqcodec.cli.group import main
+from vqcodec.cli.running import run_jobs
+from vqcodec.format.info import describe
+from vqcodec.images import files
+from vqcodec.images.files import Job
+from vqcodec.model.info import info
+
+
+@main.command("info")
+@click.argument("paths", nargs=-1, required=True, metavar="FILE...")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line, one line a file.")
+def info_command(paths: tuple[str, ...], as_json: bool) -> None:
+    """Show what .vq2 files hold and where their bytes went."""
+
+    def work(job: Job) -> str:
+        found = info(files.read(job.source))
+        text = json.dumps({"file": job.source, **asdict(found)}) if as_json else describe(job.source, found)
+        click.echo(text)
+        return ""
+
+    run_jobs([Job(path, "") for path in paths], work, quiet=True)

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An image as streams: at a weight of a bit, or as the largest file of at most so many bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from vqcodec.encoder.choice import Chooser
+from vqcodec.encoder.request import scale
+from vqcodec.encoder.target import search
+from vqcodec.errors import ImageError
+from vqcodec.format import container
+from vqcodec.model.model import Model
+from vqcodec.stream.writer import compress
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """Index maps of an image, their streams, and the place that they were chosen for, 0 to 255."""
+
+    indices: list[Tensor]
+    streams: list[bytes]
+    place: int
+
+
+def at(model: Model, chooser: Chooser, rate: float, rough: bool = False) -> Encoded:
+    """Choose and compress at a weight of a bit. rough: with the lowest effort."""
+    indices = chooser.rough(rate) if rough else chooser.maps(rate)
+    place = model.place(rate)
+    return Encoded(indices, compress(model, indices, *chooser.size, place), place)
+
+
+def within(model: Model, chooser: Chooser, target: float, pack: Callable[[Encoded], bytes]) -> Encoded:
+    """The largest file of at most `target` bytes that was made. Raises ImageError if none is so small.
+
+    Args:
+        model: to encode with.
+        chooser: of the image.
+        target: bytes.
+        pack: makes the file, metadata and all.
+    """
+    scale(model.config.rates)
+    empty = [b""] * (len(model.groups(*chooser.size)) * len(model.priors))
+    fixed = len(pack(Encoded([], empty, 0)))  # metadata and all, packed once
+    made: list[tuple[int, Encoded]] = []
+
+    def size(encoded: Encoded) -> int:
+        return fixed + sum(map(_chunk_size, range(len(empty)), encoded.streams))
+
+    def estimate(rate: float) -> int:
+        return size(at(model, chooser, rate, rough=True))
+
+    def make(rate: float) -> int:
+        encoded = at(model, chooser, rate)
+        made.append((size(encoded), encoded))
+        return made[-1][0]
+
+    search(make, estimate, target, model.config.rates, fixed)
+    fitting = [(length, encoded) for length, encoded in made if length <= target]
+    if not fitting:
+        smallest = min((length for length, _ in made), default=fixed)
+        raise ImageError(f"{target:.0f} bytes are too few for this image: the least that was reached is {smallest}")
+    return max(fitting, key=lambda pair: pair[0])[1]
+
+
+def _chunk_size(number: int, words: bytes) -> int:
+    """Bytes of a file that a stream adds to what it has without its words."""
+    return len(container.stream_chunk(number, words)) - len(container.stream_chunk(number, b""))

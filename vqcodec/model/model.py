@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A model on one device: its networks, and how it cuts an image into tiles and groups of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from vqcodec.config import ModelConfig
+from vqcodec.errors import ModelError
+from vqcodec.exact.check import check_device
+from vqcodec.exact.network import IntegerPrior
+from vqcodec.model import lambdas, loading, tiling, weights
+from vqcodec.model.registry import ModelFile
+from vqcodec.model.tiling import Tiling
+from vqcodec.nets.autoencoder import Autoencoder
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class Model:
+    """A float autoencoder and integer priors, one a level, on one device.
+
+    Index maps are lists over levels, coarsest first, of int64 tensors [maps, H / stride, W / stride] on the CPU, H and
+    W padded to multiples of the coarsest stride.
+    """
+
+    def __init__(self, config: ModelConfig, tensors: dict[str, Tensor], device: str = "cpu") -> None:
+        """Build the networks.
+
+        Args:
+            config: of the model.
+            tensors: `autoencoder.*` (float) and `prior.LEVEL.*` (integers).
+            device: as PyTorch names it.
+
+        Raises ModelError if the tensors do not fit, ExactnessError if the device is not exact.
+        """
+        self.config = config
+        self.device = torch.device(device)
+        self.name = ""
+        self.identity = bytes(8)
+        check_device(self.device)
+        loading.check_priors(config)
+        levels = config.autoencoder.levels
+        self.autoencoder = Autoencoder(config.autoencoder)
+        loading.fit(self.autoencoder, weights.part(tensors, "autoencoder"), "autoencoder")
+        self.autoencoder.eval().to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.priors = [
+            IntegerPrior(prior, level, levels[:i], weights.part(tensors, f"prior.{i}"), self.device)
+            for i, (prior, level) in enumerate(zip(config.priors, levels, strict=True))
+        ]
+
+    @classmethod
+    def load(cls, model: ModelFile, device: str = "auto") -> Self:
+        """Read a weights file.
+
+        Args:
+            model: the file, from `registry.find`.
+            device: auto (a GPU if there is one), cpu or cuda.
+
+        Raises ModelError if it is none of a codec model, ExactnessError if the device is not exact.
+        """
+        file = loading.read_codec(model.path)
+        loaded = cls(file.config, file.tensors, pick_device(device))
+        loaded.name, loaded.identity = model.name, model.identity
+        return loaded
+
+    @property
+    def tile_size(self) -> int:
+        """Side of a tile, in pixels: what the priors see at once."""
+        return self.config.tile_size
+
+    def place(self, rate: float) -> int:
+        """The place of a weight of a bit in the model's range of rates, 0 to 255; 0 for all of them if the model does
+        not look at it. See `lambdas.place`."""
+        looks = self.config.autoencoder.gains or any(prior.rates for prior in self.config.priors)
+        return lambdas.place(self.config, rate) if looks else 0
+
+    def tiling(self, level: int, width: int, height: int) -> Tiling:
+        """How the maps of a level are cut into tiles, for an image of width x height pixels."""
+        auto = self.config.autoencoder
+        return Tiling(width, height, self.config.tile_size, auto.coarsest, auto.levels[level].stride)
+
+    def groups(self, width: int, height: int) -> list[slice]:
+        """The tiles of an image by the streams that they share."""
+        rows, columns = self.tiling(0, width, height).grid
+        return tiling.groups(rows * columns)
+
+    def split(self, indices: Sequence[Tensor], width: int, height: int) -> tuple[list[Tensor], Tensor | None]:
+        """Tiles [n, maps, h, w] of some levels from the coarsest on, and where those of the last one are valid."""
+        tilings = [self.tiling(level, width, height) for level in range(len(indices))]
+        return [cut.split(maps) for cut, maps in zip(tilings, indices, strict=True)], tilings[-1].valid()
+
+
+def pick_device(name: str) -> str:
+    """The device that auto, cpu or cuda stands for. Raises ModelError if there is none."""
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ModelError(f"there is no device called {name!r}") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ModelError("the device cuda was asked for, but PyTorch finds no CUDA GPU")
+    return str(device)

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Streams to index maps, as `writer` wrote them; and index maps from any other source that draws them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vqcodec import timing
+from vqcodec.errors import FormatError
+from vqcodec.exact import orders
+from vqcodec.exact.engine import Batch, Draw, run
+from vqcodec.exact.network import IntegerPrior
+from vqcodec.model.model import Model
+from vqcodec.model.precision import exactly
+from vqcodec.model.tiling import GROUP_TILES
+from vqcodec.stream.coding import SymbolDecoder
+
+BATCH_GROUPS = 4  # groups decoded together at most; bounds the memory of large images
+STEP_ROWS = 1024  # positions of a step from which a processor gains nothing by decoding more groups together
+
+
+@exactly
+def decompress(
+    model: Model, streams: Sequence[bytes], width: int, height: int, group_tiles: int = GROUP_TILES, place: int = 0
+) -> list[Tensor]:
+    """Read index maps from streams. Inverse of `writer.compress`. Raises FormatError on a wrong stream.
+
+    Args:
+        model: whose indices they are.
+        streams: by group of tiles and level, group by group.
+        width, height: of the image, in pixels.
+        group_tiles: tiles that share a stream.
+        place: in the range of rates, 0 to 255.
+    """
+    sources: list[Source] = []
+
+    def source(level: int, first: int) -> Draw:
+        group = first // group_tiles
+        sources.append(Source(streams[group * len(model.priors) + level :: len(model.priors)], group_tiles))
+        return sources[-1]
+
+    batch = max(1, _batch_tiles(model, width, height) // group_tiles) * group_tiles
+    tiles = produce(model, source, width, height, batch, place=place)
+    if not all(source.exhausted() for source in sources):
+        raise FormatError("an index stream is longer than its indices: the file was made otherwise than it says")
+    return [model.tiling(level, width, height).join(maps) for level, maps in enumerate(tiles)]
+
+
+@exactly
+def produce(
+    model: Model,
+    source: Callable[[int, int], Draw],
+    width: int,
+    height: int,
+    batch: int,
+    *,
+    images: int = 1,
+    priors: Sequence[IntegerPrior] | None = None,
+    place: int = 0,
+) -> list[Tensor]:
+    """Index maps of images of one size, as tiles: per level int64 [images * tiles, maps, h, w] on the CPU.
+
+    Args:
+        model: whose indices they are.
+        source: level and first tile of a batch -> what reads or draws its indices.
+        width, height: of an image, in pixels.
+        batch: tiles that are produced together.
+        images: their number.
+        priors: in place of the model's own.
+        place: in the range of rates, 0 to 255.
+    """
+    tilings = [model.tiling(level, width, height) for level in range(len(model.priors))]
+    masks = [tiling.valid() for tiling in tilings]
+    number = images * math.prod(tilings[0].grid)
+    tiles: list[list[Tensor]] = [[] for _ in tilings]
+    for first in range(0, number, batch):
+        count = min(batch, number - first)
+        coarse: list[Tensor] = []
+        for level, prior in enumerate(priors or model.priors):
+            valid = masks[level]
+            inside = None if valid is None else valid.repeat(images, 1, 1)[first : first + count].to(model.device)
+            with timing.part("prior"):
+                condition = prior.condition(coarse, (count, *tilings[level].tile_shape), inside, place)
+                coarse.append(run(prior, condition, source(level, first), inside))
+            tiles[level].append(coarse[level].cpu())
+    return [torch.cat(maps) for maps in tiles]
+
+
+def _batch_tiles(model: Model, width: int, height: int) -> int:
+    """How many tiles to decode together, so that the steps of the finest level are large enough."""
+    most = BATCH_GROUPS * GROUP_TILES
+    if model.device.type != "cpu":
+        return most
+    h, w = model.tiling(len(model.priors) - 1, width, height).tile_shape
+    steps = len(orders.order(model.config.priors[-1].order, h, w).steps)
+    return min(most, STEP_ROWS * steps // (h * w))
+
+
+class Source:
+    """Reads the indices of a batch from one range decoder per group of tiles."""
+
+    def __init__(self, streams: Sequence[bytes], group_tiles: int) -> None:
+        self._streams = streams
+        self._decoders: dict[int, SymbolDecoder] = {}
+        self._group_tiles = group_tiles
+
+    @timing.timed("entropy coding")
+    def __call__(self, frequencies: Tensor, batch: Batch) -> Tensor:
+        values = frequencies.cpu().numpy()
+        groups = (batch.tiles // self._group_tiles).repeat_interleave(batch.groups).cpu().numpy()
+        symbols = np.zeros(len(values), np.int64)
+        if not groups.any():
+            symbols[:] = self._decoder(0).decode(values)
+        else:
+            for group in np.unique(groups).tolist():
+                rows = np.flatnonzero(groups == group)
+                symbols[rows] = self._decoder(group).decode(values[rows])
+        return torch.from_numpy(symbols).to(frequencies.device)
+
+    def _decoder(self, group: int) -> SymbolDecoder:
+        if group not in self._decoders:
+            self._decoders[group] = SymbolDecoder(self._streams[group])
+        return self._decoders[group]
+
+    def exhausted(self) -> bool:
+        return all(decoder.exhausted() for decoder in self._decoders.values())

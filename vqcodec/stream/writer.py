@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Index maps to streams: what the encoder codes, and the words of a range coder for it. `reader` is the way back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vqcodec import timing
+from vqcodec.exact.engine import Batch, known
+from vqcodec.exact.network import IntegerPrior
+from vqcodec.model.model import Model
+from vqcodec.model.precision import exactly
+from vqcodec.stream.coding import SymbolEncoder
+
+
+@exactly
+def compress(model: Model, indices: Sequence[Tensor], width: int, height: int, place: int = 0) -> list[bytes]:
+    """Write index maps into one stream per group of tiles and level, group by group. Inverse of `reader.decompress`.
+
+    Args:
+        model: whose indices they are.
+        indices: index maps as of `Model`.
+        width, height: of the image, in pixels.
+        place: in the range of rates, 0 to 255.
+    """
+    levels = [model.split(indices[: level + 1], width, height) for level in range(len(model.priors))]
+    streams = []
+    for part in model.groups(width, height):
+        for maps, valid in levels:
+            own = [m[part] for m in maps], None if valid is None else valid[part]
+            streams.append(pack_stream(coded(model, *own, place)))
+    return streams
+
+
+def coded(
+    model: Model, maps: Sequence[Tensor], valid: Tensor | None, place: int
+) -> Iterator[tuple[Batch, Tensor, Tensor]]:
+    """What is coded of one level, in the order of the stream: see `exact.engine.known`.
+
+    Args:
+        model: whose indices they are.
+        maps: int64 [tiles, maps, h, w] of the levels up to this one.
+        valid: bool [tiles, h, w], of this one.
+        place: in the range of rates, 0 to 255.
+    """
+    *coarse, own = (m.to(model.device) for m in maps)
+    inside = None if valid is None else valid.to(model.device)
+    prior = model.priors[len(coarse)]
+    with timing.part("prior"):
+        condition = prior.condition(coarse, (len(own), *own.shape[2:]), inside, place)
+    return known(prior, own, condition, inside)
+
+
+@timing.timed("prior")
+def pack_stream(batches: Iterable[tuple[Batch, Tensor, Tensor]]) -> bytes:
+    """The range coder words of a level, from what `coded` gives for it."""
+    encoder = SymbolEncoder()
+    for _, symbols, frequencies in batches:
+        with timing.part("entropy coding"):
+            encoder.encode(symbols.cpu().numpy().astype(np.int32), frequencies.cpu().numpy())
+    return encoder.getvalue()
+
+
+@dataclass(frozen=True, eq=False)
+class Coded:
+    """What is coded of one index map of some tiles, by step and position.
+
+    symbols: int64 [n], the indices. frequencies: float32 [n, K]. position: int64 [n], flat (tile * h + y) * w + x. Only
+    live positions inside the image are coded: a position that has stopped has no symbols of later stages.
+    """
+
+    symbols: Tensor
+    frequencies: Tensor
+    position: Tensor
+
+
+@timing.timed("prior")
+@exactly
+def frequencies(
+    model: Model, indices: Sequence[Tensor], width: int, height: int, tiles: slice = slice(None), place: int = 0
+) -> list[list[Coded]]:
+    """What the encoder codes of the given tiles, by level and index map. Arguments as of `compress`."""
+    levels = []
+    for level, prior in enumerate(model.priors):
+        split, valid = model.split(indices[: level + 1], width, height)
+        batches = coded(model, [maps[tiles] for maps in split], None if valid is None else valid[tiles], place)
+        levels.append(by_map(prior, batches, math.prod(split[level].shape[2:])))
+    return levels
+
+
+def by_map(prior: IntegerPrior, batches: Iterable[tuple[Batch, Tensor, Tensor]], size: int) -> list[Coded]:
+    """The batches of a level, from `coded`, by index map. size: positions of a tile."""
+    level = prior.level
+    parts: list[list[Coded]] = [
+        [Coded(torch.zeros(0, dtype=torch.int64), torch.zeros(0, codes), torch.zeros(0, dtype=torch.int64))]
+        for codes in level.alphabets
+    ]
+    for batch, symbols, frequencies in batches:
+        position = (batch.tiles * size + batch.positions).cpu()
+        of_groups = symbols.view(-1, batch.groups).cpu().unbind(1)
+        frequencies_of_groups = frequencies.view(len(position), batch.groups, -1).cpu().unbind(1)
+        for own, s, f in zip(parts[level.stage_maps(batch.stage)], of_groups, frequencies_of_groups, strict=True):
+            own.append(Coded(s, f, position))
+    return [
+        Coded(
+            torch.cat([part.symbols for part in own]),
+            torch.cat([part.frequencies for part in own]),
+            torch.cat([part.position for part in own]),
+        )
+        for own in parts
+    ]

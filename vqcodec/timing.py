@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A public hook on the parts of the codec that take time; nothing happens where nobody watches.
+
+    with timing.watched(lambda part: clock.counting(part)):
+        codec.encode(image)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Watcher = Callable[[str], AbstractContextManager[object]]
+
+PARTS = ("network", "choice of codes", "prior", "entropy coding", "input and output")
+
+_watchers: list[Watcher] = []
+
+
+@contextlib.contextmanager
+def watched(watcher: Watcher) -> Iterator[None]:
+    """Enter `watcher(part)` around every part that runs inside, those within others too. Not for several threads.
+
+    Args:
+        watcher: gets one of PARTS, gives a context manager.
+    """
+    _watchers.append(watcher)
+    try:
+        yield
+    finally:
+        _watchers.pop()
+
+
+def part(name: str) -> AbstractContextManager[object]:
+    """The context of a part: that of the watcher, if there is one. name: one of PARTS."""
+    return _watchers[-1](name) if _watchers else contextlib.nullcontext()
+
+
+def timed(name: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Make a function a part. name: one of PARTS."""
+
+    def decorate(function: Callable[P, T]) -> Callable[P, T]:
+        @functools.wraps(function)
+        def run(*arguments: P.args, **options: P.kwargs) -> T:
+            if not _watchers:
+                return function(*arguments, **options)
+            with _watchers[-1](name):
+                return function(*arguments, **options)
+
+        return run
+
+    return decorate
