@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the tests of trust need of the package beside its public names, in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from randomprior import random_maps, random_tensors
+
+from vqcodec import chunks, container, registry, weights
+from vqcodec.codec import Codec, pack_model
+from vqcodec.config import ModelConfig
+from vqcodec.nets.autoencoder import Autoencoder
+
+__all__ = ["Codec", "ModelConfig", "chunks", "container", "index_maps", "load", "random_file", "save_random", "weights"]
+
+
+def load(path: Path) -> Codec:
+    """The codec of a weights file."""
+    return Codec.load(registry.find(path), "cpu")
+
+
+def save_random(path: Path, config: ModelConfig, *, stopping: int = 0) -> Path:
+    """Write the weights file of an untrained model, with priors of random integers. stopping: see `random_tensors`."""
+    torch.manual_seed(0)
+    levels = config.autoencoder.levels
+    pairs = enumerate(zip(config.priors, levels, strict=True))
+    priors = [random_tensors(prior, level, levels[:i], i, stopping=stopping) for i, (prior, level) in pairs]
+    weights.save(path, pack_model(Autoencoder(config.autoencoder), priors), {"model": config.to_dict()})
+    return path
+
+
+def random_file(codec: Codec, width: int, height: int, place: int = 0) -> tuple[bytes, list[NDArray[np.int64]]]:
+    """A file of random indices, and those."""
+    maps = []
+    for i, level in enumerate(codec.config.autoencoder.levels):
+        shape = codec.tiling(i, width, height).map_shape
+        maps.append(random_maps(level, 1, *shape, seed=i)[0])
+    streams: Sequence[bytes] = codec.compress(maps, width, height, place)
+    header = codec.header(width, height, "RGB", place)
+    return container.pack(container.Container(header, tuple(streams))), [m.numpy() for m in maps]
+
+
+def index_maps(codec: Codec, file: bytes) -> list[NDArray[np.int64]]:
+    """The index maps that the package decodes."""
+    return [maps.numpy() for maps in codec.read_indices(container.unpack(file))]
