@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,12 @@ import torch
 from numpy.typing import NDArray
 from randomprior import random_maps, random_tensors
 
-from vqcodec import chunks, container, registry, weights
+from vqcodec import chunks, container, proportion, registry, weights
 from vqcodec.codec import Codec, pack_model
 from vqcodec.config import ModelConfig
 from vqcodec.nets.autoencoder import Autoencoder
 
-__all__ = ["Codec", "ModelConfig", "chunks", "container", "index_maps", "load", "random_file", "save_random", "weights"]
+__all__ = ["Codec", "ModelConfig", "chunks", "container", "proportion", "weights"]
 
 
 def load(path: Path) -> Codec:
@@ -48,3 +49,18 @@ def random_file(codec: Codec, width: int, height: int, place: int = 0) -> tuple[
 def index_maps(codec: Codec, file: bytes) -> list[NDArray[np.int64]]:
     """The index maps that the package decodes."""
     return [maps.numpy() for maps in codec.read_indices(container.unpack(file))]
+
+
+def forged(
+    codec: Codec, width: int, height: int, streams: Sequence[bytes], *, group_tiles: int | None = None, rate: int = 0
+) -> bytes:
+    """A file with right checksums that claims this size and has these streams."""
+    header = codec.header(width, height, "RGB", rate)
+    if group_tiles is not None:
+        header = replace(header, group_tiles=group_tiles)
+    return container.pack(container.Container(header, tuple(streams)))
+
+
+def shipped(name: str = "vq2-base") -> Codec:
+    """An installed model."""
+    return Codec.load(registry.find(name), "cpu")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .codec import Codec, load_model
     from .fileinfo import FileInfo, info
     from .indices import Indices, from_indices, to_indices
+    from .limits import Limits
 
 __version__ = "0.1.0"
 
@@ -31,6 +32,7 @@ __all__ = [
     "FormatError",
     "ImageError",
     "Indices",
+    "Limits",
     "ModelError",
     "VqcodecError",
     "__version__",
@@ -50,6 +52,7 @@ _LAZY = {
     "FileInfo": "fileinfo",
     "info": "fileinfo",
     "Indices": "indices",
+    "Limits": "limits",
     "from_indices": "indices",
     "to_indices": "indices",
 }

@@ -191,11 +191,18 @@ def encode(
 @click.argument("paths", nargs=-1, required=True, metavar="INPUT... [OUTPUT]")
 @_directory
 @_format
+@click.option("--max-pixels", type=click.IntRange(1), metavar="N", help="Refuse larger images; by default over 89 MP.")
 @_force
 @_device
 @_quiet
 def decode(
-    paths: tuple[str, ...], output_dir: str | None, format: str | None, force: bool, device: str, quiet: bool
+    paths: tuple[str, ...],
+    output_dir: str | None,
+    format: str | None,
+    max_pixels: int | None,
+    force: bool,
+    device: str,
+    quiet: bool,
 ) -> None:
     """Decode .vq2 files.
 
@@ -208,6 +215,9 @@ def decode(
 
     from . import registry
     from .batch import Steps
+    from .limits import Limits
+
+    limits = Limits(pixels=max_pixels)
 
     @functools.cache
     def decoder() -> Callable[..., Image.Image]:
@@ -218,12 +228,14 @@ def decode(
     def read(job: Job) -> bytes:
         files.check_target(job.target, force)
         source = files.read(job.source)
-        registry.find_identity(read_header(source).model)
+        header = read_header(source)
+        limits.check_pixels(header.width, header.height)
+        registry.find_identity(header.model)
         _image_format(job.target, format)
         return source
 
     def code(job: Job, source: bytes) -> tuple[int, Image.Image]:
-        return len(source), decoder()(source, device=device)
+        return len(source), decoder()(source, device=device, limits=limits)
 
     def write(job: Job, coded: tuple[int, Image.Image]) -> str:
         size, image = coded

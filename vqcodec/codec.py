@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from vqcodec import container, imaging, lambdas, registry, sampling, weights
+from vqcodec import container, imaging, lambdas, proportion, registry, sampling, weights
 from vqcodec.config import ModelConfig, is_vae
 from vqcodec.encoder.chooser import Chooser, Original
 from vqcodec.encoder.target import search
@@ -26,6 +26,7 @@ from vqcodec.exact.check import check_device
 from vqcodec.exact.condition import PLACES
 from vqcodec.exact.engine import Batch, Draw, known, run
 from vqcodec.exact.network import IntegerPrior
+from vqcodec.limits import DEFAULT_LIMITS, Deadline, Limits
 from vqcodec.nets import strips
 from vqcodec.nets.autoencoder import Autoencoder
 from vqcodec.quality import (
@@ -43,7 +44,6 @@ from vqcodec.stream import Coded, Source, by_map, pack_stream
 from vqcodec.tiling import Tiling
 
 GROUP_TILES = 16  # tiles that share a stream per level: with 256x256 tiles a megapixel
-MAX_GROUP_PIXELS = 1 << 24  # of a file: a group is decoded at once, so this bounds memory
 BATCH_GROUPS = 4  # groups decoded together at most; bounds the memory of large images
 STEP_ROWS = 1024  # positions of a step from which a processor gains nothing by decoding more groups together
 
@@ -203,29 +203,32 @@ class Codec:
         """Of the files that this codec writes."""
         return container.Header(width, height, mode, self.identity, self.tile_size, GROUP_TILES, place)
 
-    def decode(self, data: bytes) -> Image.Image:
-        """The bytes of a .vq2 file -> image, with its metadata. Raises FormatError on a damaged file and ModelError
-        if it was made with another model."""
+    def decode(self, data: bytes, *, limits: Limits = DEFAULT_LIMITS) -> Image.Image:
+        """The bytes of a .vq2 file -> image, with its metadata. Raises FormatError on a damaged file, ModelError
+        if it was made with another model, and ImageError if decoding it would cost more than the limits."""
+        limits.check_pixels(*_size(container.read_header(data)))
         file = container.unpack(data)
         head = file.header
-        indices = self.read_indices(file)
+        indices = self.read_indices(file, limits)
         pixels = self.from_indices(indices, head.width, head.height, head.rate)
         alpha = None if file.alpha is None else imaging.decode_alpha(file.alpha, head.width, head.height)
         return imaging.to_pil(imaging.Picture(pixels, alpha, head.mode, file.icc, file.exif, file.xmp))
 
-    def read_indices(self, file: container.Container) -> list[Tensor]:
-        """The index maps that a file holds. Raises FormatError, ModelError as `decode`, ImageError above Pillow's limit
-        on the number of pixels."""
+    def read_indices(self, file: container.Container, limits: Limits = DEFAULT_LIMITS) -> list[Tensor]:
+        """The index maps that a file holds. Raises FormatError, ModelError and ImageError as `decode`."""
         head = file.header
+        width, height = _size(head)
         if head.model != self.identity:
             raise ModelError(f"the file needs model {head.model.hex()}, this is {self.name} ({self.identity.hex()})")
         if head.tile_size != self.config.tile_size or file.levels != len(self.priors):
             raise FormatError(f"tiles of {head.tile_size} pixels, {file.levels} levels do not fit model {self.name}")
-        if head.group_tiles * head.tile_size**2 > MAX_GROUP_PIXELS:
-            raise FormatError(f"groups of {head.group_tiles} tiles of {head.tile_size} pixels are too large")
-        if Image.MAX_IMAGE_PIXELS is not None and head.width * head.height > Image.MAX_IMAGE_PIXELS:
-            raise ImageError(f"{head.width}x{head.height} is over Pillow's limit (Image.MAX_IMAGE_PIXELS)")
-        return self.decompress(file.streams, head.width, head.height, head.group_tiles, head.rate)
+        if head.group_tiles > GROUP_TILES:
+            raise FormatError(f"groups have at most {GROUP_TILES} tiles, not {head.group_tiles}")
+        limits.check_pixels(width, height)
+        tilings = [self.tiling(level, width, height) for level in range(len(self.priors))]
+        tiles = max(head.group_tiles, self._batch_tiles(width, height))
+        limits.check_memory(proportion.memory(self.config, tilings, tiles))
+        return self.decompress(file.streams, width, height, head.group_tiles, head.rate, limits.deadline())
 
     def sample(
         self,
@@ -327,22 +330,32 @@ class Codec:
 
     @_plain
     def decompress(
-        self, streams: Sequence[bytes], width: int, height: int, group_tiles: int = GROUP_TILES, place: int = 0
+        self,
+        streams: Sequence[bytes],
+        width: int,
+        height: int,
+        group_tiles: int = GROUP_TILES,
+        place: int = 0,
+        deadline: Deadline | None = None,
     ) -> list[Tensor]:
-        """Streams -> index maps. Raises FormatError on a wrong stream."""
-
-        sources = []
+        """Streams -> index maps. Raises FormatError on a stream that `compress` would not write, ImageError after the
+        deadline."""
+        tilings = [self.tiling(level, width, height) for level in range(len(self.priors))]
+        proportion.check_lengths(self.priors, tilings, streams, group_tiles)
+        clock = Deadline() if deadline is None else deadline
+        sources: list[Source] = []
 
         def source(level: int, first: int) -> Draw:
+            if sources:
+                sources[-1].check()  # ahead of the work that the next level is
             group = first // group_tiles
-            sources.append(Source(streams[group * len(self.priors) + level :: len(self.priors)], group_tiles))
+            sources.append(Source(streams[group * len(self.priors) + level :: len(self.priors)], group_tiles, clock))
             return sources[-1]
 
         batch = max(1, self._batch_tiles(width, height) // group_tiles) * group_tiles
         found = self.produce(source, width, height, batch, place=place)
-        if not all(source.exhausted() for source in sources):
-            raise FormatError("an index stream is longer than its indices: the file was made otherwise than it says")
-        return [self.tiling(level, width, height).join(tiles) for level, tiles in enumerate(found)]
+        sources[-1].check()
+        return [tiling.join(tiles) for tiling, tiles in zip(tilings, found, strict=True)]
 
     @_plain
     def produce(
@@ -405,6 +418,10 @@ class _Encoded:
     place: int
 
 
+def _size(header: container.Header) -> tuple[int, int]:
+    return header.width, header.height
+
+
 def _chunk_size(number: int, words: bytes) -> int:
     """Bytes of a file that a stream adds to what it has without its words."""
     return len(container.stream_chunk(number, words)) - len(container.stream_chunk(number, b""))
@@ -464,10 +481,11 @@ def encode(
     return codec.encode(image, quality=quality, rate=rate, size=size, bpp=bpp, effort=effort, tune=tune, verify=verify)
 
 
-def decode(data: bytes, *, device: str = "auto") -> Image.Image:
+def decode(data: bytes, *, device: str = "auto", limits: Limits = DEFAULT_LIMITS) -> Image.Image:
     """The bytes of a .vq2 file -> a Pillow image, with the installed model that the file names. See `Codec.decode`."""
     header = container.read_header(data)
-    return load_identity(header.model, device).decode(data)
+    limits.check_pixels(*_size(header))  # ahead of loading the model
+    return load_identity(header.model, device).decode(data, limits=limits)
 
 
 def pack_model(autoencoder: Autoencoder, priors: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 
 from vqcodec.coding import SymbolDecoder, SymbolEncoder
+from vqcodec.errors import FormatError
 from vqcodec.exact.engine import Batch
 from vqcodec.exact.network import IntegerPrior
+from vqcodec.limits import Deadline
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,12 +64,13 @@ def pack_stream(batches: Iterable[tuple[Batch, Tensor, Tensor]]) -> bytes:
 class Source:
     """Reads the indices of a batch from one range decoder per group of tiles."""
 
-    def __init__(self, streams: Sequence[bytes], group_tiles: int) -> None:
-        self._streams = streams
+    def __init__(self, streams: Sequence[bytes], group_tiles: int, deadline: Deadline) -> None:
+        self._streams, self._deadline = streams, deadline
         self._decoders: dict[int, SymbolDecoder] = {}
         self._group_tiles = group_tiles
 
     def __call__(self, frequencies: Tensor, batch: Batch) -> Tensor:
+        self._deadline.check()
         values = frequencies.cpu().numpy()
         groups = (batch.tiles // self._group_tiles).repeat_interleave(batch.groups).cpu().numpy()
         symbols = np.zeros(len(values), np.int64)
@@ -84,5 +87,7 @@ class Source:
             self._decoders[group] = SymbolDecoder(self._streams[group])
         return self._decoders[group]
 
-    def exhausted(self) -> bool:
-        return all(decoder.exhausted() for decoder in self._decoders.values())
+    def check(self) -> None:
+        """Raise FormatError unless the streams are what an encoder writes for the indices that were read."""
+        if not all(decoder.complete() for decoder in self._decoders.values()):
+            raise FormatError("an index stream is longer than its indices, or another coding of them")
