@@ -229,9 +229,9 @@ def decode(
         files.check_target(job.target, force)
         source = files.read(job.source)
         header = read_header(source)
-        limits.check_pixels(header.width, header.height)
         registry.find_identity(header.model)
         _image_format(job.target, format)
+        limits.check_pixels(header.width, header.height)
         return source
 
     def code(job: Job, source: bytes) -> tuple[int, Image.Image]:
