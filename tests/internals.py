@@ -3,18 +3,21 @@
 
 from __future__ import annotations
 
+import importlib.util
+import io
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from randomprior import random_maps, random_tensors
 
-from vqcodec import chunks, container, proportion, registry, weights
+from vqcodec import chunks, container, indices, proportion, registry, weights
 from vqcodec.codec import Codec, pack_model
-from vqcodec.config import ModelConfig
+from vqcodec.config import AutoencoderConfig, LevelConfig, ModelConfig, PriorConfig
 from vqcodec.nets.autoencoder import Autoencoder
 
 __all__ = ["Codec", "ModelConfig", "chunks", "container", "proportion", "weights"]
@@ -64,3 +67,42 @@ def forged(
 def shipped(name: str = "vq2-base") -> Codec:
     """An installed model."""
     return Codec.load(registry.find(name), "cpu")
+
+
+def load_module(path: Path) -> ModuleType:
+    """A script as a module."""
+    spec = importlib.util.spec_from_file_location(f"{path.stem}_script", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def load_npz(data: bytes) -> indices.Indices:
+    """The indices of an .npz file."""
+    return indices.load(io.BytesIO(data))
+
+
+# Of tests/hostile/models/tiny.safetensors: small, and with all that a configuration can have.
+HOSTILE_CONFIG = ModelConfig(
+    AutoencoderConfig(
+        levels=(
+            LevelConfig(8, 2, 8, 4, stop=True),
+            LevelConfig(4, 2, 8, 4, stop=True, products=1, groups=2, group_codes=4),
+        ),
+        widths=(4, 4),
+        encoder_blocks=(0, 1),
+        decoder_blocks=(0, 1),
+        patch=4,
+        overlap=False,
+        norm="level",
+        gains=2,
+    ),
+    priors=(
+        PriorConfig(8, 1, 1, 2, 0, 0, rates=2),
+        PriorConfig(8, 2, 2, 2, 1, 1, order="seven", out_channels=4, rates=2, cond_above=True),
+    ),
+    tile_size=16,
+    rates=(0.06, 2.0),
+)
