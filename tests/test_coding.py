@@ -32,7 +32,7 @@ def test_round_trip_at_the_ideal_length(k):
     decoder = SymbolDecoder(data)
     found = [decoder.decode(f[i : i + 100]) for i in range(0, 4000, 100)]
     assert (np.concatenate(found) == symbols).all()
-    assert decoder.exhausted()
+    assert decoder.complete()
     ideal = -np.log2(share[np.arange(4000), symbols]).sum()
     assert ideal <= 8 * len(data) < ideal * 1.001 + 64
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from vqcodec.format.info import FileInfo
     from vqcodec.indices.arrays import Indices, from_indices, to_indices
     from vqcodec.model.info import info
+    from vqcodec.model.limits import Limits
 
 __version__ = "0.1.0"
 
@@ -32,6 +33,7 @@ __all__ = [
     "FormatError",
     "ImageError",
     "Indices",
+    "Limits",
     "ModelError",
     "VqcodecError",
     "__version__",
@@ -51,6 +53,7 @@ _LAZY = {
     "FileInfo": "format.info",
     "info": "model.info",
     "Indices": "indices",
+    "Limits": "model.limits",
     "from_indices": "indices",
     "to_indices": "indices",
 }

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, TypeVar, overload
 
 from vqcodec.errors import VqcodecError
 from vqcodec.images.files import Job, describe, one_line
+from vqcodec.model.limits import DEFAULT_LIMITS, Limits
 
 if TYPE_CHECKING:
     import os
@@ -214,15 +215,18 @@ def encode(image: Image.Image | Iterable[Image.Image], **options: Unpack[Options
 
 
 @overload
-def decode(data: bytes, *, device: str = "auto") -> Image.Image: ...
+def decode(data: bytes, *, device: str = "auto", limits: Limits = DEFAULT_LIMITS) -> Image.Image: ...
 @overload
-def decode(data: Iterable[bytes], *, device: str = "auto") -> list[Image.Image]: ...
-def decode(data: bytes | Iterable[bytes], *, device: str = "auto") -> Image.Image | list[Image.Image]:
+def decode(data: Iterable[bytes], *, device: str = "auto", limits: Limits = DEFAULT_LIMITS) -> list[Image.Image]: ...
+def decode(
+    data: bytes | Iterable[bytes], *, device: str = "auto", limits: Limits = DEFAULT_LIMITS
+) -> Image.Image | list[Image.Image]:
     """Decode a file, or several.
 
     Args:
         data: the bytes of a `.vq2` file, or a list (or any iterable) of such.
         device: auto (a GPU if there is one), cpu or cuda.
+        limits: what each file may cost.
 
     Returns: a Pillow image, or a list of them. Raises what `Codec.decode` does, for the first file where that happens,
     and ModelError if the model that it names is not installed.
@@ -230,5 +234,5 @@ def decode(data: bytes | Iterable[bytes], *, device: str = "auto") -> Image.Imag
     from vqcodec import codec
 
     if isinstance(data, bytes):
-        return codec.decode(data, device=device)
-    return [codec.decode(one, device=device) for one in data]
+        return codec.decode(data, device=device, limits=limits)
+    return [codec.decode(one, device=device, limits=limits) for one in data]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Encode an image, and decode as its mirror. Read this first.
 
-    encode:  picture -> choose codes -> compress indices -> pack  -> .vq2
-    decode:  picture <- make pixels  <- decompress       <- unpack <- .vq2
+encode:  picture -> choose codes -> compress indices -> pack  -> .vq2
+decode:  picture <- make pixels  <- decompress       <- unpack <- .vq2
 """
 
 from __future__ import annotations
@@ -20,17 +20,16 @@ from torch import Tensor
 from vqcodec.encoder import fitting
 from vqcodec.encoder.choice import chooser
 from vqcodec.encoder.request import DEFAULT, DEFAULT_EFFORT, DEFAULT_TUNE, Request, rate_asked
-from vqcodec.errors import FormatError, ImageError, ModelError, VqcodecError
+from vqcodec.errors import FormatError, ModelError, VqcodecError
 from vqcodec.exact.condition import PLACES
 from vqcodec.format import container
 from vqcodec.images import imaging
 from vqcodec.model import registry, tiling
+from vqcodec.model.limits import DEFAULT_LIMITS, Deadline, Limits
 from vqcodec.model.model import Model, pick_device
 from vqcodec.model.precision import exactly
 from vqcodec.nets import strips
 from vqcodec.stream import reader, writer
-
-MAX_GROUP_PIXELS = 1 << 24  # of a file: a group is decoded at once, so this bounds memory
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -78,9 +77,7 @@ class Codec(Model):
 
         def pack(encoded: fitting.Encoded) -> bytes:
             header = self.header(width, height, picture.mode, encoded.place)
-            file = container.Container(
-                header, tuple(encoded.streams), alpha, picture.icc, picture.exif, picture.xmp
-            )
+            file = container.Container(header, tuple(encoded.streams), alpha, picture.icc, picture.exif, picture.xmp)
             return container.pack(file)
 
         choice, target = chooser(self, picture.pixels, asked), asked.target(width * height)
@@ -94,12 +91,13 @@ class Codec(Model):
                 raise VqcodecError("verification failed: the file would not decode to the indices that were encoded")
         return pack(encoded)
 
-    def decode(self, data: bytes) -> Image.Image:
-        """Decode the bytes of a .vq2 file to an image, with its metadata. Raises FormatError on a damaged file and
-        ModelError if it was made with another model."""
+    def decode(self, data: bytes, *, limits: Limits = DEFAULT_LIMITS) -> Image.Image:
+        """Decode the bytes of a .vq2 file to an image, with its metadata. Raises FormatError on a damaged file,
+        ModelError if it was made with another model, and ImageError if it would cost more than the limits."""
+        head = container.read_header(data)
+        limits.check_pixels(head.width, head.height)
         file = container.unpack(data)
-        head = file.header
-        indices = self.read_indices(file)
+        indices = self.read_indices(file, limits)
         pixels = self.from_indices(indices, head.width, head.height, head.rate)
         alpha = None if file.alpha is None else imaging.decode_alpha(file.alpha, head.width, head.height)
         return imaging.to_pil(imaging.Picture(pixels, alpha, head.mode, file.icc, file.exif, file.xmp))
@@ -132,27 +130,29 @@ class Codec(Model):
         height: int,
         group_tiles: int = tiling.GROUP_TILES,
         place: int = 0,
+        deadline: Deadline | None = None,
     ) -> list[Tensor]:
-        """Read index maps from streams: see `stream.reader`. Raises FormatError on a wrong stream."""
-        return reader.decompress(self, streams, width, height, group_tiles, place)
+        """Read index maps from streams: see `stream.reader`. Raises FormatError on a stream that `compress` would not
+        write, ImageError after the deadline."""
+        return reader.decompress(self, streams, width, height, group_tiles, place, deadline)
 
     def header(self, width: int, height: int, mode: str, place: int = 0) -> container.Header:
         """The header of the files that this codec writes."""
         return container.Header(width, height, mode, self.identity, self.tile_size, tiling.GROUP_TILES, place)
 
-    def read_indices(self, file: container.Container) -> list[Tensor]:
-        """The index maps that a file holds. Raises FormatError, ModelError as `decode`, ImageError above Pillow's limit
-        on the number of pixels."""
+    def read_indices(self, file: container.Container, limits: Limits = DEFAULT_LIMITS) -> list[Tensor]:
+        """The index maps that a file holds. Raises FormatError, ModelError and ImageError as `decode`."""
         head = file.header
         if head.model != self.identity:
             raise ModelError(f"the file needs model {head.model.hex()}, this is {self.name} ({self.identity.hex()})")
         if head.tile_size != self.config.tile_size or file.levels != len(self.priors):
             raise FormatError(f"tiles of {head.tile_size} pixels, {file.levels} levels do not fit model {self.name}")
-        if head.group_tiles * head.tile_size**2 > MAX_GROUP_PIXELS:
-            raise FormatError(f"groups of {head.group_tiles} tiles of {head.tile_size} pixels are too large")
-        if Image.MAX_IMAGE_PIXELS is not None and head.width * head.height > Image.MAX_IMAGE_PIXELS:
-            raise ImageError(f"{head.width}x{head.height} is over Pillow's limit (Image.MAX_IMAGE_PIXELS)")
-        return self.decompress(file.streams, head.width, head.height, head.group_tiles, head.rate)
+        if head.group_tiles > tiling.GROUP_TILES:
+            raise FormatError(f"groups have at most {tiling.GROUP_TILES} tiles, not {head.group_tiles}")
+        limits.check_pixels(head.width, head.height)
+        limits.check_memory(reader.memory(self, head.width, head.height, head.group_tiles))
+        size = head.width, head.height
+        return self.decompress(file.streams, *size, head.group_tiles, head.rate, limits.deadline())
 
 
 _loaded: dict[tuple[str, bytes, str], Codec] = {}
@@ -185,6 +185,8 @@ def encode(
     return load_model(model, device).encode(image, **options)
 
 
-def decode(data: bytes, *, device: str = "auto") -> Image.Image:
+def decode(data: bytes, *, device: str = "auto", limits: Limits = DEFAULT_LIMITS) -> Image.Image:
     """Decode a .vq2 file with the installed model that it names. See `Codec.decode`."""
-    return load_identity(container.read_header(data).model, device).decode(data)
+    head = container.read_header(data)
+    limits.check_pixels(head.width, head.height)  # ahead of loading the model
+    return load_identity(head.model, device).decode(data, limits=limits)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A public hook on the parts of the codec that take time; nothing happens where nobody watches.
 
-    with timing.watched(lambda part: clock.counting(part)):
-        codec.encode(image)
+with timing.watched(lambda part: clock.counting(part)):
+    codec.encode(image)
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from vqcodec.cli.running import run_steps, summary
 from vqcodec.format.container import read_header
 from vqcodec.images import files
 from vqcodec.images.files import Job
+from vqcodec.model.limits import Limits
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -26,11 +27,18 @@ if TYPE_CHECKING:
 @click.argument("paths", nargs=-1, required=True, metavar="INPUT... [OUTPUT]")
 @directory_option
 @format_option
+@click.option("--max-pixels", type=click.IntRange(1), metavar="N", help="Refuse larger images; by default over 89 MP.")
 @force_option
 @device_option
 @quiet_option
 def decode(
-    paths: tuple[str, ...], output_dir: str | None, format: str | None, force: bool, device: str, quiet: bool
+    paths: tuple[str, ...],
+    output_dir: str | None,
+    format: str | None,
+    max_pixels: int | None,
+    force: bool,
+    device: str,
+    quiet: bool,
 ) -> None:
     """Decode .vq2 files.
 
@@ -44,6 +52,8 @@ def decode(
     from vqcodec.batch import Steps
     from vqcodec.model import registry
 
+    limits = Limits(pixels=max_pixels)
+
     @functools.cache
     def decoder() -> Callable[..., Image.Image]:
         from vqcodec import codec
@@ -53,12 +63,14 @@ def decode(
     def read(job: Job) -> bytes:
         files.check_target(job.target, force)
         source = files.read(job.source)
-        registry.find_identity(read_header(source).model)
+        header = read_header(source)
+        registry.find_identity(header.model)
         image_format(job.target, format)
+        limits.check_pixels(header.width, header.height)
         return source
 
     def code(job: Job, source: bytes) -> tuple[int, Image.Image]:
-        return len(source), decoder()(source, device=device)
+        return len(source), decoder()(source, device=device, limits=limits)
 
     def write(job: Job, coded: tuple[int, Image.Image]) -> str:
         size, image = coded

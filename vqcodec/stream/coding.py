@@ -58,13 +58,19 @@ class SymbolEncoder:
 
 
 class SymbolDecoder:
-    """Range decoder. It does not notice damaged data: the container's checksums do that."""
+    """Range decoder that takes nothing but what `SymbolEncoder` writes.
+
+    constriction reads zeros behind the end of a stream and has no say on words that are left over. Symbols are
+    therefore encoded again as they come: a stream that is too short is noticed at once, any other in `complete`.
+    """
 
     def __init__(self, data: bytes) -> None:
         """data: what `SymbolEncoder.getvalue` gave. Raises FormatError if it is not whole words."""
         if len(data) % 4:
             raise FormatError(f"an index stream must be whole 32-bit words, this one has {len(data)} bytes")
-        self._decoder = constriction.stream.queue.RangeDecoder(np.frombuffer(data, "<u4").astype(np.uint32))
+        self._words = np.frombuffer(data, "<u4").astype(np.uint32)
+        self._decoder = constriction.stream.queue.RangeDecoder(self._words)
+        self._again = constriction.stream.queue.RangeEncoder()
 
     def decode(self, frequencies: Frequencies) -> Symbols:
         """frequencies: [n, K] -> symbols, int32 [n]. Raises FormatError where the stream cannot be right."""
@@ -72,10 +78,14 @@ class SymbolDecoder:
         if not f.size:
             return np.zeros(0, np.int32)
         try:
-            return np.asarray(self._decoder.decode(_model(), f), np.int32)
+            symbols = np.asarray(self._decoder.decode(_model(), f), np.int32)
         except (ValueError, AssertionError) as error:
             raise FormatError(f"damaged index stream: {error}") from error
+        self._again.encode(symbols, _model(), f)
+        if self._again.num_words() > len(self._words) + 1:  # one word of the end may still go
+            raise FormatError("damaged index stream: it has run out of words")
+        return symbols
 
-    def exhausted(self) -> bool:
-        """False if much more data follows than the symbols read so far explain."""
-        return bool(self._decoder.maybe_exhausted())
+    def complete(self) -> bool:
+        """Whether the stream is what an encoder writes for the symbols read so far, no word more and no other."""
+        return bool(np.array_equal(self._again.get_compressed(), self._words))

@@ -15,9 +15,11 @@ from vqcodec.errors import FormatError
 from vqcodec.exact import orders
 from vqcodec.exact.engine import Batch, Draw, run
 from vqcodec.exact.network import IntegerPrior
+from vqcodec.model.limits import Deadline
 from vqcodec.model.model import Model
 from vqcodec.model.precision import exactly
 from vqcodec.model.tiling import GROUP_TILES
+from vqcodec.stream import proportion
 from vqcodec.stream.coding import SymbolDecoder
 
 BATCH_GROUPS = 4  # groups decoded together at most; bounds the memory of large images
@@ -26,9 +28,16 @@ STEP_ROWS = 1024  # positions of a step from which a processor gains nothing by 
 
 @exactly
 def decompress(
-    model: Model, streams: Sequence[bytes], width: int, height: int, group_tiles: int = GROUP_TILES, place: int = 0
+    model: Model,
+    streams: Sequence[bytes],
+    width: int,
+    height: int,
+    group_tiles: int = GROUP_TILES,
+    place: int = 0,
+    deadline: Deadline | None = None,
 ) -> list[Tensor]:
-    """Read index maps from streams. Inverse of `writer.compress`. Raises FormatError on a wrong stream.
+    """Read index maps from streams. Inverse of `writer.compress`. Raises FormatError on a stream that it would not
+    write, ImageError after the deadline.
 
     Args:
         model: whose indices they are.
@@ -36,19 +45,30 @@ def decompress(
         width, height: of the image, in pixels.
         group_tiles: tiles that share a stream.
         place: in the range of rates, 0 to 255.
+        deadline: looked at before every batch of indices.
     """
+    tilings = [model.tiling(level, width, height) for level in range(len(model.priors))]
+    proportion.check_lengths(model.priors, tilings, streams, group_tiles)
+    clock = Deadline() if deadline is None else deadline
     sources: list[Source] = []
 
     def source(level: int, first: int) -> Draw:
+        if sources:
+            sources[-1].check()  # ahead of the work that the next level is
         group = first // group_tiles
-        sources.append(Source(streams[group * len(model.priors) + level :: len(model.priors)], group_tiles))
+        sources.append(Source(streams[group * len(model.priors) + level :: len(model.priors)], group_tiles, clock))
         return sources[-1]
 
     batch = max(1, _batch_tiles(model, width, height) // group_tiles) * group_tiles
     tiles = produce(model, source, width, height, batch, place=place)
-    if not all(source.exhausted() for source in sources):
-        raise FormatError("an index stream is longer than its indices: the file was made otherwise than it says")
-    return [model.tiling(level, width, height).join(maps) for level, maps in enumerate(tiles)]
+    sources[-1].check()
+    return [tiling.join(maps) for tiling, maps in zip(tilings, tiles, strict=True)]
+
+
+def memory(model: Model, width: int, height: int, group_tiles: int) -> int:
+    """About how many bytes reading an image of this size takes, see `proportion.memory`."""
+    tilings = [model.tiling(level, width, height) for level in range(len(model.priors))]
+    return proportion.memory(model.config, tilings, max(group_tiles, _batch_tiles(model, width, height)))
 
 
 @exactly
@@ -104,13 +124,14 @@ def _batch_tiles(model: Model, width: int, height: int) -> int:
 class Source:
     """Reads the indices of a batch from one range decoder per group of tiles."""
 
-    def __init__(self, streams: Sequence[bytes], group_tiles: int) -> None:
-        self._streams = streams
+    def __init__(self, streams: Sequence[bytes], group_tiles: int, deadline: Deadline) -> None:
+        self._streams, self._deadline = streams, deadline
         self._decoders: dict[int, SymbolDecoder] = {}
         self._group_tiles = group_tiles
 
     @timing.timed("entropy coding")
     def __call__(self, frequencies: Tensor, batch: Batch) -> Tensor:
+        self._deadline.check()
         values = frequencies.cpu().numpy()
         groups = (batch.tiles // self._group_tiles).repeat_interleave(batch.groups).cpu().numpy()
         symbols = np.zeros(len(values), np.int64)
@@ -127,5 +148,7 @@ class Source:
             self._decoders[group] = SymbolDecoder(self._streams[group])
         return self._decoders[group]
 
-    def exhausted(self) -> bool:
-        return all(decoder.exhausted() for decoder in self._decoders.values())
+    def check(self) -> None:
+        """Raise FormatError unless the streams are what an encoder writes for the indices that were read."""
+        if not all(decoder.complete() for decoder in self._decoders.values()):
+            raise FormatError("an index stream is longer than its indices, or another coding of them")
