@@ -15,14 +15,17 @@ from PIL import Image
 from randomprior import random_tensors
 from skimage import data
 from torch import Tensor
-from vqcodec.quality import EFFORTS, Request
 
-from vqcodec import container, weights
-from vqcodec.codec import Codec, pack_model
+from vqcodec.codec import Codec
 from vqcodec.config import ModelConfig
-from vqcodec.encoder import chooser
+from vqcodec.encoder import choice
 from vqcodec.encoder.lengths import PriorLengths
+from vqcodec.encoder.request import EFFORTS, Request, rate_asked
+from vqcodec.format import container
+from vqcodec.model import weights
+from vqcodec.model.loading import pack_model
 from vqcodec.nets.autoencoder import Autoencoder
+from vqcodec.stream import writer
 
 
 def codec(**changes: object) -> Codec:
@@ -59,7 +62,7 @@ def part(photo: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def nats(model: Codec, maps: list[Tensor], width: int, height: int, place: int) -> list[float]:
     """Of all that is coded, by level."""
     found = []
-    for level in model.frequencies(maps, width, height, place=place):
+    for level in writer.frequencies(model, maps, width, height, place=place):
         own = [(m.frequencies.gather(1, m.symbols[:, None])[:, 0] / m.frequencies.sum(1)).log() for m in level]
         found.append(-float(torch.cat(own).double().sum()))
     return found
@@ -86,7 +89,7 @@ def test_every_effort_gives_a_file_that_decodes_to_what_was_chosen(effort: int, 
     encoded = model.encode(Image.fromarray(part), quality=60, effort=effort, verify=True)
     file = container.unpack(encoded)
     assert all(torch.equal(a, b) for a, b in zip(model.read_indices(file), maps, strict=True))
-    assert file.header.rate == model.place(model.rate(asked)) > 0
+    assert file.header.rate == model.place(rate_asked(asked, model.config.rates)) > 0
 
 
 def test_more_bits_at_more_quality(part: NDArray[np.uint8]) -> None:
@@ -174,9 +177,9 @@ def test_bits_and_distortion_fall_with_effort(part: NDArray[np.uint8]) -> None:
 def test_features_are_kept_for_places_near_by(part: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch) -> None:
     model = codec()
     calls = []
-    features = chooser.strips.features
-    monkeypatch.setattr(chooser.strips, "features", lambda *a, **k: calls.append(a[2]) or features(*a, **k))
-    own = model.chooser(part, Request(effort=1))
+    features = choice.strips.features
+    monkeypatch.setattr(choice.strips, "features", lambda *a, **k: calls.append(a[2]) or features(*a, **k))
+    own = choice.chooser(model, part, Request(effort=1))
     own.maps(0.3)
     own.maps(0.3)
     assert len(calls) == 1
