@@ -15,7 +15,7 @@ from PIL import Image
 from vqcodec.codec import Codec
 from vqcodec.config import VQVAE2_PRESETS
 from vqcodec.encoder.emphasis import emphasis
-from vqcodec.encoder.request import DEFAULT_EFFORT, EFFORTS, Request, rate_of
+from vqcodec.encoder.request import DEFAULT_EFFORT, EFFORTS, Request, lmbda_of
 from vqcodec.encoder.target import PASSES, PRECISION, search
 from vqcodec.errors import ImageError, ModelError
 from vqcodec.evaluation import metrics
@@ -23,14 +23,14 @@ from vqcodec.format import container
 from vqcodec.nets.quality import C2
 from vqcodec.nets.quantizer import OrderZero
 
-RATES = (0.06, 2.0)
+LMBDAS = (0.06, 2.0)
 
 
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"quality": -1}, {"quality": 101}, {"quality": math.nan}, {"rate": -0.1}, {"rate": math.inf}, {"size": 0},
-        {"bpp": 0.0}, {"bpp": math.nan}, {"tune": "size"}, {"effort": 0}, {"effort": 10}, {"quality": 3, "rate": 1.0},
+        {"quality": -1}, {"quality": 101}, {"quality": math.nan}, {"lmbda": -0.1}, {"lmbda": math.inf}, {"size": 0},
+        {"bpp": 0.0}, {"bpp": math.nan}, {"tune": "size"}, {"effort": 0}, {"effort": 10}, {"quality": 3, "lmbda": 1.0},
         {"size": 3, "bpp": 1.0},
     ],
 )  # fmt: skip
@@ -40,12 +40,12 @@ def test_a_request_that_means_nothing_is_refused(wrong):
 
 
 def test_the_scale_runs_over_the_range_of_rates():
-    rates = [rate_of(quality, RATES) for quality in range(101)]
-    assert all(a > b for a, b in zip(rates, rates[1:], strict=False))
-    assert rates[50] == pytest.approx(math.sqrt(0.06 * 2.0))
-    assert rates[0] > 2.0 > 0.06 > rates[100]
+    lmbdas = [lmbda_of(quality, LMBDAS) for quality in range(101)]
+    assert all(a > b for a, b in zip(lmbdas, lmbdas[1:], strict=False))
+    assert lmbdas[50] == pytest.approx(math.sqrt(0.06 * 2.0))
+    assert lmbdas[0] > 2.0 > 0.06 > lmbdas[100]
     with pytest.raises(ModelError, match="single quality"):
-        rate_of(50, (0.0, 0.0))
+        lmbda_of(50, (0.0, 0.0))
 
 
 def test_target_in_bytes():
@@ -72,7 +72,7 @@ def test_search_hits_a_falling_size_in_few_passes(power: float, target: float, r
         estimated.append(weight)
         return size(weight, ratio)
 
-    weight = search(make, estimate, target, RATES, 100)
+    weight = search(make, estimate, target, LMBDAS, 100)
     assert PRECISION * (target - 100) - 1 <= size(weight) - 100 <= target - 100
     assert size(weight) in made
     assert len(made) <= PASSES
@@ -80,7 +80,7 @@ def test_search_hits_a_falling_size_in_few_passes(power: float, target: float, r
 
 
 def test_search_survives_estimates_that_mean_nothing() -> None:
-    weight = search(lambda weight: 2_000 * weight**-0.7, lambda weight: 7_000, 3_000, RATES)
+    weight = search(lambda weight: 2_000 * weight**-0.7, lambda weight: 7_000, 3_000, LMBDAS)
     assert 0.8 * 3_000 < 2_000 * weight**-0.7 <= 3_000
 
 
@@ -92,14 +92,14 @@ def test_search_at_the_ends() -> None:
             made.append(weight)
             return least + 100 / weight
 
-        return [search(size, size, 4_000, RATES), *made]
+        return [search(size, size, 4_000, LMBDAS), *made]
 
     assert constant(5_000)[0] == math.inf
-    lowest = search(lambda weight: 3_000 - weight, lambda weight: 3_000 - weight, 4_000, RATES)
-    assert 0 < lowest < RATES[0] / 60
-    steps = search(*[lambda weight: 1_000 if weight > 0.3 else 9_000] * 2, 4_000, RATES)  # nothing between
+    lowest = search(lambda weight: 3_000 - weight, lambda weight: 3_000 - weight, 4_000, LMBDAS)
+    assert 0 < lowest < LMBDAS[0] / 60
+    steps = search(*[lambda weight: 1_000 if weight > 0.3 else 9_000] * 2, 4_000, LMBDAS)  # nothing between
     assert steps > 0.3
-    assert search(lambda weight: 9, lambda weight: 9, 90, RATES, 100) == math.inf
+    assert search(lambda weight: 9, lambda weight: 9, 90, LMBDAS, 100) == math.inf
 
 
 def test_beam_is_never_worse_than_the_greedy_choice():
@@ -204,7 +204,7 @@ def test_a_model_of_one_quality_says_so(tmp_path, photo):
     from vqcodec.model.loading import pack_model
     from vqcodec.prior.export import to_integers
 
-    config = dataclasses.replace(VQVAE2_PRESETS["tiny"], rates=(0.0, 0.0))
+    config = dataclasses.replace(VQVAE2_PRESETS["tiny"], lmbdas=(0.0, 0.0))
     autoencoder, priors = untrained(config)
     codec = Codec(config, pack_model(autoencoder, [to_integers(p) for p in priors]))
     image = Image.fromarray(photo[:64, :64])

@@ -169,19 +169,19 @@ def evaluate(
         sizes.append(image.size)
         pixels_hash = hashlib.sha256(f"{image.size}".encode() + image.tobytes()).hexdigest()
         keys += [Cache.key(pixels_hash, codec) for codec in codecs]
-    places = [(codec, path) for path in paths for codec in codecs]
+    pairs = [(codec, path) for path in paths for codec in codecs]
     results = [cache.get(key) for key in keys]
     missing = [number for number, result in enumerate(results) if result is None]
-    done = len(places) - len(missing)
-    progress(done, len(places))
-    for number, result in (workers or Workers()).run(measure_file, [places[i] for i in missing]):
+    done = len(pairs) - len(missing)
+    progress(done, len(pairs))
+    for number, result in (workers or Workers()).run(measure_file, [pairs[i] for i in missing]):
         results[missing[number]] = result
         cache.add(keys[missing[number]], result)
         done += 1
-        progress(done, len(places))
+        progress(done, len(pairs))
     return [
         _row(result, dataset, path.name, codec, sizes[number // len(codecs)])
-        for number, ((codec, path), result) in enumerate(zip(places, results, strict=True))
+        for number, ((codec, path), result) in enumerate(zip(pairs, results, strict=True))
         if result is not None
     ]
 

@@ -26,7 +26,7 @@ STEP_ROWS = 1024  # positions of a step from which a processor gains nothing by 
 
 @exactly
 def decompress(
-    model: Model, streams: Sequence[bytes], width: int, height: int, group_tiles: int = GROUP_TILES, place: int = 0
+    model: Model, streams: Sequence[bytes], width: int, height: int, group_tiles: int = GROUP_TILES, tradeoff: int = 0
 ) -> list[Tensor]:
     """Read index maps from streams. Inverse of `writer.compress`. Raises FormatError on a wrong stream.
 
@@ -35,7 +35,7 @@ def decompress(
         streams: by group of tiles and level, group by group.
         width, height: of the image, in pixels.
         group_tiles: tiles that share a stream.
-        place: in the range of rates, 0 to 255.
+        tradeoff: 0 to 255.
     """
     sources: list[Source] = []
 
@@ -45,7 +45,7 @@ def decompress(
         return sources[-1]
 
     batch = max(1, _batch_tiles(model, width, height) // group_tiles) * group_tiles
-    tiles = produce(model, source, width, height, batch, place=place)
+    tiles = produce(model, source, width, height, batch, tradeoff=tradeoff)
     if not all(source.exhausted() for source in sources):
         raise FormatError("an index stream is longer than its indices: the file was made otherwise than it says")
     return [model.tiling(level, width, height).join(maps) for level, maps in enumerate(tiles)]
@@ -61,7 +61,7 @@ def produce(
     *,
     images: int = 1,
     priors: Sequence[IntegerPrior] | None = None,
-    place: int = 0,
+    tradeoff: int = 0,
 ) -> list[Tensor]:
     """Index maps of images of one size, as tiles: per level int64 [images * tiles, maps, h, w] on the CPU.
 
@@ -72,7 +72,7 @@ def produce(
         batch: tiles that are produced together.
         images: their number.
         priors: in place of the model's own.
-        place: in the range of rates, 0 to 255.
+        tradeoff: 0 to 255.
     """
     tilings = [model.tiling(level, width, height) for level in range(len(model.priors))]
     masks = [tiling.valid() for tiling in tilings]
@@ -85,7 +85,7 @@ def produce(
             valid = masks[level]
             inside = None if valid is None else valid.repeat(images, 1, 1)[first : first + count].to(model.device)
             with timing.part("prior"):
-                condition = prior.condition(coarse, (count, *tilings[level].tile_shape), inside, place)
+                condition = prior.condition(coarse, (count, *tilings[level].tile_shape), inside, tradeoff)
                 coarse.append(run(prior, condition, source(level, first), inside))
             tiles[level].append(coarse[level].cpu())
     return [torch.cat(maps) for maps in tiles]
