@@ -139,11 +139,11 @@ def staged_config(order: str) -> ModelConfig:
     return ModelConfig(
         AutoencoderConfig(levels, widths=(8, 8, 16), encoder_blocks=(0, 1, 1), decoder_blocks=(0, 1, 1)),
         priors=(
-            PriorConfig(16, 2, 2, 2, 0, 1, order=order, out_channels=8, rates=4),
-            PriorConfig(16, 3, 0, 2, 1, 1, order=order, out_channels=8, rates=4, cond_above=True),
+            PriorConfig(16, 2, 2, 2, 0, 1, order=order, out_channels=8, tradeoffs=4),
+            PriorConfig(16, 3, 0, 2, 1, 1, order=order, out_channels=8, tradeoffs=4, cond_above=True),
         ),
         tile_size=16,
-        rates=(0.06, 2.0),
+        lmbdas=(0.06, 2.0),
     )
 
 

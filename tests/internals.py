@@ -104,9 +104,9 @@ HOSTILE_CONFIG = ModelConfig(
         gains=2,
     ),
     priors=(
-        PriorConfig(8, 1, 1, 2, 0, 0, rates=2),
-        PriorConfig(8, 2, 2, 2, 1, 1, order="seven", out_channels=4, rates=2, cond_above=True),
+        PriorConfig(8, 1, 1, 2, 0, 0, tradeoffs=2),
+        PriorConfig(8, 2, 2, 2, 1, 1, order="seven", out_channels=4, tradeoffs=2, cond_above=True),
     ),
     tile_size=16,
-    rates=(0.06, 2.0),
+    lmbdas=(0.06, 2.0),
 )

@@ -36,8 +36,8 @@ def random_tensors(
     working = coarser[-1].stride if above else level.stride
     table("embed", rows, c, 40 / level.maps**0.5)
     tensors["base"] = torch.randint(-30, 31, (c,), generator=generator, dtype=torch.int8)
-    if config.rates:
-        table("rate", config.rates, c, 20)
+    if config.tradeoffs:
+        table("rate", config.tradeoffs, c, 20)
     for i, other in enumerate(coarser):
         table(f"cond_coarse.{i}", (other.stride // working) ** 2 * sum(other.alphabets), c, 30 / other.maps**0.5)
     for i in range(config.cond_blocks):

@@ -37,7 +37,7 @@ class ReferencePrior:
         tensors: dict[str, Integers],
         maps: Sequence[Integers],
         inside: NDArray[np.bool_],
-        place: int,
+        tradeoff: int,
     ) -> None:
         self.config, self.level, self.tensors, self.inside = config, level, tensors, inside
         height, width = inside.shape
@@ -45,7 +45,7 @@ class ReferencePrior:
         self.kind = order.kind
         self.step = order.step.numpy().reshape(height, width)
         self.reach = order.reach.numpy().reshape(height, width)
-        self.condition = self._condition(coarser, maps, place)
+        self.condition = self._condition(coarser, maps, tradeoff)
         self.indices = np.zeros((level.maps, height, width), np.int64)
         self.layers = np.zeros((config.layers + 1, height, width, config.channels), np.int64)
         self.before = self.layers.copy()  # a layer's output ahead of its attention
@@ -59,7 +59,7 @@ class ReferencePrior:
     def row(self, level: LevelConfig, m: int) -> int:
         return sum(level.alphabets[:m])
 
-    def _condition(self, coarser: Sequence[LevelConfig], maps: Sequence[Integers], place: int) -> Integers:
+    def _condition(self, coarser: Sequence[LevelConfig], maps: Sequence[Integers], tradeoff: int) -> Integers:
         config, tensors = self.config, self.tensors
         above = config.cond_above and bool(coarser)
         stride = coarser[-1].stride if above else self.level.stride
@@ -67,8 +67,8 @@ class ReferencePrior:
         height, width = self.inside.shape[0] // r, self.inside.shape[1] // r
         inside = self.inside.reshape(height, r, width, r).any((1, 3))
         x = np.zeros((height, width, config.channels), np.int64) + tensors["base"]
-        if config.rates:
-            x += tensors["rate"][place * config.rates // 256]
+        if config.tradeoffs:
+            x += tensors["rate"][tradeoff * config.tradeoffs // 256]
         for i, (other, known) in enumerate(zip(coarser, maps, strict=True)):
             q = other.stride // stride
             for y in range(height):

@@ -105,10 +105,10 @@ def test_measuring_changes_neither_file_nor_codec(tiny: Codec) -> None:
     assert tiny.__dict__ == before
 
 
-def packed(codec: Codec, maps: list[Tensor], size: tuple[int, int], place: int) -> bytes:
+def packed(codec: Codec, maps: list[Tensor], size: tuple[int, int], tradeoff: int) -> bytes:
     """The file of an RGB image that has these index maps."""
-    streams = tuple(codec.compress(maps, *size, place))
-    return container.pack(container.Container(codec.header(*size, "RGB", place), streams))
+    streams = tuple(codec.compress(maps, *size, tradeoff))
+    return container.pack(container.Container(codec.header(*size, "RGB", tradeoff), streams))
 
 
 def live(maps: Tensor, level: LevelConfig) -> Tensor:
@@ -123,7 +123,7 @@ def live(maps: Tensor, level: LevelConfig) -> Tensor:
 
 @pytest.mark.parametrize("size", [(70, 50), (16, 16), (5, 33)])
 def test_what_is_not_coded_is_not_counted(staged: Codec, size: tuple[int, int]) -> None:
-    maps = sample_indices(staged, *size, seed=5, place=77)
+    maps = sample_indices(staged, *size, seed=5, tradeoff=77)
     found = rates.take_apart(staged, packed(staged, maps, size, 77))
     assert found.header.rate == 77
     groups = container.number_of_groups(found.header)
@@ -201,10 +201,10 @@ def test_the_float_network_knows_stops_and_the_rate(staged: Codec) -> None:
     for i, (prior, level) in enumerate(zip(staged.config.priors, levels, strict=True)):
         floats.append(LevelPrior(prior, level, levels[:i]).eval())
         from_integers(floats[i], random_tensors(prior, level, levels[:i], i, stopping=24))  # as in `staged_codec`
-    maps = sample_indices(staged, 64, 48, seed=5, place=200)
+    maps = sample_indices(staged, 64, 48, seed=5, tradeoff=200)
     found = []
-    for place in (200, 0):
-        integers = rates.take_apart(staged, packed(staged, maps, (64, 48), place), floats=floats)
+    for tradeoff in (200, 0):
+        integers = rates.take_apart(staged, packed(staged, maps, (64, 48), tradeoff), floats=floats)
         assert all(tally.floating is not None for tally in integers.tallies)
         found.append([(tally.ideal, tally.floating) for tally in integers.tallies])
     for (ideal, floating), (other, _) in zip(*found, strict=True):

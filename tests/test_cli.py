@@ -462,7 +462,7 @@ def test_quality_options_reach_the_encoder(folder: Path) -> None:
     image = Image.open("a.png")
     for name, options, asked in (
         ("q", ["-q", "10"], {"quality": 10}),
-        ("lambda", ["--lambda", "0.5"], {"rate": 0.5}),
+        ("lambda", ["--lambda", "0.5"], {"lmbda": 0.5}),
         ("effort", ["-q", "90", "-e", "1"], {"quality": 90, "effort": 1}),
         ("size", ["--target-size", "2kB"], {"size": 2000}),
         ("bpp", ["--target-bpp", "20"], {"bpp": 20}),

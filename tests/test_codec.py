@@ -96,12 +96,11 @@ def test_pictures_through_stops_and_product_stages(staged: Codec, monkeypatch: p
     width, height = 100, 75
     indices = stopping_indices(staged, width, height)
     streams = staged.compress(indices, width, height, 200)
-    assert same(staged.decompress(streams, width, height, place=200), indices)
+    assert same(staged.decompress(streams, width, height, tradeoff=200), indices)
     assert staged.compress(indices, width, height, 0) != streams
     bits = 0.0
-    for level, maps, coded in zip(
-        staged.config.autoencoder.levels, indices, frequencies(staged, indices, width, height, place=200), strict=True
-    ):
+    levels = frequencies(staged, indices, width, height, tradeoff=200)
+    for level, maps, coded in zip(staged.config.autoencoder.levels, indices, levels, strict=True):
         tiles = staged.tiling(staged.config.autoencoder.levels.index(level), width, height).split(maps)
         assert len(coded) == level.maps
         for m, found in enumerate(coded):
@@ -121,10 +120,10 @@ def test_pictures_through_stops_and_product_stages(staged: Codec, monkeypatch: p
         assert same(staged.decompress(streams, width, height, 4, 200), indices)
 
 
-def test_the_place_of_a_rate(staged: Codec, tiny: Codec) -> None:
-    rates = (0.0, 0.01, 0.06, math.sqrt(0.12), 2.0, 50.0)
-    assert [staged.place(rate) for rate in rates] == [0, 0, 0, 128, 255, 255]
-    assert {tiny.place(rate) for rate in rates} == {0}  # it does not look at it
+def test_the_tradeoff_of_a_lmbda(staged: Codec, tiny: Codec) -> None:
+    lmbdas = (0.0, 0.01, 0.06, math.sqrt(0.12), 2.0, 50.0)
+    assert [staged.tradeoff(lmbda) for lmbda in lmbdas] == [0, 0, 0, 128, 255, 255]
+    assert {tiny.tradeoff(lmbda) for lmbda in lmbdas} == {0}  # it does not look at it
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "LA", "RGBA"])
@@ -216,8 +215,10 @@ def test_verify(tiny: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
     real = tiny.decompress
     for level in range(len(tiny.priors)):
 
-        def wrong(streams: Sequence[bytes], width: int, height: int, *, place: int, level: int = level) -> list[Tensor]:
-            indices = real(streams, width, height, place=place)
+        def wrong(
+            streams: Sequence[bytes], width: int, height: int, *, tradeoff: int, level: int = level
+        ) -> list[Tensor]:
+            indices = real(streams, width, height, tradeoff=tradeoff)
             indices[level] = indices[level].clone()
             indices[level][-1, -1, -1] ^= 1
             return indices

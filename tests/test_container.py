@@ -231,10 +231,10 @@ def test_version_1_is_refused_with_advice() -> None:
 
 
 @pytest.mark.parametrize("rate", [0, 1, 127, 255])
-def test_the_place_on_the_range_of_rates(rate: int) -> None:
+def test_the_tradeoff(rate: int) -> None:
     data = container.pack(replace(PLAIN, header=replace(HEADER, rate=rate)))
     assert container.read_header(data).rate == container.unpack(data).header.rate == rate
-    assert (info(data).rate, f"place {rate} of" in describe("a.vq2", info(data))) == (rate, True)
+    assert (info(data).rate, f"trade-off   {rate} of" in describe("a.vq2", info(data))) == (rate, True)
 
 
 def test_header_of_wrong_length() -> None:

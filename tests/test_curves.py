@@ -107,7 +107,7 @@ def test_markdown_compares_at_equal_rate_and_at_equal_quality() -> None:
     assert "BD-rate" not in "".join(lines)
 
 
-def test_markdown_gives_the_bd_rate_of_several_points() -> None:
+def test_markdown_gives_the_bd_lmbda_of_several_points() -> None:
     text = tables.markdown(curve("JPEG", 0.2) + curve("vqcodec", 0.1)[:3])
     line = next(line for line in text[text.index("BD-rate") :].splitlines() if line.startswith("| JPEG"))
     ranges = ("25.75 to 30.00", "12.88 to 15.00", "51.5 to 60.0")

@@ -20,7 +20,7 @@ from vqcodec.codec import Codec
 from vqcodec.config import ModelConfig
 from vqcodec.encoder import choice
 from vqcodec.encoder.lengths import PriorLengths
-from vqcodec.encoder.request import EFFORTS, Request, rate_asked
+from vqcodec.encoder.request import EFFORTS, Request, lmbda_asked
 from vqcodec.format import container
 from vqcodec.model import weights
 from vqcodec.model.loading import pack_model
@@ -62,7 +62,7 @@ def part(photo: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def nats(model: Codec, maps: list[Tensor], width: int, height: int, place: int) -> list[float]:
     """Of all that is coded, by level."""
     found = []
-    for level in writer.frequencies(model, maps, width, height, place=place):
+    for level in writer.frequencies(model, maps, width, height, tradeoff=place):
         own = [(m.frequencies.gather(1, m.symbols[:, None])[:, 0] / m.frequencies.sum(1)).log() for m in level]
         found.append(-float(torch.cat(own).double().sum()))
     return found
@@ -89,7 +89,7 @@ def test_every_effort_gives_a_file_that_decodes_to_what_was_chosen(effort: int, 
     encoded = model.encode(Image.fromarray(part), quality=60, effort=effort, verify=True)
     file = container.unpack(encoded)
     assert all(torch.equal(a, b) for a, b in zip(model.read_indices(file), maps, strict=True))
-    assert file.header.rate == model.place(rate_asked(asked, model.config.rates)) > 0
+    assert file.header.rate == model.tradeoff(lmbda_asked(asked, model.config.lmbdas)) > 0
 
 
 def test_more_bits_at_more_quality(part: NDArray[np.uint8]) -> None:
@@ -102,7 +102,7 @@ def test_more_bits_at_more_quality(part: NDArray[np.uint8]) -> None:
 def test_a_factor_moves_indices_between_levels(part: NDArray[np.uint8]) -> None:
     used = []
     for factors in ((), ((16.0, 16.0), (1.0, 1.0)), ((1.0, 1.0), (16.0, 16.0))):
-        maps = codec(factors=factors).to_indices(part, Request(rate=0.4, effort=1))
+        maps = codec(factors=factors).to_indices(part, Request(lmbda=0.4, effort=1))
         used.append([int((level != 0).sum()) for level in maps])
     assert used[1][0] < 0.6 * used[0][0]
     assert used[2][1] < 0.6 * used[0][1]
@@ -112,10 +112,10 @@ def test_a_factor_moves_indices_between_levels(part: NDArray[np.uint8]) -> None:
 def test_finer_levels_see_the_coarser_ones_as_they_are_decoded(part: NDArray[np.uint8]) -> None:
     """The finest level's maps are those of its latents under the state of the chosen coarser maps."""
     model = codec()
-    maps = model.to_indices(part, Request(rate=0.3, effort=1))
+    maps = model.to_indices(part, Request(lmbda=0.3, effort=1))
     padded = np.pad(part, ((0, -part.shape[0] % 8), (0, -part.shape[1] % 8), (0, 0)), mode="edge")
     image = torch.from_numpy(padded).permute(2, 0, 1)[None].float() / 255
-    places = torch.tensor([model.place(0.3) / 255])
+    places = torch.tensor([model.tradeoff(0.3) / 255])
     auto, (top, bottom) = model.autoencoder, model.autoencoder.level_quantizers()
     with torch.inference_mode():
         features = auto.features(image, places)
@@ -129,7 +129,7 @@ def test_costs_are_those_of_the_prior(part: NDArray[np.uint8]) -> None:
     """Code lengths in the context of maps against the frequencies that these are coded with."""
     model = codec()
     height, width = part.shape[:2]
-    maps = model.to_indices(part, Request(rate=0.2, effort=1))
+    maps = model.to_indices(part, Request(lmbda=0.2, effort=1))
     for level, prior in enumerate(model.priors):
         tilings = [model.tiling(i, width, height) for i in range(level + 1)]
         *coarse, own = (tiling.split(m) for tiling, m in zip(tilings, maps, strict=False))
@@ -163,13 +163,13 @@ def test_bits_and_distortion_fall_with_effort(part: NDArray[np.uint8]) -> None:
     pixels = np.ascontiguousarray(part[:height, :width])
     image = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
     rate, costs = 0.3, {}
-    places = torch.tensor([model.place(rate) / 255])
+    places = torch.tensor([model.tradeoff(rate) / 255])
     for effort in (1, 3, 6):
-        maps = model.to_indices(pixels, Request(rate=rate, effort=effort))
+        maps = model.to_indices(pixels, Request(lmbda=rate, effort=effort))
         with torch.inference_mode():
             z = model.autoencoder.latent(0, model.autoencoder.features(image, places)[0], None)[0]
             error = float((z - quantizer.lookup(maps[0][None])[0].permute(2, 0, 1)).square().sum())
-        bits = nats(model, maps, width, height, model.place(rate))[0] / math.log(2)
+        bits = nats(model, maps, width, height, model.tradeoff(rate))[0] / math.log(2)
         costs[effort] = error + rate * bits
     assert costs[6] < costs[3] < costs[1]
 
@@ -201,6 +201,6 @@ def test_priors_are_told_the_place(part: NDArray[np.uint8], monkeypatch: pytest.
             return condition(coarse, shape, valid, place)
 
         monkeypatch.setattr(prior, "condition", spied)
-    model.to_indices(part, Request(rate=0.3))
-    assert set(places) == {model.place(0.3)}
-    assert 0 < model.place(0.3) < 255
+    model.to_indices(part, Request(lmbda=0.3))
+    assert set(places) == {model.tradeoff(0.3)}
+    assert 0 < model.tradeoff(0.3) < 255

@@ -60,14 +60,14 @@ def random_tiles(config: ModelConfig, number: int, height: int, width: int, *, c
 Coded = list[tuple[Batch, Tensor, Tensor]]
 
 
-def coded(prior: IntegerPrior, level: int, tiles: Tiles, place: int = PLACE) -> Coded:
+def coded(prior: IntegerPrior, level: int, tiles: Tiles, tradeoff: int = PLACE) -> Coded:
     """What is coded of a level, by whole maps."""
     own, valid = tiles.maps[level], tiles.valid[level]
-    condition = prior.condition(tiles.maps[:level], (len(own), *own.shape[2:]), valid, place)
+    condition = prior.condition(tiles.maps[:level], (len(own), *own.shape[2:]), valid, tradeoff)
     return list(known(prior, own, condition, valid))
 
 
-def by_steps(prior: IntegerPrior, level: int, tiles: Tiles, place: int = PLACE) -> Coded:
+def by_steps(prior: IntegerPrior, level: int, tiles: Tiles, tradeoff: int = PLACE) -> Coded:
     """The same step by step, feeding the true indices back."""
     own, valid = tiles.maps[level], tiles.valid[level]
     n, _, h, w = own.shape
@@ -79,7 +79,7 @@ def by_steps(prior: IntegerPrior, level: int, tiles: Tiles, place: int = PLACE) 
         seen.append((batch, symbols, frequencies))
         return symbols
 
-    maps = run(prior, prior.condition(tiles.maps[:level], (n, h, w), valid, place), draw, valid)
+    maps = run(prior, prior.condition(tiles.maps[:level], (n, h, w), valid, tradeoff), draw, valid)
     assert torch.equal(maps, own)
     return seen
 
@@ -315,15 +315,15 @@ def test_coarser_maps_and_the_place_are_used(priors, config):
         changed.maps[0][0, m, 3, 3] = (changed.maps[0][0, m, 3, 3] + 1) % 16
         after = dense(prior, coded(prior, 1, changed), 1, 144)
         assert all((a != b).any() for a, b in zip(before, after, strict=True))
-        places = (after[0] != before[0]).flatten(2).any(2)[0].view(12, 12)
-        assert places[:6].any()  # also ahead of what it belongs to
-        assert not places.all()
-    for place, differs in ((PLACE, False), (127, False), (63, True), (128, True), (255, True)):
-        after = dense(prior, coded(prior, 1, tiles, place), 1, 144)
+        changed = (after[0] != before[0]).flatten(2).any(2)[0].view(12, 12)
+        assert changed[:6].any()  # also ahead of what it belongs to
+        assert not changed.all()
+    for tradeoff, differs in ((PLACE, False), (127, False), (63, True), (128, True), (255, True)):
+        after = dense(prior, coded(prior, 1, tiles, tradeoff), 1, 144)
         assert any((a != b).any() for a, b in zip(before, after, strict=True)) == differs
-    for place in (-1, 256):
+    for tradeoff in (-1, 256):
         with pytest.raises(ValueError, match="byte"):
-            coded(prior, 1, tiles, place)
+            coded(prior, 1, tiles, tradeoff)
 
 
 @torch.inference_mode()

@@ -57,8 +57,8 @@ def test_training_simulates_the_integers(order):
     for i, (trained, exact) in enumerate(pairs):
         level = exact.level
         condition = exact.condition(maps[:i], (2, *maps[i].shape[2:]), None, 200)
-        places = torch.full((2,), 200 / 255)
-        simulated = trained(maps[i], maps[:i], places=places)  # [N, maps, H, W]
+        tradeoffs = torch.full((2,), 200 / 255)
+        simulated = trained(maps[i], maps[:i], tradeoffs=tradeoffs)  # [N, maps, H, W]
         own = torch.zeros_like(simulated)
         for batch, symbols, frequencies in known(exact, maps[i], condition):
             nats = -(frequencies / frequencies.sum(1, keepdim=True)).log().gather(1, symbols[:, None])
@@ -67,7 +67,7 @@ def test_training_simulates_the_integers(order):
             own[:, level.stage_maps(batch.stage)] = flat.view(2, batch.groups, *own.shape[2:])
         torch.testing.assert_close(simulated, own, atol=0.2, rtol=0)  # frequencies of few units are rounded
         assert abs(float(simulated.mean() - own.mean())) < 2e-3
-        floating = trained(maps[i], maps[:i], exact=False, places=places)
+        floating = trained(maps[i], maps[:i], exact=False, tradeoffs=tradeoffs)
         assert abs(float(floating.mean() - own.mean())) < 0.02 * float(own.mean())
 
 
@@ -85,7 +85,7 @@ def test_every_parameter_learns(order):
     pairs = both_priors(order)
     maps = [random_maps(p.level, 4, 8 * (1 + i), 8 * (1 + i), i) for i, (p, _) in enumerate(pairs)]
     for i, (prior, _) in enumerate(pairs):
-        prior(maps[i], maps[:i], places=torch.tensor([0, 0.3, 0.6, 1])).mean().backward()
+        prior(maps[i], maps[:i], tradeoffs=torch.tensor([0, 0.3, 0.6, 1])).mean().backward()
         without = [n for n, p in prior.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
         assert not without
 

@@ -145,8 +145,8 @@ def test_indices_that_do_not_fit_together(found: Indices) -> None:
         {"width": 0},
         {"width": 136 + 1},
         {"height": 70000},
-        {"rate": -1},
-        {"rate": 256},
+        {"lmbda": -1},
+        {"lmbda": 256},
         {"configs": ()},
         {"configs": found.configs[:1]},
         {"configs": found.configs[::-1]},
@@ -196,7 +196,7 @@ def test_positions_that_stop() -> None:
 
 
 def test_the_rate_goes_along(staged: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
-    maps = sample_indices(staged, 40, 24, seed=5, place=200)
+    maps = sample_indices(staged, 40, 24, seed=5, tradeoff=200)
     streams = tuple(staged.compress(maps, 40, 24, 200))
     data = container.pack(container.Container(staged.header(40, 24, "RGB", 200), streams))
     held = load(io.BytesIO(dumps(extract(staged, data))))

@@ -158,7 +158,7 @@ QUALITY = [24.0, 28.0, 30.5, 34.0, 37.0]
 
 
 @pytest.mark.parametrize("factor", [0.5, 1.0, 1.3])
-def test_bd_rate_of_scaled_rates(factor: float) -> None:
+def test_bd_lmbda_of_scaled_rates(factor: float) -> None:
     result = metrics.bd_rate(RATES, QUALITY, [factor * rate for rate in RATES], QUALITY)
     assert result.percent == pytest.approx(100 * (factor - 1), abs=1e-9)
     assert (result.low, result.high) == (24.0, 37.0)

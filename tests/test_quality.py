@@ -16,7 +16,7 @@ from PIL import Image
 from vqcodec.codec import Codec
 from vqcodec.config import VQVAE2_PRESETS
 from vqcodec.encoder.emphasis import emphasis
-from vqcodec.encoder.request import DEFAULT_EFFORT, EFFORTS, Request, rate_of
+from vqcodec.encoder.request import DEFAULT_EFFORT, EFFORTS, Request, lmbda_of
 from vqcodec.encoder.target import PASSES, PRECISION, search
 from vqcodec.errors import ImageError, ModelError
 from vqcodec.evaluation import metrics
@@ -24,14 +24,14 @@ from vqcodec.format import container
 from vqcodec.model import lambdas
 from vqcodec.nets.quality import C2
 
-RATES = (0.06, 2.0)
+LMBDAS = (0.06, 2.0)
 
 
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"quality": -1}, {"quality": 101}, {"quality": math.nan}, {"rate": -0.1}, {"rate": math.inf}, {"size": 0},
-        {"bpp": 0.0}, {"bpp": math.nan}, {"tune": "size"}, {"effort": 0}, {"effort": 10}, {"quality": 3, "rate": 1.0},
+        {"quality": -1}, {"quality": 101}, {"quality": math.nan}, {"lmbda": -0.1}, {"lmbda": math.inf}, {"size": 0},
+        {"bpp": 0.0}, {"bpp": math.nan}, {"tune": "size"}, {"effort": 0}, {"effort": 10}, {"quality": 3, "lmbda": 1.0},
         {"size": 3, "bpp": 1.0},
     ],
 )  # fmt: skip
@@ -41,12 +41,12 @@ def test_a_request_that_means_nothing_is_refused(wrong):
 
 
 def test_the_scale_runs_over_the_range_of_rates():
-    rates = [rate_of(quality, RATES) for quality in range(101)]
-    assert all(a > b for a, b in zip(rates, rates[1:], strict=False))
-    assert rates[50] == pytest.approx(math.sqrt(0.06 * 2.0))
-    assert rates[0] > 2.0 > 0.06 > rates[100]
+    lmbdas = [lmbda_of(quality, LMBDAS) for quality in range(101)]
+    assert all(a > b for a, b in zip(lmbdas, lmbdas[1:], strict=False))
+    assert lmbdas[50] == pytest.approx(math.sqrt(0.06 * 2.0))
+    assert lmbdas[0] > 2.0 > 0.06 > lmbdas[100]
     with pytest.raises(ModelError, match="single quality"):
-        rate_of(50, (0.0, 0.0))
+        lmbda_of(50, (0.0, 0.0))
 
 
 def test_target_in_bytes():
@@ -73,7 +73,7 @@ def test_search_hits_a_falling_size_in_few_passes(power: float, target: float, r
         estimated.append(weight)
         return size(weight, ratio)
 
-    weight = search(make, estimate, target, RATES, 100)
+    weight = search(make, estimate, target, LMBDAS, 100)
     assert PRECISION * (target - 100) - 1 <= size(weight) - 100 <= target - 100
     assert size(weight) in made
     assert len(made) <= PASSES
@@ -81,7 +81,7 @@ def test_search_hits_a_falling_size_in_few_passes(power: float, target: float, r
 
 
 def test_search_survives_estimates_that_mean_nothing() -> None:
-    weight = search(lambda weight: 2_000 * weight**-0.7, lambda weight: 7_000, 3_000, RATES)
+    weight = search(lambda weight: 2_000 * weight**-0.7, lambda weight: 7_000, 3_000, LMBDAS)
     assert 0.8 * 3_000 < 2_000 * weight**-0.7 <= 3_000
 
 
@@ -93,31 +93,31 @@ def test_search_at_the_ends() -> None:
             made.append(weight)
             return least + 100 / weight
 
-        return [search(size, size, 4_000, RATES), *made]
+        return [search(size, size, 4_000, LMBDAS), *made]
 
     assert constant(5_000)[0] == math.inf
-    lowest = search(lambda weight: 3_000 - weight, lambda weight: 3_000 - weight, 4_000, RATES)
-    assert 0 < lowest < RATES[0] / 60
-    steps = search(*[lambda weight: 1_000 if weight > 0.3 else 9_000] * 2, 4_000, RATES)  # nothing between
+    lowest = search(lambda weight: 3_000 - weight, lambda weight: 3_000 - weight, 4_000, LMBDAS)
+    assert 0 < lowest < LMBDAS[0] / 60
+    steps = search(*[lambda weight: 1_000 if weight > 0.3 else 9_000] * 2, 4_000, LMBDAS)  # nothing between
     assert steps > 0.3
-    assert search(lambda weight: 9, lambda weight: 9, 90, RATES, 100) == math.inf
+    assert search(lambda weight: 9, lambda weight: 9, 90, LMBDAS, 100) == math.inf
 
 
 def test_the_place_is_a_byte_on_a_logarithmic_scale() -> None:
-    config = dataclasses.replace(VQVAE2_PRESETS["tiny"], rates=RATES)
-    low, high = RATES
-    assert [lambdas.place(config, rate) for rate in (0.0, low / 2, low, high, 9.0)] == [0, 0, 0, 255, 255]
-    assert lambdas.place(config, math.sqrt(low * high)) in (127, 128)
-    assert lambdas.place(config, low * (high / low) ** 0.25) == round(255 * 0.25)
-    assert lambdas.place(dataclasses.replace(config, rates=(0.0, 0.0)), 1.0) == 0
-    assert lambdas.place(dataclasses.replace(config, rates=(1.0, 1.0)), 2.0) == 0
+    config = dataclasses.replace(VQVAE2_PRESETS["tiny"], lmbdas=LMBDAS)
+    low, high = LMBDAS
+    assert [lambdas.tradeoff(config, rate) for rate in (0.0, low / 2, low, high, 9.0)] == [0, 0, 0, 255, 255]
+    assert lambdas.tradeoff(config, math.sqrt(low * high)) in (127, 128)
+    assert lambdas.tradeoff(config, low * (high / low) ** 0.25) == round(255 * 0.25)
+    assert lambdas.tradeoff(dataclasses.replace(config, lmbdas=(0.0, 0.0)), 1.0) == 0
+    assert lambdas.tradeoff(dataclasses.replace(config, lmbdas=(1.0, 1.0)), 2.0) == 0
 
 
 def test_prior_and_training_agree_on_the_place() -> None:
     """The row of the embedding of the rate: of a byte in the integer prior, of a number in 0..1 in the trained one."""
     for rows in (1, 7, 32, 256):
         for byte in range(256):
-            assert round(byte / lambdas.HIGHEST_PLACE * 255) * rows // 256 == byte * rows // 256
+            assert round(byte / lambdas.HIGHEST_TRADEOFF * 255) * rows // 256 == byte * rows // 256
 
 
 def test_factors_of_levels() -> None:
@@ -126,10 +126,10 @@ def test_factors_of_levels() -> None:
     assert lambdas.factors(config, places).tolist() == [[0] * 3, [1] * 3]  # the coarsest may not stop
     levels = tuple(dataclasses.replace(level, stop=True) for level in config.autoencoder.levels)
     auto = dataclasses.replace(config.autoencoder, levels=levels)
-    config = dataclasses.replace(config, autoencoder=auto, factors=((4.0, 0.25), (1.0, 9.0)), rates=RATES)
+    config = dataclasses.replace(config, autoencoder=auto, factors=((4.0, 0.25), (1.0, 9.0)), lmbdas=LMBDAS)
     torch.testing.assert_close(lambdas.factors(config, places), torch.tensor([[4, 1, 0.25], [1, 3, 9]]))
-    middle = math.sqrt(RATES[0] * RATES[1])
-    torch.testing.assert_close(lambdas.rate_weights(config, places)[:, 1], torch.tensor([middle, 3 * middle]))
+    middle = math.sqrt(LMBDAS[0] * LMBDAS[1])
+    torch.testing.assert_close(lambdas.at(config, places)[:, 1], torch.tensor([middle, 3 * middle]))
 
 
 def coded(codec: Codec, pixels: NDArray[np.uint8], **asked) -> tuple[int, float]:
@@ -212,7 +212,7 @@ def test_a_model_of_one_quality_says_so(tmp_path, photo):
     from vqcodec.model.loading import pack_model
     from vqcodec.prior.export import to_integers
 
-    config = dataclasses.replace(VQVAE2_PRESETS["tiny"], rates=(0.0, 0.0))
+    config = dataclasses.replace(VQVAE2_PRESETS["tiny"], lmbdas=(0.0, 0.0))
     autoencoder, priors = untrained(config)
     codec = Codec(config, pack_model(autoencoder, [to_integers(p) for p in priors]))
     image = Image.fromarray(photo[:64, :64])

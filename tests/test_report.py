@@ -52,7 +52,7 @@ def test_values_of_the_stream_find_their_places(tiny: Codec, width: int, height:
 
 
 def test_places_where_nothing_is_coded_cost_nothing(staged: Codec) -> None:
-    maps = sample_indices(staged, 70, 50, seed=5, place=77)
+    maps = sample_indices(staged, 70, 50, seed=5, tradeoff=77)
     coded = level_maps(staged, maps, 70, 50, 77, lambda symbols, _: torch.ones_like(symbols))
     found = level_maps(staged, maps, 70, 50, 77, lambda symbols, _: symbols)
     for own, where, symbols in zip(maps, coded, found, strict=True):
@@ -131,8 +131,8 @@ def test_a_chart_places_its_points() -> None:
     ours, rival = curve("mine", "ours", 0.1), curve("JPEG", "rival", 0.2)
     drawn = charts.chart([ours, rival], PSNR, 1.0, "a <title>")
     assert "a &lt;title&gt;" in drawn
-    places = re.findall(r'translate\(([\d.]+) ([\d.]+)\)" data-value="([^"]+)"', drawn)
-    data = {text.replace("&quot;", '"'): (float(x), float(y)) for x, y, text in places}
+    tradeoffs = re.findall(r'translate\(([\d.]+) ([\d.]+)\)" data-value="([^"]+)"', drawn)
+    data = {text.replace("&quot;", '"'): (float(x), float(y)) for x, y, text in tradeoffs}
     assert len(data) == 4 + 3  # the rival's last is beyond 1 bpp
     x, y = data['["mine, 0", "0.100 bpp", "24.00 dB"]']
     assert x == pytest.approx(charts.LEFT + 0.1 * (charts.WIDTH - charts.LEFT - charts.RIGHT), abs=0.06)

@@ -95,7 +95,7 @@ def test_what_is_kept_informs_what_is_drawn(tiny: Codec, staged: Codec) -> None:
 
 def test_stops_are_drawn(staged: Codec) -> None:
     """Nothing is drawn behind a stop, and what is drawn can be coded; the place matters."""
-    drawn = sample_indices(staged, *SIZE, seed=2, place=9)
+    drawn = sample_indices(staged, *SIZE, seed=2, tradeoff=9)
     for level, maps in zip(staged.config.autoencoder.levels, drawn, strict=True):
         live = torch.ones_like(maps[0], dtype=torch.bool)
         for stage in range(level.stages):
@@ -104,8 +104,8 @@ def test_stops_are_drawn(staged: Codec) -> None:
             assert part.any()
             live = live & part.any(0)
         assert 0 < live.double().mean() < 0.9
-    assert same(staged.decompress(staged.compress(drawn, *SIZE, 9), *SIZE, place=9), drawn)
-    assert not same(sample_indices(staged, *SIZE, seed=2, place=255), drawn)
+    assert same(staged.decompress(staged.compress(drawn, *SIZE, 9), *SIZE, tradeoff=9), drawn)
+    assert not same(sample_indices(staged, *SIZE, seed=2, tradeoff=255), drawn)
 
 
 @pytest.mark.parametrize("threads", [1, 2])

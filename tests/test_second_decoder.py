@@ -62,7 +62,7 @@ def test_attention_in_both_orders_at_the_finest_level(tmp_path):
     for order in ("waves", "seven"):
         config = staged_config(order)
         priors = (config.priors[0], replace(config.priors[1], attention_every=2, cond_above=False, out_channels=0))
-        config = ModelConfig(config.autoencoder, priors, config.tile_size, config.rates)
+        config = ModelConfig(config.autoencoder, priors, config.tile_size, config.lmbdas)
         path = save_random(tmp_path / f"{order}.safetensors", config)
         file, written = random_file(load(path), 40, 21)
         found = whole.decode(container.read(file), weights.read(path))

@@ -19,8 +19,7 @@ from skimage import data
 
 from vqcodec.codec import Codec
 from vqcodec.config import VAE_PRESETS, VQVAE2_PRESETS, VQVAE_PRESETS, ModelConfig
-from vqcodec.model import registry, weights
-from vqcodec.model.lambdas import rate_weights
+from vqcodec.model import lambdas, registry, weights
 from vqcodec.model.loading import pack_model
 from vqcodec.nets.autoencoder import Autoencoder, Reconstruction
 from vqcodec.nets.quality import TAPS, ms_ssim
@@ -352,17 +351,17 @@ def test_tiles_are_what_the_encoder_makes_of_them(photos):
     priors = Priors(config)
     priors[1] = fine
     tiles = CodedTiles(config, autoencoder, priors, photos, seed=3)
-    (coarse, found), places = tiles.batch(4, place=1.0)
-    assert places.tolist() == [1.0] * 4
+    (coarse, found), tradeoffs = tiles.batch(4, tradeoff=1.0)
+    assert tradeoffs.tolist() == [1.0] * 4
     assert coarse.shape == (4, 1, 8, 8)
     assert found.shape == (4, 2, 16, 16)
     image = CropSampler(photos, config.tile_size, seed=3).batch(4)
-    rates = rate_weights(config, torch.ones(4))
-    assert rates[0].tolist() == [0.0] * 4
-    assert rates[1].tolist() == pytest.approx([2.0] * 4)
-    assert rate_weights(config, torch.tensor([0.0, 0.5]))[1].tolist() == pytest.approx([0.06, 0.12**0.5])
+    lmbdas = lambdas.at(config, torch.ones(4))
+    assert lmbdas[0].tolist() == [0.0] * 4
+    assert lmbdas[1].tolist() == pytest.approx([2.0] * 4)
+    assert lambdas.at(config, torch.tensor([0.0, 0.5]))[1].tolist() == pytest.approx([0.06, 0.12**0.5])
     with torch.no_grad():
-        plain = autoencoder.encode(image, rates)
+        plain = autoencoder.encode(image, lmbdas)
         assert torch.equal(plain[0], coarse)
         bits = [float(fine(maps, [coarse]).mean()) for maps in (plain[1], found)]
     assert bits[1] < 0.95 * bits[0]
@@ -404,19 +403,19 @@ def test_metric_is_what_an_error_does_to_the_picture(photos):
     config = VQVAE2_PRESETS["tiny-light"]
     torch.manual_seed(0)
     model = Autoencoder(config.autoencoder).eval()
-    places = torch.full((2,), 0.5)
+    tradeoffs = torch.full((2,), 0.5)
     image = CropSampler(photos, 64, seed=1).batch(2)
     with torch.no_grad():
-        indices = model.encode(image, torch.zeros(2, 2), None, places)
-    draws = [squared_jacobians(model, indices, places, torch.Generator().manual_seed(i)) for i in range(200)]
+        indices = model.encode(image, torch.zeros(2, 2), None, tradeoffs)
+    draws = [squared_jacobians(model, indices, tradeoffs, torch.Generator().manual_seed(i)) for i in range(200)]
     for level, jacobian in enumerate(torch.stack(parts).mean(0) for parts in zip(*draws, strict=True)):
         latents = [q.lookup(m).permute(0, 3, 1, 2) for q, m in zip(model.level_quantizers(), indices, strict=True)]
 
         def decode(latents):
             state = None
             for i, latent in enumerate(latents):
-                state = model.descend(i, latent, state, places)
-            return model.to_pixels(state, places)
+                state = model.descend(i, latent, state, tradeoffs)
+            return model.to_pixels(state, tradeoffs)
 
         step = 1e-2 * torch.randn(latents[level].shape, generator=torch.Generator().manual_seed(9))
         moved = [latent + step if i == level else latent for i, latent in enumerate(latents)]

@@ -30,9 +30,9 @@ from vqcodec.errors import ImageError, VqcodecError
 from vqcodec.evaluation import bits_per_dim, rates
 from vqcodec.evaluation.bits_per_dim import Record
 from vqcodec.images import imaging
+from vqcodec.images.listing import members
 from vqcodec.model import registry
 from vqcodec.prior.network import LevelPrior
-from vqcodec.training.data import members
 from vqcodec.vae.model import VAEModel
 
 FILE = click.Path(dir_okay=False, path_type=Path)

@@ -18,8 +18,9 @@ import numpy as np
 
 from vqcodec.encoder.request import DEFAULT_EFFORT
 from vqcodec.evaluation import metrics
-from vqcodec.evaluation.measuring import images_of, load_rgb
+from vqcodec.evaluation.measuring import load_rgb
 from vqcodec.evaluation.workers import Workers
+from vqcodec.images.listing import images_of
 
 
 class Found(NamedTuple):

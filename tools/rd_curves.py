@@ -23,9 +23,10 @@ from vqcodec.errors import VqcodecError
 from vqcodec.evaluation import tables
 from vqcodec.evaluation.curves import Curve, curves, read_published
 from vqcodec.evaluation.equal_bytes import GROUPS, compare_file
-from vqcodec.evaluation.measuring import Cache, Row, evaluate, images_of, summarise
+from vqcodec.evaluation.measuring import Cache, Row, evaluate, summarise
 from vqcodec.evaluation.rivals import RIVAL_GRIDS, Ours, ours, rivals
 from vqcodec.evaluation.workers import Workers
+from vqcodec.images.listing import images_of
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 EXISTING = click.Path(exists=True, dir_okay=False, path_type=Path)

@@ -75,10 +75,10 @@ def preset(presets: Mapping[str, Any]) -> Any:
     return click.option("--preset", type=click.Choice(sorted(presets)), default="base", show_default=True)
 
 
-def rates(command: Any) -> Any:
+def lmbdas(command: Any) -> Any:
     """The range of lambda."""
     text = "lowest and highest weight of a bit, in place of the preset's; 0 0: nearest codes"
-    return click.option("--lambda", "rates", nargs=2, type=float, help=text)(command)
+    return click.option("--lambda", "lmbdas", nargs=2, type=float, help=text)(command)
 
 
 def start(command: Any) -> Any:
@@ -130,7 +130,7 @@ def autoencoder(
     data: tuple[Path, ...],
     val: tuple[Path, ...],
     preset: str,
-    rates: tuple[float, float] | None,
+    lmbdas: tuple[float, float] | None,
     commitment: float,
     ms_ssim: float,
     shape: str,
@@ -143,8 +143,8 @@ def autoencoder(
     with parallel.processes(device) as name:
         config = configured(AUTOENCODER, name, kw)
         model = presets[preset]
-        if rates is not None:
-            model = dataclasses.replace(model, rates=rates)
+        if lmbdas is not None:
+            model = dataclasses.replace(model, lmbdas=lmbdas)
         images = load_images(data), load_images(val, limit=24)
         task = AutoencoderTask(model, config, AutoencoderTraining(commitment, ms_ssim, shape, silent), *images)
         if start is not None:
@@ -155,7 +155,7 @@ def autoencoder(
 @main.command()
 @data
 @preset(VQVAE_PRESETS)
-@rates
+@lmbdas
 @start
 @terms(0.25)
 @settings(AUTOENCODER)
@@ -167,7 +167,7 @@ def vqvae(**kw: Any) -> None:
 @main.command()
 @data
 @preset(VQVAE2_PRESETS)
-@rates
+@lmbdas
 @start
 @terms(0.05)
 @settings(AUTOENCODER)
@@ -178,7 +178,7 @@ def vqvae2(**kw: Any) -> None:
 
 @main.command()
 @data
-@rates
+@lmbdas
 @click.option("--start", type=EXISTING, help="weights file of a model to go on from, in place of --out's autoencoder")
 @click.option("--preset", type=click.Choice(sorted(VQVAE2_PRESETS)), help="begin from nothing")
 @click.option("--unquantized-steps", default=60, show_default=True, help="from nothing: before the quantisers")
@@ -191,7 +191,7 @@ def joint(
     out: Path,
     data: tuple[Path, ...],
     val: tuple[Path, ...],
-    rates: tuple[float, float] | None,
+    lmbdas: tuple[float, float] | None,
     start: Path | None,
     preset: str | None,
     unquantized_steps: int,
@@ -217,8 +217,8 @@ def joint(
         else:
             model, meta = exporting.load_autoencoder(out / "autoencoder.ckpt.safetensors")
             sizes = ModelConfig.from_dict(meta["model"])
-        if rates is not None:
-            sizes = dataclasses.replace(sizes, rates=rates)
+        if lmbdas is not None:
+            sizes = dataclasses.replace(sizes, lmbdas=lmbdas)
         special = AutoencoderTraining(
             commitment, ms_ssim, shape, silent, unquantized_steps, ramp=ramp, prior_share=prior_share, enlarged=enlarged
         )

@@ -170,7 +170,7 @@ class Options(TypedDict, total=False):
     """The options of `Codec.encode`, and the model (a name or a path) and device (auto, cpu, cuda) to do it."""
 
     quality: float | None
-    rate: float | None
+    lmbda: float | None
     size: int | None
     bpp: float | None
     effort: int

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from vqcodec.encoder import fitting
 from vqcodec.encoder.choice import chooser
-from vqcodec.encoder.request import DEFAULT, DEFAULT_EFFORT, DEFAULT_TUNE, Request, rate_asked
+from vqcodec.encoder.request import DEFAULT, DEFAULT_EFFORT, DEFAULT_TUNE, Request, lmbda_asked
 from vqcodec.errors import FormatError, ModelError, VqcodecError
-from vqcodec.exact.condition import PLACES
+from vqcodec.exact.condition import TRADEOFFS
 from vqcodec.format import container
 from vqcodec.images import imaging
 from vqcodec.model import registry, tiling
@@ -37,7 +37,8 @@ Pixels = npt.NDArray[np.uint8]
 class Codec(Model):
     """A model, ready to encode and decode on one device.
 
-    Index maps are as of `Model`. place: of an image in the model's range of rates, 0 (lowest weight of a bit) to 255.
+    Index maps are as of `Model`. tradeoff: where the lmbda of an image lies in the model's range, 0 (the lowest: the
+    best picture) to 255.
     """
 
     @exactly
@@ -46,19 +47,19 @@ class Codec(Model):
         image: Image.Image,
         *,
         quality: float | None = None,
-        rate: float | None = None,
+        lmbda: float | None = None,
         size: int | None = None,
         bpp: float | None = None,
         effort: int = DEFAULT_EFFORT,
         tune: str = DEFAULT_TUNE,
         verify: bool = False,
     ) -> bytes:
-        """Encode an image. At most one of quality, rate, size and bpp; none of them: the middle of the scale.
+        """Encode an image. At most one of quality, lmbda, size and bpp; none of them: the middle of the scale.
 
         Args:
             image: a Pillow image of any size.
             quality: 0 (small) to 100 (good).
-            rate: weight of a bit (lambda), from 0.
+            lmbda: weight of a bit, from 0: codes are chosen by squared error + lmbda * bits.
             size: bytes that the file may have at most.
             bpp: the same in bits per pixel.
             effort: 1 (fast) to 9 (small).
@@ -70,23 +71,23 @@ class Codec(Model):
         Raises ValueError on other values, ImageError on an image that cannot be encoded or not in that size, ModelError
         if the model has a single quality and another is asked for.
         """
-        asked = Request(quality, rate, size, bpp, effort, tune)
+        asked = Request(quality, lmbda, size, bpp, effort, tune)
         picture = imaging.from_pil(image)
         height, width = picture.pixels.shape[:2]
         alpha = None if picture.alpha is None else imaging.encode_alpha(picture.alpha)
 
         def pack(encoded: fitting.Encoded) -> bytes:
-            header = self.header(width, height, picture.mode, encoded.place)
+            header = self.header(width, height, picture.mode, encoded.tradeoff)
             file = container.Container(header, tuple(encoded.streams), alpha, picture.icc, picture.exif, picture.xmp)
             return container.pack(file)
 
         choice, target = chooser(self, picture.pixels, asked), asked.target(width * height)
         if target is None:
-            encoded = fitting.at(self, choice, rate_asked(asked, self.config.rates))
+            encoded = fitting.at(self, choice, lmbda_asked(asked, self.config.lmbdas))
         else:
             encoded = fitting.within(self, choice, target, pack)
         if verify:
-            again = self.decompress(encoded.streams, width, height, place=encoded.place)
+            again = self.decompress(encoded.streams, width, height, tradeoff=encoded.tradeoff)
             if not all(torch.equal(a, b) for a, b in zip(encoded.indices, again, strict=True)):
                 raise VqcodecError("verification failed: the file would not decode to the indices that were encoded")
         return pack(encoded)
@@ -107,21 +108,21 @@ class Codec(Model):
         """Choose the index maps of an image, uint8 [H, W, 3], which is padded by repeating its edge. Raises ModelError
         as `encode`, ValueError if a size is asked for."""
         if asked.sized:
-            raise ValueError("index maps have no size: give a quality or a rate weight")
-        return chooser(self, pixels, asked).maps(rate_asked(asked, self.config.rates))
+            raise ValueError("index maps have no size: give a quality or a lmbda")
+        return chooser(self, pixels, asked).maps(lmbda_asked(asked, self.config.lmbdas))
 
     @exactly
-    def from_indices(self, indices: Sequence[Tensor], width: int, height: int, place: int = 0) -> Pixels:
+    def from_indices(self, indices: Sequence[Tensor], width: int, height: int, tradeoff: int = 0) -> Pixels:
         """Make pixels, uint8 [height, width, 3], of index maps. Floating point: may differ by 1 between devices."""
         maps = [m[None].to(self.device) for m in indices]
-        options: dict[str, Any] = {"place": place / (PLACES - 1)} if self.config.autoencoder.gains else {}
+        options: dict[str, Any] = {"tradeoff": tradeoff / (TRADEOFFS - 1)} if self.config.autoencoder.gains else {}
         image = strips.decode(self.autoencoder, maps, **options)[0]
         pixels = (image.permute(1, 2, 0) * 255).round().clamp(0, 255).to(torch.uint8)
         return np.ascontiguousarray(pixels[:height, :width].cpu().numpy())
 
-    def compress(self, indices: Sequence[Tensor], width: int, height: int, place: int = 0) -> list[bytes]:
+    def compress(self, indices: Sequence[Tensor], width: int, height: int, tradeoff: int = 0) -> list[bytes]:
         """Write index maps into streams: see `stream.writer`."""
-        return writer.compress(self, indices, width, height, place)
+        return writer.compress(self, indices, width, height, tradeoff)
 
     def decompress(
         self,
@@ -129,16 +130,16 @@ class Codec(Model):
         width: int,
         height: int,
         group_tiles: int = tiling.GROUP_TILES,
-        place: int = 0,
+        tradeoff: int = 0,
         deadline: Deadline | None = None,
     ) -> list[Tensor]:
         """Read index maps from streams: see `stream.reader`. Raises FormatError on a stream that `compress` would not
         write, ImageError after the deadline."""
-        return reader.decompress(self, streams, width, height, group_tiles, place, deadline)
+        return reader.decompress(self, streams, width, height, group_tiles, tradeoff, deadline)
 
-    def header(self, width: int, height: int, mode: str, place: int = 0) -> container.Header:
+    def header(self, width: int, height: int, mode: str, tradeoff: int = 0) -> container.Header:
         """The header of the files that this codec writes."""
-        return container.Header(width, height, mode, self.identity, self.tile_size, tiling.GROUP_TILES, place)
+        return container.Header(width, height, mode, self.identity, self.tile_size, tiling.GROUP_TILES, tradeoff)
 
     def read_indices(self, file: container.Container, limits: Limits = DEFAULT_LIMITS) -> list[Tensor]:
         """The index maps that a file holds. Raises FormatError, ModelError and ImageError as `decode`."""

@@ -63,7 +63,7 @@ class AutoencoderConfig:
     overlap: convolutions that change the resolution reach over the positions that they join (4x4 down, 3x3 up); else
     they do not (2x2, 1x1). norm: of the latents, to unit variance of every channel, or of all channels of a level
     together, so that those with more to say keep more of the energy ("level"). gains:
-    learned vectors of gains, over the range of rates, that scale the channels behind the first and before the last
+    learned vectors of gains, over the range of lambdas, that scale the channels behind the first and before the last
     layer; 0: none.
     """
 
@@ -119,7 +119,7 @@ class PriorConfig:
     block and on the attention weights, in training only.
 
     order: of the positions of a tile, a name of `exact.orders`. out_channels: width of the output stack, 0: that of the
-    stream. rates: rows of the embedding of the place in the range of rates, 0: none. cond_above: the conditioning stack
+    stream. tradeoffs: rows of the embedding of the trade-off, 0: none. cond_above: the conditioning stack
     works at the stride of the level above and is expanded after it; else at the level's own.
     """
 
@@ -132,7 +132,7 @@ class PriorConfig:
     dropout: float = 0.0
     order: str = "waves"
     out_channels: int = 0
-    rates: int = 0
+    tradeoffs: int = 0
     cond_above: bool = False
 
 
@@ -140,7 +140,7 @@ class PriorConfig:
 class ModelConfig:
     """A whole codec model: the autoencoder, one prior per level, and the tile size in pixels that the priors saw.
 
-    rates: lowest and highest weight of a bit (lambda) that it was trained for, against the squared error of a latent of
+    lmbdas: lowest and highest weight of a bit that it was trained for, against the squared error of a latent of
     unit variance; the quality scale runs over them. (0, 0): nearest codes, a single quality. factors: of the weight of
     a bit at every level, at both ends of the range (log-linear between them); empty: 1 everywhere.
     """
@@ -148,19 +148,23 @@ class ModelConfig:
     autoencoder: AutoencoderConfig
     priors: tuple[PriorConfig, ...] = field(default_factory=tuple)
     tile_size: int = 256
-    rates: tuple[float, float] = (0.0, 0.0)
+    lmbdas: tuple[float, float] = (0.0, 0.0)
     factors: tuple[tuple[float, float], ...] = ()
 
     def __post_init__(self) -> None:
-        low, high = self.rates
+        low, high = self.lmbdas
         if self.factors and len(self.factors) != len(self.autoencoder.levels):
             raise ValueError(f"factors must have one entry per level; got {self.factors}")
         if not (0 < low <= high or low == high == 0):
-            raise ValueError(f"rates must be a range above 0, or 0 and 0; got {self.rates}")
+            raise ValueError(f"lmbdas must be a range above 0, or 0 and 0; got {self.lmbdas}")
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain types, ready for JSON; `from_dict` reads it back."""
-        return dataclasses.asdict(self)
+        """Plain types, ready for JSON; `from_dict` reads it back. Files call lmbdas and tradeoffs `rates`."""
+        data = dataclasses.asdict(self)
+        data["rates"] = data.pop("lmbdas")
+        for prior in data["priors"]:
+            prior["rates"] = prior.pop("tradeoffs")
+        return data
 
     @staticmethod
     def from_dict(data: dict[str, Any]) -> ModelConfig:
@@ -171,11 +175,15 @@ class ModelConfig:
             auto[name] = tuple(int(n) for n in auto[name])
         return ModelConfig(
             autoencoder=AutoencoderConfig(**auto),
-            priors=tuple(PriorConfig(**prior) for prior in data["priors"]),
+            priors=tuple(_prior(prior) for prior in data["priors"]),
             tile_size=int(data["tile_size"]),
-            rates=(float(data["rates"][0]), float(data["rates"][1])) if "rates" in data else (0.0, 0.0),
+            lmbdas=(float(data["rates"][0]), float(data["rates"][1])) if "rates" in data else (0.0, 0.0),
             factors=tuple((float(low), float(high)) for low, high in data.get("factors", ())),
         )
+
+
+def _prior(data: Mapping[str, Any]) -> PriorConfig:
+    return PriorConfig(**{"tradeoffs" if name == "rates" else name: value for name, value in data.items()})
 
 
 @dataclass(frozen=True)
@@ -251,7 +259,7 @@ VQVAE2_PRESETS: dict[str, ModelConfig] = {
             PriorConfig(channels=64, layers=5, attention_every=5, cond_blocks=0, out_blocks=2, dropout=0.1),
             PriorConfig(channels=128, layers=6, cond_blocks=2, out_blocks=2),
         ),
-        rates=(0.06, 2.0),
+        lmbdas=(0.06, 2.0),
     ),
     "tiny": ModelConfig(
         AutoencoderConfig(
@@ -265,7 +273,7 @@ VQVAE2_PRESETS: dict[str, ModelConfig] = {
             PriorConfig(channels=32, layers=2, cond_blocks=1, out_blocks=1),
         ),
         tile_size=64,
-        rates=(0.06, 2.0),
+        lmbdas=(0.06, 2.0),
     ),
 }
 
@@ -293,12 +301,12 @@ VQVAE2_PRESETS["light"] = ModelConfig(
             out_blocks=2,
             order="seven",
             out_channels=64,
-            rates=32,
+            tradeoffs=32,
             cond_above=True,
         )
         for coarsest in (True, False, False)
     ),
-    rates=(0.001, 4.0),
+    lmbdas=(0.001, 4.0),
 )
 VQVAE2_PRESETS["tiny-light"] = ModelConfig(
     AutoencoderConfig(
@@ -315,11 +323,11 @@ VQVAE2_PRESETS["tiny-light"] = ModelConfig(
         gains=3,
     ),
     priors=(
-        PriorConfig(32, 2, attention_every=2, heads=2, cond_blocks=0, order="seven", out_channels=16, rates=4),
-        PriorConfig(32, 2, cond_blocks=1, order="seven", out_channels=16, rates=4, cond_above=True),
+        PriorConfig(32, 2, attention_every=2, heads=2, cond_blocks=0, order="seven", out_channels=16, tradeoffs=4),
+        PriorConfig(32, 2, cond_blocks=1, order="seven", out_channels=16, tradeoffs=4, cond_above=True),
     ),
     tile_size=64,
-    rates=(0.004, 2.0),
+    lmbdas=(0.004, 2.0),
 )
 
 # VQ-VAE: one level. `paper` has the sizes of van den Oord et al. 2017 (section 4.1) with a PixelCNN of this project;

@@ -94,11 +94,11 @@ class Vq2ImageFile(ImageFile.ImageFile):
         self.fp = None
 
 
-_ASKED = ("quality", "effort", "size", "bpp", "rate", "tune")
+_ASKED = ("quality", "effort", "size", "bpp", "lmbda", "tune")
 
 
 def _save(image: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
-    """Encode for `Image.save`: takes quality=, effort=, size=, bpp=, rate= and tune= as `Codec.encode` does, model=,
+    """Encode for `Image.save`: takes quality=, effort=, size=, bpp=, lmbda= and tune= as `Codec.encode` does, model=,
     exif=, icc_profile= and xmp=; other parameters are ignored.
 
     Metadata that are not given are taken from the image, as the profile is by other plugins; an empty value leaves

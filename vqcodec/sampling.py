@@ -122,7 +122,7 @@ def draw(
     *,
     temperature: float = 1.0,
     keep: Keep | None = None,
-    place: int = 0,
+    tradeoff: int = 0,
 ) -> Iterator[list[Tensor]]:
     """Index maps as of `Model`, for one image per seed, each the same as if it were drawn alone.
 
@@ -145,7 +145,9 @@ def draw(
     for start in range(0, len(seeds), together):
         generators = [random.Random(seed) for seed in seeds[start : start + together]]
         source = partial(_Draw, model, generators, known, tiles)
-        drawn = produce(model, source, width, height, BATCH_TILES, images=len(generators), priors=priors, place=place)
+        drawn = produce(
+            model, source, width, height, BATCH_TILES, images=len(generators), priors=priors, tradeoff=tradeoff
+        )
         for i in range(len(generators)):
             part = slice(i * tiles, (i + 1) * tiles)
             yield [tiling.join(maps[part]) for tiling, maps in zip(tilings, drawn, strict=True)]
@@ -223,12 +225,12 @@ class Sampler(Protocol):
 class IndexSampler:
     """A `Sampler` that draws from a codec's priors.
 
-    keep: indices that all images share. place: in the model's range of rates, 0 to 255.
+    keep: indices that all images share. tradeoff: 0 to 255.
     """
 
     codec: Codec
     keep: Keep | None = None
-    place: int = 0
+    tradeoff: int = 0
 
     @property
     def name(self) -> str:
@@ -242,9 +244,9 @@ class IndexSampler:
 
     def images(self, width: int, height: int, seeds: Sequence[int], temperature: float = 1.0) -> Iterator[Image.Image]:
         """See `Sampler.images`. Raises ValueError on other arguments."""
-        drawn = draw(self.codec, width, height, seeds, temperature=temperature, keep=self.keep, place=self.place)
+        drawn = draw(self.codec, width, height, seeds, temperature=temperature, keep=self.keep, tradeoff=self.tradeoff)
         for maps in drawn:
-            yield Image.fromarray(self.codec.from_indices(maps, width, height, self.place))
+            yield Image.fromarray(self.codec.from_indices(maps, width, height, self.tradeoff))
 
 
 def sample_indices(
@@ -255,7 +257,7 @@ def sample_indices(
     seed: int = 0,
     temperature: float = 1.0,
     keep: Keep | None = None,
-    place: int = 0,
+    tradeoff: int = 0,
 ) -> list[Tensor]:
     """Draw the index maps of an image from the priors; the same arguments give the same on every machine.
 
@@ -265,11 +267,11 @@ def sample_indices(
         seed: from 0.
         temperature: above 0, at most 10, 1 for the model's own distribution.
         keep: indices that are given, see `keep_top` and `keep_upper`.
-        place: in the model's range of rates, 0 to 255.
+        tradeoff: 0 to 255.
 
     Returns: index maps as of `Model`. Raises ValueError on other arguments.
     """
-    return next(draw(model, width, height, [seed], temperature=temperature, keep=keep, place=place))
+    return next(draw(model, width, height, [seed], temperature=temperature, keep=keep, tradeoff=tradeoff))
 
 
 def sample(
@@ -280,11 +282,11 @@ def sample(
     seed: int = 0,
     temperature: float = 1.0,
     keep: Keep | None = None,
-    place: int = 0,
+    tradeoff: int = 0,
 ) -> Image.Image:
     """Draw an image from a codec's priors, by default one tile. Arguments as of `sample_indices`."""
     width, height = (codec.tile_size if side is None else side for side in (width, height))
-    return next(IndexSampler(codec, keep, place).images(width, height, [seed], temperature))
+    return next(IndexSampler(codec, keep, tradeoff).images(width, height, [seed], temperature))
 
 
 def load_any(name: str | os.PathLike[str] | None = None, device: str = "auto") -> Codec | VAEModel:

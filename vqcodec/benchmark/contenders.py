@@ -20,10 +20,10 @@ from vqcodec.codec import load_model
 from vqcodec.evaluation.rivals import FORMATS
 from vqcodec.model import registry
 
-# The settings with which rates are measured, but for AVIF's threads, whose number is what is compared here.
-RIVALS: dict[str, tuple[str, dict[str, Any]]] = {
-    name: (FORMATS[key].pillow, {k: v for k, v in FORMATS[key].options.items() if k != "max_threads"})
-    for name, key in (("JPEG", "JPEG"), ("WebP", "WebP"), ("AVIF", "AVIF 4:2:0"))
+# Those of `evaluation.rivals` that are timed, but for AVIF's threads, whose number is what is compared here.
+_FORMATS = {"JPEG": "JPEG", "WebP": "WebP", "AVIF": "AVIF 4:2:0"}
+RIVALS: dict[str, dict[str, Any]] = {
+    name: {k: v for k, v in FORMATS[key].options.items() if k != "max_threads"} for name, key in _FORMATS.items()
 }
 
 _PILLOW = """
@@ -144,7 +144,8 @@ class Pillow:
 
     @property
     def _options(self) -> dict[str, Any]:
-        return {"format": RIVALS[self.name][0], "quality": self.quality, **RIVALS[self.name][1]}
+        arguments = FORMATS[_FORMATS[self.name]].arguments(self.quality)
+        return {name: value for name, value in arguments.items() if name != "max_threads"}
 
     def encode(self, image: Image.Image) -> bytes:
         file = io.BytesIO()

@@ -57,7 +57,7 @@ def as_json(plan: Plan, measurements: Sequence[Measurement], found: Sequence[Gro
     return {
         "machine": machine(),
         "plan": asdict(plan),
-        "options_of_rivals": {name: options for name, (_, options) in RIVALS.items()},
+        "options_of_rivals": dict(RIVALS),
         "measurements": [asdict(m) for m in measurements],
         "growth": [asdict(g) for g in found],
     }
@@ -65,7 +65,7 @@ def as_json(plan: Plan, measurements: Sequence[Measurement], found: Sequence[Gro
 
 def markdown(measurements: Sequence[Measurement], found: Sequence[Growth]) -> str:
     """Tables: all measurements, how they grow, where the time goes."""
-    options = "; ".join(f"{name}: {_options(own)}" for name, (_, own) in RIVALS.items())
+    options = "; ".join(f"{name}: {_options(options)}" for name, options in RIVALS.items())
     line = ", ".join(f"{key} {value}" for key, value in machine().items() if value is not None)
     tables = [f"Measured with {line}.", HOW.format(options)]
     for direction in ("encode", "decode"):

@@ -68,7 +68,7 @@ def encode(
     quality: float | None,
     target_size: int | None,
     target_bpp: float | None,
-    rate: float | None,
+    lmbda: float | None,
     effort: int,
     tune: str,
     model: str | None,
@@ -82,7 +82,7 @@ def encode(
     One image goes to OUTPUT, or to a file of the same name with the extension .vq2. More than two names, or -O, make
     all of them inputs. `-` is stdin or stdout.
     """
-    if sum(asked is not None for asked in (quality, target_size, target_bpp, rate)) > 1:
+    if sum(asked is not None for asked in (quality, target_size, target_bpp, lmbda)) > 1:
         raise click.UsageError("give one of --quality, --target-size, --target-bpp and --lambda")
     jobs = files.plan(paths, output_dir, ".vq2")
     if len(paths) == 2 and not output_dir and Path(paths[1]).suffix.lower() != ".vq2" and Path(paths[1]).is_file():
@@ -111,7 +111,7 @@ def encode(
         data = loaded().encode(
             image,
             quality=quality,
-            rate=rate,
+            lmbda=lmbda,
             size=target_size,
             bpp=target_bpp,
             effort=effort,

@@ -41,7 +41,7 @@ def indices_command(
     source: str,
     target: str,
     quality: float | None,
-    rate: float | None,
+    lmbda: float | None,
     effort: int,
     model: str | None,
     format: str | None,
@@ -54,7 +54,7 @@ def indices_command(
     IN is an image or a .vq2 file and OUT ends in .npz, or IN is an .npz file and OUT an image or a .vq2 file. `-` is
     stdin or stdout, which gets an image (--format) if IN ends in .npz. Alpha and metadata are not kept.
     """
-    if quality is not None and rate is not None:
+    if quality is not None and lmbda is not None:
         raise click.UsageError("give one of --quality and --lambda")
     jobs = files.plan([source, target], None, "")
     extension = Path(target).suffix.lower()
@@ -69,7 +69,7 @@ def indices_command(
 
         if not back:
             image = data if data.startswith(MAGIC) else open_image(data)
-            found = indices.to_indices(image, model=model, device=device, quality=quality, rate=rate, effort=effort)
+            found = indices.to_indices(image, model=model, device=device, quality=quality, lmbda=lmbda, effort=effort)
             result = indices.dumps(found)
         else:
             found = indices.load(io.BytesIO(data))

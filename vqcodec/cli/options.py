@@ -36,7 +36,7 @@ device_option = click.option(
     "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where to compute."
 )
 quality_option = click.option("-q", "--quality", type=Number(0, 100), help="0 (small) to 100 (good); 50 by default.")
-lambda_option = click.option("--lambda", "rate", type=Number(0), metavar="X", help="Weight of a bit, in place of -q.")
+lambda_option = click.option("--lambda", "lmbda", type=Number(0), metavar="X", help="Weight of a bit, instead of -q.")
 effort_option = click.option(
     "-e",
     "--effort",

@@ -30,7 +30,7 @@ from vqcodec.nets.choice import CodeLengths
 
 ROUGH = Effort(0)
 STEP = 0.03  # of the gradient descent, in units of a latent's standard deviation
-RANGE = 32  # of places, 0..255, whose features are alike enough for an estimate
+RANGE = 32  # of trade-offs, 0..255, whose features are alike enough for an estimate
 WHOLE_PIXELS = 1 << 20  # images above this have no gradients taken, of which the whole image is needed
 
 
@@ -82,7 +82,7 @@ class Chooser:
         if effort.gain and self._original.whole:
             model = self._model
             rough = [maps[None].to(model.device) for maps in self._descended(lmbda, ROUGH, None)]
-            gains = local_gains(model.autoencoder, rough, model.place(lmbda) / lambdas.HIGHEST_PLACE)
+            gains = local_gains(model.autoencoder, rough, model.tradeoff(lmbda) / lambdas.HIGHEST_TRADEOFF)
         return self._descended(lmbda, effort, gains)
 
     @torch.inference_mode()
@@ -93,9 +93,11 @@ class Chooser:
     def _descended(self, lmbda: float, effort: Effort, gains: list[Tensor] | None, near: int = 0) -> list[Tensor]:
         """Level after level. gains: of `local_gains`, or None. near: as of `_analysed`."""
         model, autoencoder = self._model, self._model.autoencoder
-        place = model.place(lmbda)
-        features = list(self._analysed(place, near))
-        fractions = torch.tensor([lambdas.place(model.config, lmbda) / lambdas.HIGHEST_PLACE], dtype=torch.float32)
+        tradeoff = model.tradeoff(lmbda)
+        features = list(self._analysed(tradeoff, near))
+        fractions = torch.tensor(
+            [lambdas.tradeoff(model.config, lmbda) / lambdas.HIGHEST_TRADEOFF], dtype=torch.float32
+        )
         weights = (lmbda * lambdas.factors(model.config, fractions))[:, 0].tolist()
         state: Tensor | None = None
         maps: list[Tensor] = []
@@ -105,9 +107,9 @@ class Chooser:
                 z = strips.latent(autoencoder, i, features.pop(0), state)
             if level.stop or finest:
                 gain = None if gains is None else gains[i]
-                choice = LevelChoice(model, self._original, effort, maps, place, weights[i], self._emphasis(i, gain))
+                choice = LevelChoice(model, self._original, effort, maps, tradeoff, weights[i], self._emphasis(i, gain))
                 if finest and effort.steps and self._original.whole:
-                    own = self._refined(choice, z, state, place, effort.steps)
+                    own = self._refined(choice, z, state, tradeoff, effort.steps)
                 else:
                     state = state if not finest else None  # it is large
                     own = choice.maps(z[0])
@@ -117,19 +119,19 @@ class Chooser:
             if not finest:
                 quantized = quantizer.lookup(own[None].to(model.device)).permute(0, 3, 1, 2)
                 with self._fast():
-                    state = strips.descend(autoencoder, i, quantized, state, place / lambdas.HIGHEST_PLACE)
+                    state = strips.descend(autoencoder, i, quantized, state, tradeoff / lambdas.HIGHEST_TRADEOFF)
         return maps
 
-    def _analysed(self, place: int, near: int) -> list[Tensor]:
-        """The features of all levels at a place. Those of the call before serve if their place is no farther than
+    def _analysed(self, tradeoff: int, near: int) -> list[Tensor]:
+        """The features of all levels at a tradeoff. Those of the call before serve if their tradeoff is no farther than
         `near`, or if the model does not look at it; those of large images are not kept."""
         autoencoder = self._model.autoencoder
-        key = place if autoencoder.config.gains else 0
+        key = tradeoff if autoencoder.config.gains else 0
         if self._features is not None and abs(self._features[0] - key) <= near:
             return self._features[1]
         self._features = None
         with self._fast():
-            found = strips.features(autoencoder, self._original.image, place / lambdas.HIGHEST_PLACE)
+            found = strips.features(autoencoder, self._original.image, tradeoff / lambdas.HIGHEST_TRADEOFF)
         if math.prod(self.size) <= strips.STRIP_PIXELS:
             self._features = key, found
         return found
@@ -147,7 +149,7 @@ class Chooser:
         found = emphasis(self._original.image.to(self._model.device).float() / 255, stride, self._power)
         return found if gain is None else found * gain
 
-    def _refined(self, choice: LevelChoice, z: Tensor, state: Tensor | None, place: int, steps: int) -> Tensor:
+    def _refined(self, choice: LevelChoice, z: Tensor, state: Tensor | None, tradeoff: int, steps: int) -> Tensor:
         """Move the finest level's latents against the decoder's error, straight through the choice of codes (Adam);
         its maps [maps, h, w]."""
         autoencoder, quantizer = self._model.autoencoder, self._model.autoencoder.level_quantizers()[-1]
@@ -162,7 +164,7 @@ class Chooser:
                     maps = choice.swept(moved[0].detach(), maps, 1)
                     chosen = quantizer.lookup(maps[None].to(z.device)).permute(0, 3, 1, 2)
                 quantized = moved + (chosen.clone() - moved).detach()
-                image = autoencoder.finish(quantized, fixed, moved.new_full((1,), place / lambdas.HIGHEST_PLACE))
+                image = autoencoder.finish(quantized, fixed, moved.new_full((1,), tradeoff / lambdas.HIGHEST_TRADEOFF))
                 (moved.grad,) = torch.autograd.grad((image - target).square().sum(), [moved])
                 optimizer.step()
         return choice.settled(moved[0].detach(), maps)
@@ -177,7 +179,7 @@ class LevelChoice:
         original: Original,
         effort: Effort,
         coarse: list[Tensor],
-        place: int,
+        tradeoff: int,
         weight: float,
         emphasis: Tensor | None,
     ) -> None:
@@ -187,12 +189,12 @@ class LevelChoice:
             original: the image.
             effort: how hard to try.
             coarse: int64 [maps, h, w] per coarser level.
-            place: of the weight of a bit in the model's range, 0..255.
+            tradeoff: of the lambda in the model's range, 0..255.
             weight: of a bit at this level.
             emphasis: float [h, w], what it is multiplied by; None: 1 everywhere.
         """
         level, size = len(coarse), (original.width, original.height)
-        self._prior, self._device, self._effort, self._place = model.priors[level], model.device, effort, place
+        self._prior, self._device, self._effort, self._tradeoff = model.priors[level], model.device, effort, tradeoff
         self._quantizer = model.autoencoder.level_quantizers()[level]
         self._tiling, self._groups = model.tiling(level, *size), model.groups(*size)
         valid = self._tiling.valid()
@@ -248,5 +250,5 @@ class LevelChoice:
                 coarse = [maps[part].to(self._device) for maps in self._coarse]
                 shape = (part.stop - part.start, *self._tiling.tile_shape)
                 with timing.part("prior"):
-                    self._condition = part, self._prior.condition(coarse, shape, inside, self._place)
+                    self._condition = part, self._prior.condition(coarse, shape, inside, self._tradeoff)
             yield part, inside, PriorLengths(self._prior, before[part].to(self._device), self._condition[1], inside)

@@ -18,7 +18,7 @@ MOST = 4.0  # that it changes a weight by, either way
 
 
 def emphasis(image: Tensor, stride: int, power: float) -> Tensor:
-    """What a rate weight is multiplied by at every position of a level, float [H / stride, W / stride]: more where
+    """What a lambda is multiplied by at every position of a level, float [H / stride, W / stride]: more where
     there is much contrast to hide errors in, less in smooth places, 1 in the geometric mean.
 
     image: float [1, 3, H, W] in 0..1. The contrast is the variance of grey values over 3x3 positions plus SSIM's
@@ -31,8 +31,8 @@ def emphasis(image: Tensor, stride: int, power: float) -> Tensor:
     return (power * (contrast - contrast.mean())).exp()
 
 
-def local_gains(model: Autoencoder, indices: Sequence[Tensor], place: float) -> list[Tensor]:
-    """What a rate weight is multiplied by at every position of each level, float [h, w], 1 in the geometric mean: less
+def local_gains(model: Autoencoder, indices: Sequence[Tensor], tradeoff: float) -> list[Tensor]:
+    """What a lambda is multiplied by at every position of each level, float [h, w], 1 in the geometric mean: less
     where the decoder makes much of an error of the latent.
 
     The square of the decoder's gain, the trace of J^T J of a position, is measured by products of random signs of all
@@ -41,14 +41,14 @@ def local_gains(model: Autoencoder, indices: Sequence[Tensor], place: float) -> 
     Args:
         model: the autoencoder.
         indices: int64 [1, maps, h, w] per level, coarsest first.
-        place: of the weight of a bit in the model's range, 0..1.
+        tradeoff: of the lambda in the model's range, 0..1.
     """
     generator = torch.Generator().manual_seed(0)
     with torch.inference_mode(False), torch.enable_grad():
         books = zip(model.level_quantizers(), indices, strict=True)
         codes = [quantizer.lookup(maps.clone()).permute(0, 3, 1, 2) for quantizer, maps in books]
         codes = [c.detach().clone().requires_grad_(True) for c in codes]
-        image = model.assemble(codes, codes[0].new_full((1,), place))
+        image = model.assemble(codes, codes[0].new_full((1,), tradeoff))
         energies = [torch.zeros_like(c[:, :1]) for c in codes]
         for probe in range(PROBES):
             signs = torch.randint(0, 2, image.shape, generator=generator).to(image) * 2 - 1

@@ -19,18 +19,18 @@ from vqcodec.stream.writer import compress
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
-    """Index maps of an image, their streams, and the place that they were chosen for, 0 to 255."""
+    """Index maps of an image, their streams, and the trade-off that they were chosen for, 0 to 255."""
 
     indices: list[Tensor]
     streams: list[bytes]
-    place: int
+    tradeoff: int
 
 
-def at(model: Model, chooser: Chooser, rate: float, rough: bool = False) -> Encoded:
+def at(model: Model, chooser: Chooser, lmbda: float, rough: bool = False) -> Encoded:
     """Choose and compress at a weight of a bit. rough: with the lowest effort."""
-    indices = chooser.rough(rate) if rough else chooser.maps(rate)
-    place = model.place(rate)
-    return Encoded(indices, compress(model, indices, *chooser.size, place), place)
+    indices = chooser.rough(lmbda) if rough else chooser.maps(lmbda)
+    tradeoff = model.tradeoff(lmbda)
+    return Encoded(indices, compress(model, indices, *chooser.size, tradeoff), tradeoff)
 
 
 def within(model: Model, chooser: Chooser, target: float, pack: Callable[[Encoded], bytes]) -> Encoded:
@@ -42,7 +42,7 @@ def within(model: Model, chooser: Chooser, target: float, pack: Callable[[Encode
         target: bytes.
         pack: makes the file, metadata and all.
     """
-    scale(model.config.rates)
+    scale(model.config.lmbdas)
     empty = [b""] * (len(model.groups(*chooser.size)) * len(model.priors))
     fixed = len(pack(Encoded([], empty, 0)))  # metadata and all, packed once
     made: list[tuple[int, Encoded]] = []
@@ -50,15 +50,15 @@ def within(model: Model, chooser: Chooser, target: float, pack: Callable[[Encode
     def size(encoded: Encoded) -> int:
         return fixed + sum(map(_chunk_size, range(len(empty)), encoded.streams))
 
-    def estimate(rate: float) -> int:
-        return size(at(model, chooser, rate, rough=True))
+    def estimate(lmbda: float) -> int:
+        return size(at(model, chooser, lmbda, rough=True))
 
-    def make(rate: float) -> int:
-        encoded = at(model, chooser, rate)
+    def make(lmbda: float) -> int:
+        encoded = at(model, chooser, lmbda)
         made.append((size(encoded), encoded))
         return made[-1][0]
 
-    search(make, estimate, target, model.config.rates, fixed)
+    search(make, estimate, target, model.config.lmbdas, fixed)
     fitting = [(length, encoded) for length, encoded in made if length <= target]
     if not fitting:
         smallest = min((length for length, _ in made), default=fixed)

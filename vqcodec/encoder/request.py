@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is asked of an encoder: a place on the quality scale, a rate weight or a size, and how hard it shall try."""
+"""What is asked of an encoder: a quality, a lmbda or a size, and how hard it shall try."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ DEFAULT_QUALITY = 50.0
 DEFAULT_EFFORT = 5
 DEFAULT_TUNE = "psnr"
 TUNES = {"psnr": 0.0, "ssim": 0.25}
-"""Power of the local contrast that rate weights are multiplied by (`encoder.emphasis`)."""
+"""Power of the local contrast that lambdas are multiplied by (`encoder.emphasis`)."""
 MARGIN = 2.0
-"""The scale goes beyond the range of rates that a model was trained for by this factor, at both ends."""
+"""The scale goes beyond the range of lambdas that a model was trained for by this factor, at both ends."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """At most one of: quality 0 to 100; rate, the weight of a bit (lambda, from 0: nearest codes); size in bytes of the
+    """At most one of: quality 0 to 100; lmbda, the weight of a bit (from 0: nearest codes); size in bytes of the
     file; bpp, its bits per pixel. None of them: the middle of the scale. effort: 1 to 9, see `Effort`. tune: "psnr" for
     the least squared error, "ssim" to move bits from where contrast hides errors to smooth places.
 
@@ -27,19 +27,19 @@ class Request:
     """
 
     quality: float | None = None
-    rate: float | None = None
+    lmbda: float | None = None
     size: int | None = None
     bpp: float | None = None
     effort: int = DEFAULT_EFFORT
     tune: str = DEFAULT_TUNE
 
     def __post_init__(self) -> None:
-        if sum(value is not None for value in (self.quality, self.rate, self.size, self.bpp)) > 1:
-            raise ValueError("give one of quality, rate, size and bpp")
+        if sum(value is not None for value in (self.quality, self.lmbda, self.size, self.bpp)) > 1:
+            raise ValueError("give one of quality, lmbda, size and bpp")
         if self.quality is not None and not 0 <= self.quality <= 100:
             raise ValueError(f"the quality must be 0 to 100, not {self.quality:g}")
-        if self.rate is not None and not (self.rate >= 0 and math.isfinite(self.rate)):
-            raise ValueError(f"the weight of a bit must be 0 or more, not {self.rate:g}")
+        if self.lmbda is not None and not (self.lmbda >= 0 and math.isfinite(self.lmbda)):
+            raise ValueError(f"the weight of a bit must be 0 or more, not {self.lmbda:g}")
         for name, value in (("size", self.size), ("bpp", self.bpp)):
             if value is not None and not (value > 0 and math.isfinite(value)):
                 raise ValueError(f"the {name} must be above 0, not {value:g}")
@@ -90,26 +90,26 @@ EFFORTS = {
 DEFAULT = Request()
 
 
-def rate_of(quality: float, rates: tuple[float, float]) -> float:
-    """The rate weight at a quality: from MARGIN times the highest of a model's range at 0, log-linearly, to the lowest
+def lmbda_of(quality: float, lmbdas: tuple[float, float]) -> float:
+    """The lambda at a quality: from MARGIN times the highest of a model's range at 0, log-linearly, to the lowest
     over MARGIN at 100. Raises ModelError if the model has no range."""
-    low, high = scale(rates)
+    low, high = scale(lmbdas)
     return high * (low / high) ** (quality / 100)
 
 
-def scale(rates: tuple[float, float]) -> tuple[float, float]:
-    """Lowest and highest rate weight of the quality scale. Raises ModelError if the model has no range."""
-    low, high = rates
+def scale(lmbdas: tuple[float, float]) -> tuple[float, float]:
+    """Lowest and highest lambda of the quality scale. Raises ModelError if the model has no range."""
+    low, high = lmbdas
     if not low:
-        raise ModelError("this model has a single quality: it was not trained for a range of rates")
+        raise ModelError("this model has a single quality: it was not trained for a range of lambdas")
     return low / MARGIN, high * MARGIN
 
 
-def rate_asked(asked: Request, rates: tuple[float, float]) -> float:
+def lmbda_asked(asked: Request, lmbdas: tuple[float, float]) -> float:
     """The weight of a bit that a request means (not one for a size); the middle of the scale by default. Raises
     ModelError if the model has a single quality and another is asked for."""
-    if asked.rate is not None:
-        return asked.rate
-    if asked.quality is None and not rates[1]:
+    if asked.lmbda is not None:
+        return asked.lmbda
+    if asked.quality is None and not lmbdas[1]:
         return 0.0
-    return rate_of(DEFAULT_QUALITY if asked.quality is None else asked.quality, rates)
+    return lmbda_of(DEFAULT_QUALITY if asked.quality is None else asked.quality, lmbdas)

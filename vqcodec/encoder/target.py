@@ -27,7 +27,7 @@ def search(
     size: Callable[[float], float],
     estimate: Callable[[float], float],
     target: float,
-    rates: tuple[float, float],
+    lmbdas: tuple[float, float],
     fixed: float = 0.0,
 ) -> float:
     """The weight of a bit of the largest file of at most `target` bytes that was made.
@@ -36,16 +36,16 @@ def search(
         size: makes a file at a weight and gives its bytes.
         estimate: the bytes of one of the lowest effort.
         target: bytes.
-        rates: lowest and highest weight that the model was trained for; the search goes beyond.
+        lmbdas: lowest and highest weight that the model was trained for; the search goes beyond.
         fixed: bytes of a file that have nothing to do with the weight.
 
     Returns: infinity if no file is so small.
     """
-    ends = math.log(rates[0] / 64), math.log(rates[1] * 16)
+    ends = math.log(lmbdas[0] / 64), math.log(lmbdas[1] * 16)
     if target <= fixed:
         return math.inf
     wanted = math.log(target - fixed)
-    start = (math.log(rates[0]) + math.log(rates[1])) / 2
+    start = (math.log(lmbdas[0]) + math.log(lmbdas[1])) / 2
     weight, power = _estimated(estimate, wanted - math.log(USUAL), start, ends, fixed)
     best, largest = math.inf, -math.inf
     points: Points = []

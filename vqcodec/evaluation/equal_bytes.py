@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from vqcodec.evaluation.measuring import Measurement, compare, load_rgb
-from vqcodec.evaluation.rivals import FORMATS, Codec, Rival
+from vqcodec.evaluation.rivals import FORMATS, Rival, Setting
 
 GROUPS = (("JPEG",), ("WebP",), ("AVIF 4:2:0", "AVIF 4:4:4"), ("JPEG XL",))
 """Rivals that are shown; of a group the one with the best PSNR."""
@@ -41,12 +41,12 @@ class Comparison:
     data: bytes
 
 
-def compare_file(path: Path, ours: Codec, groups: Sequence[Sequence[str]] = GROUPS) -> Comparison:
+def compare_file(path: Path, ours: Setting, groups: Sequence[Sequence[str]] = GROUPS) -> Comparison:
     """`compare_image` for the image of a file: a task of `Workers`."""
     return compare_image(path.name, load_rgb(path), ours, groups)
 
 
-def compare_image(name: str, image: Image.Image, ours: Codec, groups: Sequence[Sequence[str]] = GROUPS) -> Comparison:
+def compare_image(name: str, image: Image.Image, ours: Setting, groups: Sequence[Sequence[str]] = GROUPS) -> Comparison:
     """Encode an RGB image with ours, then with every rival at the best quality that needs no more bytes."""
     data = ours.encode(image)
     shown = [Shown("original", "", image), _shown(ours, image, data, len(data))]
@@ -59,7 +59,7 @@ def compare_image(name: str, image: Image.Image, ours: Codec, groups: Sequence[S
     return Comparison(name, tuple(shown), data)
 
 
-def _shown(codec: Codec, image: Image.Image, data: bytes, limit: int) -> Shown:
+def _shown(codec: Setting, image: Image.Image, data: bytes, limit: int) -> Shown:
     decoded = codec.decode(data)
     result = compare(image, decoded, len(data), f"{codec.name} {codec.setting}")
     return Shown(codec.name, codec.setting, decoded, result, fits=len(data) <= limit)

@@ -17,10 +17,9 @@ import numpy as np
 from PIL import Image
 
 from vqcodec.evaluation import metrics
-from vqcodec.evaluation.rivals import Codec
+from vqcodec.evaluation.rivals import Setting
 from vqcodec.evaluation.workers import Workers
-
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".ppm")
+from vqcodec.images.listing import images_of
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ class Cache:
             path.write_text(whole + newline, encoding="utf-8")
 
     @staticmethod
-    def key(pixels_hash: str, codec: Codec) -> str | None:
+    def key(pixels_hash: str, codec: Setting) -> str | None:
         """None where results of the codec must not be kept."""
         made_by = codec.cache_key
         return None if made_by is None else f"{pixels_hash} {made_by} metrics {metrics.version()}"
@@ -125,15 +124,7 @@ def load_rgb(path: Path) -> Image.Image:
         return Image.fromarray(np.asarray(image.convert("RGB")))
 
 
-def images_of(folder: Path) -> list[Path]:
-    """The image files of a folder in order of name. Raises FileNotFoundError if it holds none."""
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
-    if not paths:
-        raise FileNotFoundError(f"no images in {folder}")
-    return paths
-
-
-def measure(codec: Codec, image: Image.Image) -> Measurement:
+def measure(codec: Setting, image: Image.Image) -> Measurement:
     """Encode and decode an RGB image and compare the pixels. Raises ValueError if the decoded image is of another
     size."""
     data = codec.encode(image)
@@ -154,14 +145,14 @@ def compare(image: Image.Image, decoded: Image.Image, size: int, name: str) -> M
     )
 
 
-def measure_file(codec: Codec, path: Path) -> Measurement:
+def measure_file(codec: Setting, path: Path) -> Measurement:
     """`measure` for the image of a file: a task of `Workers`."""
     return measure(codec, load_rgb(path))
 
 
 def evaluate(
     folder: Path,
-    codecs: Sequence[Codec],
+    codecs: Sequence[Setting],
     cache: Cache,
     workers: Workers | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -178,24 +169,24 @@ def evaluate(
         sizes.append(image.size)
         pixels_hash = hashlib.sha256(f"{image.size}".encode() + image.tobytes()).hexdigest()
         keys += [Cache.key(pixels_hash, codec) for codec in codecs]
-    places = [(codec, path) for path in paths for codec in codecs]
+    pairs = [(codec, path) for path in paths for codec in codecs]
     results = [cache.get(key) for key in keys]
     missing = [number for number, result in enumerate(results) if result is None]
-    done = len(places) - len(missing)
-    progress(done, len(places))
-    for number, result in (workers or Workers()).run(measure_file, [places[i] for i in missing]):
+    done = len(pairs) - len(missing)
+    progress(done, len(pairs))
+    for number, result in (workers or Workers()).run(measure_file, [pairs[i] for i in missing]):
         results[missing[number]] = result
         cache.add(keys[missing[number]], result)
         done += 1
-        progress(done, len(places))
+        progress(done, len(pairs))
     return [
         _row(result, dataset, path.name, codec, sizes[number // len(codecs)])
-        for number, ((codec, path), result) in enumerate(zip(places, results, strict=True))
+        for number, ((codec, path), result) in enumerate(zip(pairs, results, strict=True))
         if result is not None
     ]
 
 
-def _row(result: Measurement, dataset: str, image: str, codec: Codec, size: tuple[int, int]) -> Row:
+def _row(result: Measurement, dataset: str, image: str, codec: Setting, size: tuple[int, int]) -> Row:
     bpp = metrics.bits_per_pixel(result.size, *size)
     return Row(
         **asdict(result),

@@ -143,7 +143,7 @@ def float_priors(model: ModelFile, codec: Codec) -> list[LevelPrior]:
 
 
 def coded(
-    codec: Codec, indices: Sequence[Tensor], width: int, height: int, place: int
+    codec: Codec, indices: Sequence[Tensor], width: int, height: int, tradeoff: int
 ) -> Iterator[tuple[slice, list[list[Coded]]]]:
     """What an image has in its streams: for every group of tiles, those tiles and, by level and index map, its indices.
 
@@ -151,10 +151,10 @@ def coded(
         codec: whose indices they are.
         indices: index maps as of `Codec`.
         width, height: of the image, in pixels.
-        place: in the range of rates, 0 to 255.
+        tradeoff: 0 to 255.
     """
     for tiles in codec.groups(width, height):
-        yield tiles, frequencies(codec, indices, width, height, tiles, place)
+        yield tiles, frequencies(codec, indices, width, height, tiles, tradeoff)
 
 
 def measure(codec: Codec, images: Iterable[Pixels], floats: Sequence[LevelPrior] | None = None) -> list[LevelRates]:
@@ -237,18 +237,18 @@ def total(tallies: Iterable[Tally]) -> Tally:
 
 @torch.inference_mode()
 def float_bits(
-    codec: Codec, priors: Sequence[LevelPrior], indices: Sequence[Tensor], width: int, height: int, place: int
+    codec: Codec, priors: Sequence[LevelPrior], indices: Sequence[Tensor], width: int, height: int, tradeoff: int
 ) -> npt.NDArray[np.float64]:
-    """Ideal code length of the float networks, bits by level; place: in the range of rates, 0 to 255. Raises ModelError
+    """Ideal code length of the float networks, bits by level; tradeoff: 0 to 255. Raises ModelError
     unless all tiles are whole."""
     _check_whole(codec, width, height)
     tiles = [codec.tiling(level, width, height).split(maps) for level, maps in enumerate(indices)]
     bits = np.zeros(len(priors))
     for group in codec.groups(width, height):
         own = [maps[group] for maps in tiles]
-        places = torch.full((group.stop - group.start,), place / container.MAX_RATE)
+        tradeoffs = torch.full((group.stop - group.start,), tradeoff / container.MAX_RATE)
         for i, prior in enumerate(priors):
-            bits[i] += float(prior(own[i], own[:i], exact=False, places=places).double().sum()) / math.log(2)
+            bits[i] += float(prior(own[i], own[:i], exact=False, tradeoffs=tradeoffs).double().sum()) / math.log(2)
     return bits
 
 

@@ -29,8 +29,8 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 _PART_OF_FILES = ("codec.py", "config.py", "encoder", "exact", "format", "images", "model", "nets", "stream")
 
 
-class Codec(Protocol):
-    """One point of a rate-distortion curve: a codec at one setting."""
+class Setting(Protocol):
+    """A codec at one setting: a point of a rate-distortion curve."""
 
     @property
     def name(self) -> str: ...
@@ -49,31 +49,34 @@ class Codec(Protocol):
 
 class Format(NamedTuple):
     """How Pillow writes a rival: its name there, lowest quality, step between qualities (the highest is 100), options
-    of `Image.save`, the same in words."""
+    of `Image.save`, the same in words, and the qualities that make a curve."""
 
     pillow: str
     lowest: float
     step: float
     options: Mapping[str, Any]
     words: str
+    grid: tuple[float, ...]
+
+    def arguments(self, quality: float) -> dict[str, Any]:
+        """Of `Image.save`, at a quality."""
+        return {"format": self.pillow, "quality": int(quality) if self.step == 1 else quality, **self.options}
 
 
 # Speed 6 and effort 7 are the encoders' defaults. One tile compresses best; AVIF's bytes depend on its threads.
 _AVIF = {"speed": 6, "autotiling": False, "max_threads": 1}
+_JPEG_GRID = (5, 10, 15, 20, 30, 40, 50, 60, 70, 80, 90, 95)
+_WEBP_GRID = (0, 5, 15, 30, 45, 60, 75, 90)
+_AVIF_GRID = (10, 20, 30, 40, 50, 60, 70, 80)
+_JXL_GRID = (5, 10, 20, 30, 40, 55, 70, 80, 90)
 FORMATS: dict[str, Format] = {
-    "JPEG": Format("JPEG", 1, 1, {"optimize": True, "progressive": True}, "optimised, progressive, 4:2:0"),
-    "WebP": Format("WEBP", 0, 1, {"method": 6}, "method 6"),
-    "AVIF 4:2:0": Format("AVIF", 0, 1, {**_AVIF, "subsampling": "4:2:0"}, "speed 6"),
-    "AVIF 4:4:4": Format("AVIF", 0, 1, {**_AVIF, "subsampling": "4:4:4"}, "speed 6"),
-    "JPEG XL": Format("JXL", 0, 0.25, {"effort": 7, "num_threads": 0}, "effort 7"),
+    "JPEG": Format("JPEG", 1, 1, {"optimize": True, "progressive": True}, "optimised, progressive, 4:2:0", _JPEG_GRID),
+    "WebP": Format("WEBP", 0, 1, {"method": 6}, "method 6", _WEBP_GRID),
+    "AVIF 4:2:0": Format("AVIF", 0, 1, {**_AVIF, "subsampling": "4:2:0"}, "speed 6", _AVIF_GRID),
+    "AVIF 4:4:4": Format("AVIF", 0, 1, {**_AVIF, "subsampling": "4:4:4"}, "speed 6", _AVIF_GRID),
+    "JPEG XL": Format("JXL", 0, 0.25, {"effort": 7, "num_threads": 0}, "effort 7", _JXL_GRID),
 }
-RIVAL_GRIDS: dict[str, tuple[float, ...]] = {
-    "JPEG": (5, 10, 15, 20, 30, 40, 50, 60, 70, 80, 90, 95),
-    "WebP": (0, 5, 15, 30, 45, 60, 75, 90),
-    "AVIF 4:2:0": (10, 20, 30, 40, 50, 60, 70, 80),
-    "AVIF 4:4:4": (10, 20, 30, 40, 50, 60, 70, 80),
-    "JPEG XL": (5, 10, 20, 30, 40, 55, 70, 80, 90),
-}
+RIVAL_GRIDS = {name: format_.grid for name, format_ in FORMATS.items()}
 
 
 @dataclass(frozen=True)
@@ -105,11 +108,9 @@ class Rival:
         return f"{format_.pillow} {self.setting} {options} {library_version(self.name)}"
 
     def encode(self, image: Image.Image) -> bytes:
-        format_ = FORMATS[self.name]
-        quality = int(self.quality) if format_.step == 1 else self.quality
         library_version(self.name)  # a process that got this object from another has not met the plugin yet
         buffer = io.BytesIO()
-        image.save(buffer, format_.pillow, quality=quality, **format_.options)
+        image.save(buffer, **FORMATS[self.name].arguments(self.quality))
         return buffer.getvalue()
 
     def decode(self, data: bytes) -> Image.Image:
@@ -135,7 +136,7 @@ def library_version(name: str) -> str:
     return f"{library} {version}, Pillow {PIL.__version__}"
 
 
-def rivals(grids: Mapping[str, Sequence[float]] = RIVAL_GRIDS) -> list[Codec]:
+def rivals(grids: Mapping[str, Sequence[float]] = RIVAL_GRIDS) -> list[Setting]:
     """The rivals at every quality of `grids`."""
     return [Rival(name, quality) for name, grid in grids.items() for quality in grid]
 

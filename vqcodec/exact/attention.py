@@ -47,21 +47,21 @@ class Memory:
 
     def remember(self, part: Part, embedded: Tensor) -> None:
         """Keep the keys and values of the part that is held. embedded: its own indices, float32 [n, C]."""
-        tiles, places = self._rows.tiles[part.start : part.stop], self._rows.places[part.start : part.stop]
+        tiles, slots = self._rows.tiles[part.start : part.stop], self._rows.slots[part.start : part.stop]
         both = torch.cat([self._held, embedded], -1)
-        self._keys[tiles, places] = ops.clamped(ops.rounded(both, self._attention.key_value))
+        self._keys[tiles, slots] = ops.clamped(ops.rounded(both, self._attention.key_value))
 
     def attend(self, part: Part) -> Tensor:
         """The rows of the part that is held, [n, C], after they have looked at what is kept of earlier steps."""
-        tiles, places = self._rows.tiles[part.start : part.stop], self._rows.places[part.start : part.stop] - part.first
+        tiles, slots = self._rows.tiles[part.start : part.stop], self._rows.slots[part.start : part.stop] - part.first
         dense = self._held.new_zeros(self._rows.number, part.last - part.first, self._held.shape[1])
-        dense[tiles, places] = self._held
+        dense[tiles, slots] = self._held
         queries = self._steps[part.first : part.last]
         known = int((self._steps < queries[-1]).sum())  # positions of steps before the last one of the part
         visible = (self._steps[:known] < queries[:, None])[None, None]  # [1, 1, Q, M]
         if self._rows.inside is not None:
             visible = visible & self._rows.inside[:known].t()[:, None, None]
-        return self._in_chunks(dense, self._keys[:, :known], visible)[tiles, places]
+        return self._in_chunks(dense, self._keys[:, :known], visible)[tiles, slots]
 
     def _in_chunks(self, h: Tensor, key_value: Tensor, visible: Tensor) -> Tensor:
         """As `Attention.attend`, some tiles or a part of one at a time."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a position is told ahead of its own level: the maps of the coarser levels and the place in the range of rates.
+"""What a position is told ahead of its own level: the maps of the coarser levels and the trade-off.
 
 Layout is [tiles, H, W, channels].
 """
@@ -17,7 +17,7 @@ from vqcodec.exact import ops
 from vqcodec.exact.rows import Rows
 from vqcodec.exact.tensors import Reader
 
-PLACES = 256  # a place in the range of rates is a byte
+TRADEOFFS = 256  # a trade-off is a byte
 
 # The neighbourhood of a position, as (dy, dx), in the order of the rows of the conditioning stack's weights.
 AROUND = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1))
@@ -52,7 +52,7 @@ class Conditioning:
         self.stride = coarser[-1].stride if self.above else level.stride
         self.ratio = self.stride // level.stride
         self.base = reader.get("base", (channels,))
-        self.rate = reader.get("rate", (config.rates, channels)) if config.rates else None
+        self.rate = reader.get("rate", (config.tradeoffs, channels)) if config.tradeoffs else None
         self.tables = [
             reader.get(f"cond_coarse.{i}", ((other.stride // self.stride) ** 2 * sum(other.alphabets), channels))
             for i, other in enumerate(coarser)
@@ -67,7 +67,7 @@ class Conditioning:
         self.expand = reader.linear("expand", channels, self.ratio**2 * channels) if self.above else None
 
     def __call__(
-        self, coarse: Sequence[Tensor], shape: tuple[int, int, int], valid: Tensor | None, place: int
+        self, coarse: Sequence[Tensor], shape: tuple[int, int, int], valid: Tensor | None, tradeoff: int
     ) -> Condition:
         """See `IntegerPrior.condition`."""
         n, height, width = shape
@@ -76,7 +76,7 @@ class Conditioning:
             raise ValueError(f"maps of {height}x{width} are no multiple of {r}")
         cells = (n, height // r, width // r)
         inside = None if valid is None else valid.view(n, height // r, r, width // r, r).any(4).any(2)
-        x = self._start(coarse, cells, place)
+        x = self._start(coarse, cells, tradeoff)
         x = _inside(ops.clamped(x), inside)
         for inner, outer in self.blocks:
             update = ops.rectified(ops.rounded(shifted(x), inner))
@@ -86,11 +86,11 @@ class Conditioning:
             x = ops.clamped(ops.rounded(x, self.expand))
         return Condition(shape, x.view(*cells, r * r, -1))
 
-    def _start(self, coarse: Sequence[Tensor], cells: tuple[int, int, int], place: int) -> Tensor:
+    def _start(self, coarse: Sequence[Tensor], cells: tuple[int, int, int], tradeoff: int) -> Tensor:
         """The sum of all embeddings, [N, h, w, C]."""
-        if not 0 <= place < PLACES:
-            raise ValueError(f"the place in the range of rates is a byte, not {place}")
-        base = self.base if self.rate is None else self.base + self.rate[place * len(self.rate) // PLACES]
+        if not 0 <= tradeoff < TRADEOFFS:
+            raise ValueError(f"the trade-off is a byte, not {tradeoff}")
+        base = self.base if self.rate is None else self.base + self.rate[tradeoff * len(self.rate) // TRADEOFFS]
         x = base.repeat(*cells, 1)
         for table, maps, other in zip(self.tables, coarse, self.coarser, strict=True):
             ratio = other.stride // self.stride

@@ -80,18 +80,17 @@ class IntegerPrior:
         coarse: Sequence[Tensor],
         shape: tuple[int, int, int],
         valid: Tensor | None = None,
-        place: int = 0,
+        tradeoff: int = 0,
     ) -> Condition:
-        """What is known of every position ahead of its level: the coarser levels' maps and the place in the range of
-        rates.
+        """What is known of every position ahead of its level: the coarser levels' maps and the trade-off.
 
         Args:
             coarse: int64 [N, maps, H_i, W_i], one per coarser level.
             shape: (N, H, W).
             valid: bool [N, H, W], False outside the image; None: all inside.
-            place: 0..255.
+            tradeoff: 0..255.
         """
-        return self.conditioning(coarse, shape, valid, place)
+        return self.conditioning(coarse, shape, valid, tradeoff)
 
     # What follows looks at one position at a time.
 

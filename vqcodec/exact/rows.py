@@ -21,7 +21,7 @@ from vqcodec.exact.orders import Order
 class Part:
     """Rows start..stop-1, which have one reach and are evaluated together.
 
-    step: of the first of them. first, last: places of the first position and behind the last one in `Rows.sequence`.
+    step: of the first of them. first, last: slots of the first position and behind the last one in `Rows.sequence`.
     live: taps that are not masked for all of them. neighbours: int32 [(stop - start) * len(live)], rows.
     """
 
@@ -37,7 +37,7 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class _Run:
-    """Consecutive steps with one reach and the same live taps: places first..last-1 of the sequence."""
+    """Consecutive steps with one reach and the same live taps: slots first..last-1 of the sequence."""
 
     step: int
     first: int
@@ -49,7 +49,7 @@ class _Run:
 class Rows:
     """The rows of a batch of tiles.
 
-    sequence: int64 [H * W], flat positions y * W + x by step. tiles, positions: int64 [M], of every row. places: int64
+    sequence: int64 [H * W], flat positions y * W + x by step. tiles, positions: int64 [M], of every row. slots: int64
     [M], of its position in the sequence. steps: parts of one step each, without those that have no rows; maps: parts
     for whole maps, which join consecutive steps.
     """
@@ -61,14 +61,14 @@ class Rows:
         positions = len(self.sequence)
         if valid is None:
             self.inside: Tensor | None = None
-            self.places = torch.arange(positions, device=device).repeat_interleave(tiles)
+            self.slots = torch.arange(positions, device=device).repeat_interleave(tiles)
             self.tiles = torch.arange(tiles, device=device).repeat(positions)
-            self._ends = [place * tiles for place in range(positions + 1)]
+            self._ends = [slot * tiles for slot in range(positions + 1)]
         else:
             self.inside = valid.to(device).reshape(tiles, positions).t()[self.sequence]  # [H * W, N]
-            self.places, self.tiles = self.inside.nonzero(as_tuple=True)
+            self.slots, self.tiles = self.inside.nonzero(as_tuple=True)
             self._ends = [0, *self.inside.sum(1).cumsum(0).tolist()]
-        self.positions = self.sequence[self.places]
+        self.positions = self.sequence[self.slots]
         self._row_of = torch.full(((positions + 1) * tiles,), len(self.tiles), dtype=torch.int32, device=device)
         rows = torch.arange(len(self.tiles), dtype=torch.int32, device=device)
         self._row_of[self.positions * tiles + self.tiles] = rows
@@ -90,7 +90,7 @@ class Rows:
             start, stop = self._ends[run.first], self._ends[run.last]
             if start < stop:
                 table = _neighbours(self.order, run.first, run.last, run.reach, run.live).to(self.device)
-                flat = table[self.places[start:stop] - run.first] * self.number + self.tiles[start:stop, None]
+                flat = table[self.slots[start:stop] - run.first] * self.number + self.tiles[start:stop, None]
                 neighbours = self._row_of[flat.flatten()]
                 parts.append(Part(start, stop, run.step, run.first, run.last, run.reach, run.live, neighbours))
         return tuple(parts)
@@ -128,7 +128,7 @@ def _runs(order: Order, joined: bool) -> tuple[_Run, ...]:
 
 @functools.lru_cache(maxsize=1024)
 def _neighbours(order: Order, first: int, last: int, reach: int, live: tuple[int, ...]) -> Tensor:
-    """Flat positions, H * W for nothing, int64 [last - first, len(live)], at places first..last-1 of the sequence."""
+    """Flat positions, H * W for nothing, int64 [last - first, len(live)], at slots first..last-1 of the sequence."""
     positions = torch.cat(order.steps)[first:last]
     return _seen(order, reach)[positions][:, list(live)]
 

@@ -5,7 +5,7 @@
     Chunk  := type u8 (ASCII letter) | length varint | payload | CRC-32 u32 of type, length and payload
 
     'H' header    version and mode u8 (low nibble: the version, 2; high: the mode) | width varint | height varint |
-                  model identity 8 bytes | rate u8, the place on the model's range of rates |
+                  model identity 8 bytes | rate u8, the trade-off |
                   tiling u8 (low nibble: log2 of the tile's side in pixels; high: log2 of tiles per group) |
                   number of chunks that follow, varint
     'C' 'E' 'X'   ICC profile, EXIF, XMP: each at most once, deflated (zlib)
@@ -55,9 +55,9 @@ class Header:
 
     Width and height are in pixels; `mode` is one of `MODES`; `model` is the identity of the model, the first
     8 bytes of the SHA-256 of its weights file; `tile_size` is in pixels; `group_tiles` is the number of tiles
-    that share one stream per level; these two are powers of two up to 2^15. `rate` is the place on the model's range
-    of rates, from 0, the lowest weight of a bit (the best pictures), to 255, the highest (the smallest files): prior
-    and decoder are told. It is 0 for a model that has no such range.
+    that share one stream per level; these two are powers of two up to 2^15. `rate` is the
+    trade-off: where the lmbda lies in the model's range, from 0, the lowest (the best pictures), to 255, the highest
+    (the smallest files); prior and decoder know it. It is 0 for a model that has no such range.
     """
 
     width: int
@@ -300,7 +300,7 @@ def _check_header(header: Header) -> None:
     if len(header.model) != _IDENTITY:
         raise FormatError(f"a model identity has {_IDENTITY} bytes, not {len(header.model)}")
     if not 0 <= header.rate <= MAX_RATE:
-        raise FormatError(f"the place on the range of rates must be 0 to {MAX_RATE}, not {header.rate}")
+        raise FormatError(f"the trade-off must be 0 to {MAX_RATE}, not {header.rate}")
     for name, value in ("tile size", header.tile_size), ("tiles per group", header.group_tiles):
         if value not in {1 << exponent for exponent in range(16)}:
             raise FormatError(f"{name} {value} is no power of two up to 2^15")

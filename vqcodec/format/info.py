@@ -18,7 +18,7 @@ class FileInfo:
     bits, the coarsest level first. These parts add up to `file_bytes`: header_bytes, metadata_bytes, alpha_bytes,
     the sum of level_bytes, and overhead_bytes (the framing of the streams and chunks that readers skip).
     `metadata_bytes` in turn is icc_bytes + exif_bytes + xmp_bytes, each None where there is no such block. `rate` is
-    the place on the model's range of rates, 0 (the best pictures) to 255 (the smallest files), and 0 for a model that
+    the trade-off, 0 (the best pictures) to 255 (the smallest files), and 0 for a model that
     has no such range.
     """
 
@@ -86,7 +86,7 @@ def describe(name: str, found: FileInfo) -> str:
         ("image", f"{found.width} x {found.height} pixels, {found.mode}"),
         ("model", f"{found.model_name or 'not installed'} ({found.model_identity})"),
         ("file", f"{found.file_bytes} bytes, {found.bpp:.4f} bpp, {found.bits_per_dim:.4f} bits per dim"),
-        ("rate", f"place {found.rate} of 0 (best) to {container.MAX_RATE} (smallest) on the model's range"),
+        ("trade-off", f"{found.rate} of 0 (best) to {container.MAX_RATE} (smallest) on the model's range"),
         ("header", f"{found.header_bytes} bytes"),
     ]
     blocks = (("ICC profile", found.icc_bytes), ("EXIF", found.exif_bytes), ("XMP", found.xmp_bytes))

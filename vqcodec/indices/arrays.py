@@ -6,7 +6,7 @@
                    rounded up to the coarsest stride. The maps are those of the residual stages, then those of the
                    groups of each product stage
     width, height  int64, of the image in pixels
-    rate           uint8, the place on the model's range of rates, as a .vq2 file has it
+    rate           uint8, the trade-off, as a .vq2 file has it
     strides, codebooks, codes, dims, stops, products, groups, group_codes
                    int64 [levels], what the model's configuration says of a level (`config.LevelConfig`): pixels per
                    index along each axis, residual stages, codes of each, dimension of a code, whether positions may
@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vqcodec.config import LevelConfig
-from vqcodec.encoder.request import DEFAULT, DEFAULT_EFFORT, Request, rate_asked
+from vqcodec.encoder.request import DEFAULT, DEFAULT_EFFORT, Request, lmbda_asked
 from vqcodec.errors import FormatError, ModelError
 from vqcodec.format import container
 from vqcodec.images import imaging
@@ -72,7 +72,7 @@ class Indices:
 
     levels: uint16 [maps, H / stride, W / stride], coarsest first, H and W padded to the coarsest stride; width,
     height: of the image, in pixels; configs: what the maps of each level are; model: its name, for people; identity: 8
-    bytes, the one that counts; rate: the place on the model's range of rates, 0 to 255. Raises FormatError where these
+    bytes, the one that counts; rate: the trade-off, 0 to 255. Raises FormatError where these
     do not fit together: also where a position has an index after it has stopped.
     """
 
@@ -163,7 +163,7 @@ def extract(codec: Codec, source: Image.Image | bytes, asked: Request = DEFAULT)
         picture = imaging.from_pil(source)
         maps = codec.to_indices(picture.pixels, asked)
         height, width = picture.pixels.shape[:2]
-        alpha, rate = picture.alpha is not None, codec.place(rate_asked(asked, codec.config.rates))
+        alpha, rate = picture.alpha is not None, codec.tradeoff(lmbda_asked(asked, codec.config.lmbdas))
     if alpha:
         warnings.warn("indices carry no alpha channel: it is left out", stacklevel=2)
     levels = tuple(m.numpy().astype(np.uint16) for m in maps)
@@ -188,19 +188,19 @@ def to_indices(
     model: str | os.PathLike[str] | None = None,
     device: str = "auto",
     quality: float | None = None,
-    rate: float | None = None,
+    lmbda: float | None = None,
     effort: int = DEFAULT_EFFORT,
 ) -> Indices:
     """A Pillow image, or the bytes of a `.vq2` file, -> its indices. See `extract`.
 
-    model: by name or path; by default the one that the file names, and the default model for an image. quality, rate,
+    model: by name or path; by default the one that the file names, and the default model for an image. quality, lmbda,
     effort: for an image, as of `Codec.encode`.
     """
     from vqcodec import codec
 
     if model is None and isinstance(source, bytes):
         return extract(codec.load_identity(container.read_header(source).model, device), source)
-    return extract(codec.load_model(model, device), source, Request(quality, rate, effort=effort))
+    return extract(codec.load_model(model, device), source, Request(quality, lmbda, effort=effort))
 
 
 def from_indices(indices: Indices, *, model: str | os.PathLike[str] | None = None, device: str = "auto") -> Image.Image:
@@ -241,7 +241,7 @@ class _Sizes(NamedTuple):
         if not inside or self.width * self.height > limit:
             raise FormatError(f"{self.width}x{self.height} is no size of an image, or over the limit of {limit} pixels")
         if not 0 <= self.rate <= container.MAX_RATE:
-            raise FormatError(f"the place on the range of rates must be 0 to {container.MAX_RATE}, not {self.rate}")
+            raise FormatError(f"the trade-off must be 0 to {container.MAX_RATE}, not {self.rate}")
         if not 1 <= len(self.configs) <= _MAX_LEVELS:
             raise FormatError(f"{len(self.configs)} levels, not 1 to {_MAX_LEVELS}")
         strides = [config.stride for config in self.configs]

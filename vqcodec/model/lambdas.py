@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Weights of a bit (lambda): places in a model's range of them, and what a bit weighs at each of its levels.
+"""Weights of a bit (lmbda), where they lie in a model's range (tradeoff), and what a bit weighs at each level.
 
-Training draws places from 0 to 1; a file holds one as a byte. An encoder and training weigh bits alike.
+Training draws trade-offs from 0 to 1; a file holds one as a byte. An encoder and training weigh bits alike.
 """
 
 from __future__ import annotations
@@ -13,36 +13,36 @@ from torch import Tensor
 
 from vqcodec.config import ModelConfig
 
-HIGHEST_PLACE = 255
+HIGHEST_TRADEOFF = 255
 
 
-def place(config: ModelConfig, lmbda: float) -> int:
-    """The place of a weight of a bit in the model's range on a logarithmic scale, 0 (the lowest) to 255; 0 for all of
+def tradeoff(config: ModelConfig, lmbda: float) -> int:
+    """Where a weight of a bit lies in the model's range on a logarithmic scale, 0 (the lowest) to 255; 0 for all of
     them if the model has no range."""
-    low, high = config.rates
+    low, high = config.lmbdas
     if not 0 < low < high:
         return 0
     share = math.log(min(max(lmbda, low), high) / low) / math.log(high / low)
-    return round(HIGHEST_PLACE * share)
+    return round(HIGHEST_TRADEOFF * share)
 
 
-def factors(config: ModelConfig, places: Tensor) -> Tensor:
+def factors(config: ModelConfig, tradeoffs: Tensor) -> Tensor:
     """What the weight of a bit is multiplied by at every level, float [levels, N]: 0 at the coarsest of several levels
     if it may not stop.
 
-    places: float [N] in 0..1.
+    tradeoffs: float [N] in 0..1.
     """
     levels = config.autoencoder.levels
     ends = config.factors or ((1.0, 1.0),) * len(levels)
     # log-linear; a factor of 0 at the lower end is none at all
-    rows = [(first or 1.0) * (last / first if first else 1.0) ** places for first, last in ends]
+    rows = [(first or 1.0) * (last / first if first else 1.0) ** tradeoffs for first, last in ends]
     found = torch.stack(rows)
     if len(levels) > 1 and not levels[0].stop:
         found[0] = 0
     return found
 
 
-def rate_weights(config: ModelConfig, places: Tensor) -> Tensor:
-    """Weights of a bit at places float [N] in 0..1 of the model's range, [levels, N]."""
-    low, high = config.rates
-    return low * (high / low if low else 1.0) ** places * factors(config, places)
+def at(config: ModelConfig, tradeoffs: Tensor) -> Tensor:
+    """Weights of a bit at trade-offs float [N] in 0..1 of the model's range, [levels, N]."""
+    low, high = config.lmbdas
+    return low * (high / low if low else 1.0) ** tradeoffs * factors(config, tradeoffs)

@@ -74,11 +74,11 @@ class Model:
         """Side of a tile, in pixels: what the priors see at once."""
         return self.config.tile_size
 
-    def place(self, rate: float) -> int:
-        """The place of a weight of a bit in the model's range of rates, 0 to 255; 0 for all of them if the model does
-        not look at it. See `lambdas.place`."""
-        looks = self.config.autoencoder.gains or any(prior.rates for prior in self.config.priors)
-        return lambdas.place(self.config, rate) if looks else 0
+    def tradeoff(self, lmbda: float) -> int:
+        """Where a weight of a bit lies in the model's range of lambdas, 0 to 255; 0 for all of them if the model does
+        not look at it. See `lambdas.tradeoff`."""
+        looks = self.config.autoencoder.gains or any(prior.tradeoffs for prior in self.config.priors)
+        return lambdas.tradeoff(self.config, lmbda) if looks else 0
 
     def tiling(self, level: int, width: int, height: int) -> Tiling:
         """How the maps of a level are cut into tiles, for an image of width x height pixels."""

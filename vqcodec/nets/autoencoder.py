@@ -83,48 +83,48 @@ class Autoencoder(nn.Module):
     def forward(
         self,
         image: Tensor,
-        rate_weights: Tensor | None = None,
+        lmbdas: Tensor | None = None,
         lengths: Lengths | None = None,
-        places: Tensor | None = None,
+        tradeoffs: Tensor | None = None,
         silent: Tensor | None = None,
         refined: int | None = None,
     ) -> Reconstruction:
         """image: float [N, 3, H, W] in 0..1, H and W multiples of the coarsest stride -> `Reconstruction`.
 
-        rate_weights: float [levels, N], in place of the quantisers' own. lengths: gives a level's code lengths in the
-        context of its maps and the coarser ones', int64 [N, maps, h, w] each, coarsest first. places: float [N] in
-        0..1, of the rate weights in the model's range, for the gains (None: the middle). silent: bool [levels, N],
+        lmbdas: float [levels, N], in place of the quantisers' own. lengths: gives a level's code lengths in the
+        context of its maps and the coarser ones', int64 [N, maps, h, w] each, coarsest first. tradeoffs: float [N] in
+        0..1, of the lambdas in the model's range, for the gains (None: the middle). silent: bool [levels, N],
         images that get nothing of a level; refined: how many are chosen by `lengths` (see `ResidualQuantizer`).
         """
-        indices, commitments, state = self._levels(image, rate_weights, lengths, True, places, silent, refined)
-        return Reconstruction(self.to_pixels(state, places), indices, commitments)
+        indices, commitments, state = self._levels(image, lmbdas, lengths, True, tradeoffs, silent, refined)
+        return Reconstruction(self.to_pixels(state, tradeoffs), indices, commitments)
 
-    def scaled(self, name: str, x: Tensor, places: Tensor | None) -> Tensor:
+    def scaled(self, name: str, x: Tensor, tradeoffs: Tensor | None) -> Tensor:
         """Channels times the gains of that name, where the model has some."""
         if name not in self.gains:
             return x
-        if places is None:
-            places = x.new_full((1,), 0.5, dtype=torch.float32)
-        return self.gains[name](x, places)
+        if tradeoffs is None:
+            tradeoffs = x.new_full((1,), 0.5, dtype=torch.float32)
+        return self.gains[name](x, tradeoffs)
 
     def _levels(
         self,
         image: Tensor,
-        rate_weights: Tensor | None,
+        lmbdas: Tensor | None,
         lengths: Lengths | None,
         last: bool,
-        places: Tensor | None = None,
+        tradeoffs: Tensor | None = None,
         silent: Tensor | None = None,
         refined: int | None = None,
     ) -> tuple[list[Tensor], list[Tensor], Tensor]:
         """Quantise level after level: indices, commitments, and the decoded state, the finest level in it if `last`."""
-        features = self.features(image, places)
+        features = self.features(image, tradeoffs)
         state: Tensor | None = None
         indices: list[Tensor] = []
         commitments = []
         for i in range(len(self.config.levels)):
             z = self.latent(i, features[i], state).permute(0, 2, 3, 1)
-            weights = None if rate_weights is None else rate_weights[i]
+            weights = None if lmbdas is None else lmbdas[i]
             # Levels that may stop are all chosen by their cost; of the others the finest, which has nearly all bits.
             chosen_by_cost = self.config.levels[i].stop or i + 1 == len(self.config.levels)
             refine = None
@@ -134,38 +134,38 @@ class Autoencoder(nn.Module):
             indices.append(result.indices)
             commitments.append(result.commitment)
             if last or i + 1 < len(self.config.levels):
-                state = self.descend(i, result.quantized.permute(0, 3, 1, 2), state, places)
+                state = self.descend(i, result.quantized.permute(0, 3, 1, 2), state, tradeoffs)
         return indices, commitments, features[0] if state is None else state
 
     def encode(
         self,
         image: Tensor,
-        rate_weights: Tensor | None = None,
+        lmbdas: Tensor | None = None,
         lengths: Lengths | None = None,
-        places: Tensor | None = None,
+        tradeoffs: Tensor | None = None,
     ) -> list[Tensor]:
         """Indices only, per level int64 [N, maps, H/stride, W/stride]. Arguments as of `forward`."""
-        return self._levels(image, rate_weights, lengths, False, places)[0]
+        return self._levels(image, lmbdas, lengths, False, tradeoffs)[0]
 
-    def decode(self, indices: list[Tensor], place: float | None = None) -> Tensor:
-        """indices: per level int [N, maps, H/stride, W/stride] -> image, float [N, 3, H, W], about 0..1. place: of the
-        rate weight in the model's range, 0 to 1 (None: the middle)."""
+    def decode(self, indices: list[Tensor], tradeoff: float | None = None) -> Tensor:
+        """indices: per level int [N, maps, H/stride, W/stride] -> image, float [N, 3, H, W], about 0..1. tradeoff: of
+        the lambda in the model's range, 0 to 1 (None: the middle)."""
         if not indices:
             raise ValueError("no index maps given")
         pairs = zip(self.level_quantizers(), indices, strict=True)
         quantized = [quantizer.lookup(maps).permute(0, 3, 1, 2) for quantizer, maps in pairs]
-        return self.assemble(quantized, None if place is None else quantized[0].new_full((1,), place))
+        return self.assemble(quantized, None if tradeoff is None else quantized[0].new_full((1,), tradeoff))
 
-    def assemble(self, quantized: Sequence[Tensor], places: Tensor | None = None) -> Tensor:
+    def assemble(self, quantized: Sequence[Tensor], tradeoffs: Tensor | None = None) -> Tensor:
         """The codewords of every level, float [N, D, h, w], coarsest first -> image, as of `decode`."""
         state: Tensor | None = None
         for i, codewords in enumerate(quantized[:-1]):
             state = self.descend(i, codewords, state)
-        return self.finish(quantized[-1], state, places)
+        return self.finish(quantized[-1], state, tradeoffs)
 
-    def finish(self, quantized: Tensor, state: Tensor | None, places: Tensor | None = None) -> Tensor:
+    def finish(self, quantized: Tensor, state: Tensor | None, tradeoffs: Tensor | None = None) -> Tensor:
         """The finest level's codewords, float [N, D, h, w], and the decoded state of the others -> image."""
-        return self.to_pixels(self.descend(len(self.config.levels) - 1, quantized, state, places), places)
+        return self.to_pixels(self.descend(len(self.config.levels) - 1, quantized, state, tradeoffs), tradeoffs)
 
     def latents(self, image: Tensor, level: int) -> Tensor:
         """Encoder output of one level before its quantiser, float [N, H, W, D]: what the k-means init clusters."""
@@ -178,21 +178,21 @@ class Autoencoder(nn.Module):
 
     # The steps of the way through, from the image down the levels and back to it. Each can be computed in strips.
 
-    def features(self, image: Tensor, places: Tensor | None = None) -> list[Tensor]:
+    def features(self, image: Tensor, tradeoffs: Tensor | None = None) -> list[Tensor]:
         """Encoder features of every level, coarsest first, float [N, C, H/stride, W/stride]. Arguments as of `forward`;
         raises ValueError unless H and W are multiples of the coarsest stride."""
         multiple = self.config.coarsest
         if image.dim() != 4 or image.shape[1] != 3 or image.shape[2] % multiple or image.shape[3] % multiple:
             raise ValueError(f"expected [N, 3, H, W] with H, W multiples of {multiple}, got {list(image.shape)}")
-        found = [self.enter(image, places)]
+        found = [self.enter(image, tradeoffs)]
         for i in reversed(range(len(self.config.levels) - 1)):
             found.insert(0, self.coarsen(i, found[0]))
         return found
 
-    def enter(self, image: Tensor, places: Tensor | None = None) -> Tensor:
+    def enter(self, image: Tensor, tradeoffs: Tensor | None = None) -> Tensor:
         """The finest level's features."""
         x = self.stem(F.pixel_unshuffle(image - 0.5, self.config.patch))
-        x = self.encode_blocks[0](self.scaled("stem", x, places))
+        x = self.encode_blocks[0](self.scaled("stem", x, tradeoffs))
         return self._down(x, 0, self._position(-1))
 
     def coarsen(self, i: int, features: Tensor) -> Tensor:
@@ -213,13 +213,13 @@ class Autoencoder(nn.Module):
         z = self.to_latent[i](features if state is None else torch.cat([features, state.to(features.dtype)], 1))
         return self.normalize[i](z.float())
 
-    def descend(self, i: int, quantized: Tensor, state: Tensor | None, places: Tensor | None = None) -> Tensor:
+    def descend(self, i: int, quantized: Tensor, state: Tensor | None, tradeoffs: Tensor | None = None) -> Tensor:
         """Join level i's codewords, float [N, D, h, w], to the decoded state and go up to the next level's stride, or
         stay at the last level's."""
         joined = quantized if state is None else torch.cat([quantized.to(state.dtype), state], 1)
         x = self.from_latent[i](joined)
         if i + 1 == len(self.config.levels):
-            x = self.scaled("finest", x, places)
+            x = self.scaled("finest", x, tradeoffs)
         position = self._position(i)
         x = self.decode_blocks[position](x)
         if i + 1 < len(self.config.levels):
@@ -231,11 +231,11 @@ class Autoencoder(nn.Module):
                     x = self.decode_blocks[position](x)
         return x
 
-    def to_pixels(self, state: Tensor, places: Tensor | None = None) -> Tensor:
+    def to_pixels(self, state: Tensor, tradeoffs: Tensor | None = None) -> Tensor:
         """The state at the finest level's stride -> image, as of `decode`."""
         position = self._position(-1)
         x = state
         while position > 0:
             position -= 1
             x = self.decode_blocks[position](self.up[position](x))
-        return F.pixel_shuffle(self.head(self.scaled("head", x, places)), self.config.patch) + 0.5
+        return F.pixel_shuffle(self.head(self.scaled("head", x, tradeoffs)), self.config.patch) + 0.5

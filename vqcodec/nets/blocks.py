@@ -93,16 +93,16 @@ class LevelNorm(nn.Module):
 
 
 class Gains(nn.Module):
-    """Channels times gains that depend on the place in the range of rates: exponentials, interpolated between learned
+    """Channels times gains that depend on the trade-off: exponentials, interpolated between learned
     vectors at equal distances (Cui et al. 2021, section 3.2). [N x C x H x W] to the same."""
 
     def __init__(self, points: int, channels: int) -> None:
         super().__init__()
         self.logs = nn.Parameter(torch.zeros(points, channels))
 
-    def forward(self, x: Tensor, places: Tensor) -> Tensor:
-        """places: float [N] or [1] in 0..1."""
-        position = places.clamp(0, 1) * (len(self.logs) - 1)
+    def forward(self, x: Tensor, tradeoffs: Tensor) -> Tensor:
+        """tradeoffs: float [N] or [1] in 0..1."""
+        position = tradeoffs.clamp(0, 1) * (len(self.logs) - 1)
         below = position.floor().clamp(max=max(0, len(self.logs) - 2)).long()
         share = (position - below)[:, None]
         above = (below + 1).clamp(max=len(self.logs) - 1)

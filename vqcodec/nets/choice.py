@@ -215,9 +215,9 @@ class _Search:
             prices[..., 0] = math.inf  # that is an ending
         m, b, k = prices.shape
         number = min(self.beam, b * (k - self.level.stop))
-        self.cost, place = _smallest(prices.view(m, b * k), number)
-        index = place % k
-        parent = place // k + torch.arange(0, m * b, b, device=place.device)[:, None]
+        self.cost, flat = _smallest(prices.view(m, b * k), number)
+        index = flat % k
+        parent = flat // k + torch.arange(0, m * b, b, device=flat.device)[:, None]
         added = self.books.codes[stage].index_select(0, index.flatten()).view(m, number, -1)
         self.residual = self._of(parent, self.residual).addcmul_(added, self.scale[:, None, None], value=-1)
         self.chosen = self._of(parent, self.chosen)
@@ -256,18 +256,18 @@ class _Search:
 
 
 def _smallest(costs: Tensor, number: int) -> tuple[Tensor, Tensor]:
-    """Values and places of the smallest of every row, the least first, [M, N] -> [M, number] each.
+    """Values and indices of the smallest of every row, the least first, [M, N] -> [M, number] each.
 
-    On a CPU the least of many is quick to find, its place is not: the smallest lie in those classes (places modulo
+    On a CPU the least of many is quick to find, its index is not: the smallest lie in those classes (indices modulo
     CLASSES) whose own least is smallest.
     """
     m, n = costs.shape
     if number == 1:
-        value, place = costs.min(1)
-        return value[:, None], place[:, None]
+        value, flat = costs.min(1)
+        return value[:, None], flat[:, None]
     if n % CLASSES or n <= 4 * CLASSES or number > CLASSES // 4:
-        values, places = costs.topk(number, 1, largest=False)
-        return values, places
+        values, indices = costs.topk(number, 1, largest=False)
+        return values, indices
     members = costs.view(m, -1, CLASSES)
     classes = members.amin(1).topk(number, 1, largest=False, sorted=False).indices  # [M, number]
     few = members.gather(2, classes[:, None].expand(-1, members.shape[1], -1)).flatten(1)

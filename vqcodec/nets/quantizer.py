@@ -91,14 +91,14 @@ class ResidualQuantizer(nn.Module):
     def forward(
         self,
         z: Tensor,
-        rate_weights: Tensor | None = None,
+        lmbdas: Tensor | None = None,
         refine: Callable[[Tensor], CodeLengths] | None = None,
         silent: Tensor | None = None,
         refined: int | None = None,
     ) -> Quantized:
         """z: float [N, H, W, D] -> `Quantized`. Raises ValueError on another shape.
 
-        rate_weights: float [N], in place of `rate_weight`. refine: gives the code lengths in the context of maps, int64
+        lmbdas: float [N], in place of `rate_weight`. refine: gives the code lengths in the context of maps, int64
         [n, maps, H, W]: codes are then chosen a second time, by them, those of the first `refined` images (None: all).
         silent: bool [N], images that get nothing of this level (in training, if it may stop).
         """
@@ -110,11 +110,11 @@ class ResidualQuantizer(nn.Module):
             return Quantized(z, empty, z.new_zeros(n))
         with torch.no_grad(), torch.autocast(z.device.type, enabled=False):
             latents = z.detach().float()
-            choice = self._chosen(latents, rate_weights, None)
+            choice = self._chosen(latents, lmbdas, None)
             if refine is not None:
                 some = slice(n if refined is None else refined)
                 lengths = refine(self._maps(choice, latents)[some])
-                again = self._chosen(latents[some], None if rate_weights is None else rate_weights[some], lengths)
+                again = self._chosen(latents[some], None if lmbdas is None else lmbdas[some], lengths)
                 choice = Choice(*(torch.cat([b, a[len(b) :]]) for a, b in zip(choice, again, strict=True)))
             maps = self._maps(choice, latents)
             if silent is not None:
@@ -136,7 +136,7 @@ class ResidualQuantizer(nn.Module):
     def choose(
         self,
         z: Tensor,
-        rate_weights: Tensor | None = None,
+        lmbdas: Tensor | None = None,
         lengths: CodeLengths | None = None,
         *,
         beam: int = 1,
@@ -144,21 +144,21 @@ class ResidualQuantizer(nn.Module):
     ) -> Tensor:
         """z: float [N, H, W, D] -> indices int64 [N, maps, H, W].
 
-        rate_weights: float [N] or [N, H, W], in place of `rate_weight`; lengths: in place of the order-0 ones. beam,
+        lmbdas: float [N] or [N, H, W], in place of `rate_weight`; lengths: in place of the order-0 ones. beam,
         shared: see `nets.choice.choose`.
         """
-        return self._maps(self._chosen(z, rate_weights, lengths, beam, shared), z)
+        return self._maps(self._chosen(z, lmbdas, lengths, beam, shared), z)
 
     def _chosen(
         self,
         z: Tensor,
-        rate_weights: Tensor | None,
+        lmbdas: Tensor | None,
         lengths: CodeLengths | None,
         beam: int = 1,
         shared: bool = False,
     ) -> Choice:
         costs = OrderZero(self.tables()) if lengths is None else lengths
-        weights = self.rate_weight if rate_weights is None else rate_weights
+        weights = self.rate_weight if lmbdas is None else lmbdas
         weights = weights.view(*weights.shape, *[1] * (3 - weights.dim())).expand(z.shape[:3])
         return choose(self.prepared(), z.reshape(-1, z.shape[-1]), weights.reshape(-1), costs, beam, shared)
 

@@ -16,23 +16,25 @@ STRIP_PIXELS = 1 << 22  # images above this are cut; bounds the memory of both d
 
 
 @timed("network")
-def features(model: Autoencoder, image: Tensor, place: float | None = None, limit: int = STRIP_PIXELS) -> list[Tensor]:
+def features(
+    model: Autoencoder, image: Tensor, tradeoff: float | None = None, limit: int = STRIP_PIXELS
+) -> list[Tensor]:
     """As `Autoencoder.features`, for one image of any size; in half precision where it is cut.
 
     Args:
         model: the autoencoder.
         image: uint8 [1, 3, H, W], on any device.
-        place: of the weight of a bit in the model's range, 0..1.
+        tradeoff: of the lambda in the model's range, 0..1.
         limit: pixels of a strip.
     """
     device = model.head.weight.device
-    places = _places(model, place)
+    tradeoffs = _tradeoffs(model, tradeoff)
 
     large = image.shape[2] * image.shape[3] > limit
 
     def enter(pixels: Tensor) -> Tensor:
         scaled = pixels.to(device).float().div_(255)
-        x = model.enter(scaled.contiguous(memory_format=torch.channels_last), places)
+        x = model.enter(scaled.contiguous(memory_format=torch.channels_last), tradeoffs)
         return x.half() if large else x
 
     found = [_in_strips(enter, [(image, 1)], model.config.levels[-1].stride, _enter_reach(model.config), limit)]
@@ -69,23 +71,23 @@ def descend(
     i: int,
     quantized: Tensor,
     state: Tensor | None,
-    place: float | None = None,
+    tradeoff: float | None = None,
     limit: int = STRIP_PIXELS,
 ) -> Tensor:
     """As `Autoencoder.descend` of one image, from a level to the next finer one."""
     stride, finer = (level.stride for level in model.config.levels[i : i + 2])
-    places = _places(model, place)
+    tradeoffs = _tradeoffs(model, tradeoff)
     inputs = [(x, stride) for x in (quantized, state) if x is not None]
 
     def step(own: Tensor, above: Tensor | None = None) -> Tensor:
-        return model.descend(i, own, above, places)
+        return model.descend(i, own, above, tradeoffs)
 
     return _in_strips(step, inputs, finer, _descend_reach(model.config, i), limit)
 
 
 @timed("network")
 def decode(
-    model: Autoencoder, indices: Sequence[Tensor], place: float | None = None, limit: int = STRIP_PIXELS
+    model: Autoencoder, indices: Sequence[Tensor], tradeoff: float | None = None, limit: int = STRIP_PIXELS
 ) -> Tensor:
     """As `Autoencoder.decode`, for maps of any size, [1, maps, H / stride, W / stride] per level."""
     if not indices:
@@ -96,13 +98,13 @@ def decode(
     )
     state: Tensor | None = None
     for i, (quantizer, maps, _) in enumerate(coarse):
-        state = descend(model, i, quantizer.lookup(maps).permute(0, 3, 1, 2), state, place, limit)
+        state = descend(model, i, quantizer.lookup(maps).permute(0, 3, 1, 2), state, tradeoff, limit)
     quantizer, maps, stride = finest
-    places = _places(model, place)
+    tradeoffs = _tradeoffs(model, tradeoff)
     inputs = [(x, stride) for x in (maps, state) if x is not None]
 
     def step(own: Tensor, above: Tensor | None = None) -> Tensor:
-        return model.finish(quantizer.lookup(own).permute(0, 3, 1, 2), above, places)
+        return model.finish(quantizer.lookup(own).permute(0, 3, 1, 2), above, tradeoffs)
 
     return _in_strips(step, inputs, 1, _descend_reach(model.config, len(coarse)), limit)
 
@@ -111,8 +113,8 @@ def _single(x: Tensor) -> Tensor:
     return x.float() if x.dtype == torch.float16 else x
 
 
-def _places(model: Autoencoder, place: float | None) -> Tensor | None:
-    return None if place is None else model.head.weight.new_full((1,), place)
+def _tradeoffs(model: Autoencoder, tradeoff: float | None) -> Tensor | None:
+    return None if tradeoff is None else model.head.weight.new_full((1,), tradeoff)
 
 
 # Rows of pixels beyond which no input can matter to an output: a position of the stride for every 3x3 convolution and

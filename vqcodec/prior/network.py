@@ -79,17 +79,17 @@ class MaskedLayer(nn.Module):
         self.project = IntegerLinear(c, c)
         self.project.bias_bits = ops.GATE_BITS + ops.WEIGHT_BITS
 
-    def forward(self, x: Tensor, condition: Tensor, places: Order, exact: bool) -> Tensor:
+    def forward(self, x: Tensor, condition: Tensor, order: Order, exact: bool) -> Tensor:
         """x, condition: [N, P, C] -> the update, [N, P, C]."""
         n, p, c = x.shape
         padded = torch.cat([x, x.new_zeros(n, 1, c)], 1)
         parts = []
-        for conv, neighbours, positions in zip(self.convs, places.neighbours, places.positions, strict=True):
+        for conv, neighbours, positions in zip(self.convs, order.neighbours, order.positions, strict=True):
             seen = padded[:, neighbours.to(x.device)].flatten(2)  # [N, P_r, taps * C]
             if not self.first:
                 seen = torch.cat([seen, x[:, positions.to(x.device)]], -1)
             parts.append(conv(seen, exact))
-        where = torch.cat(places.positions).argsort().to(x.device)
+        where = torch.cat(order.positions).argsort().to(x.device)
         product = torch.cat(parts, 1)[:, where] + self.cond(condition, exact)
         return rescale(self.project(gate(product, exact), exact), ops.SHIFT_PROJECT, exact)
 
@@ -147,7 +147,7 @@ class LevelPrior(nn.Module):
         spread = 0.7 if level.maps == 1 else 1.2 / math.sqrt(level.maps)
         self.embed = nn.Parameter(torch.randn(rows, c) * spread)
         self.base = nn.Parameter(torch.randn(c) * 0.3)
-        self.rate = nn.Parameter(torch.randn(config.rates, c) * 0.1) if config.rates else None
+        self.rate = nn.Parameter(torch.randn(config.tradeoffs, c) * 0.1) if config.tradeoffs else None
         self.stride = self.coarser[-1].stride if config.cond_above and self.coarser else level.stride
         self.cond_coarse = nn.ParameterList(
             nn.Parameter(torch.randn((v.stride // self.stride) ** 2 * offsets(v)[-1], c) * (0.5 / math.sqrt(v.maps)))
@@ -176,15 +176,15 @@ class LevelPrior(nn.Module):
             nn.init.normal_(head.weight, std=0.02)  # type: ignore[arg-type]
 
     def forward(
-        self, own: Tensor, coarse: Sequence[Tensor], exact: bool = True, places: Tensor | None = None
+        self, own: Tensor, coarse: Sequence[Tensor], exact: bool = True, tradeoffs: Tensor | None = None
     ) -> Tensor:
         """Nats per index, float32 [N, maps, H, W], under the frequencies as they will be; 0 where none is coded.
 
         own: int64 [N, maps, H, W], the level's maps; coarse: int64 [N, maps_i, H_i, W_i] for each coarser level;
-        places: float [N] in 0..1, in the range of rates (None: the lowest weight of a bit).
+        tradeoffs: float [N] in 0..1 (None: the lowest weight of a bit).
         """
         n, maps, height, width = own.shape
-        h = self.trunk(own, coarse, exact, places).flatten(0, 1)  # [N * P, C]
+        h = self.trunk(own, coarse, exact, tradeoffs).flatten(0, 1)  # [N * P, C]
         flat = own.flatten(2).transpose(1, 2).flatten(0, 1)  # [N * P, maps]
         live = live_stages(own.flatten(2), self.level).transpose(1, 2).flatten(0, 1)  # [N * P, stages]
         nats = h.new_zeros(n * height * width, maps, dtype=torch.float32)
@@ -226,7 +226,7 @@ class LevelPrior(nn.Module):
         rows = torch.tensor(self.offsets[first : first + self.level.groups], device=index.device)
         return F.embedding(index + rows, integers(self.told, ops.ACT_BITS, exact)).sum(-2)
 
-    def trunk(self, own: Tensor, coarse: Sequence[Tensor], exact: bool, places: Tensor | None = None) -> Tensor:
+    def trunk(self, own: Tensor, coarse: Sequence[Tensor], exact: bool, tradeoffs: Tensor | None = None) -> Tensor:
         """What is known of every position before its own indices, [N, P, O]; arguments as of `forward`."""
         dtype = torch.get_autocast_dtype(own.device.type) if torch.is_autocast_enabled(own.device.type) else None
         dtype = dtype or torch.float32
@@ -234,7 +234,7 @@ class LevelPrior(nn.Module):
         rows = own.flatten(2) + torch.tensor(self.offsets[:-1], device=own.device)[:, None]
         embedded = clamp_activation(_bags(rows.transpose(1, 2), table)).to(dtype)  # [N, P, C]
         positions = order(self.config.order, *own.shape[2:])
-        condition = self._condition(own, coarse, exact, places).to(dtype)
+        condition = self._condition(own, coarse, exact, tradeoffs).to(dtype)
         for block in self.cond:
             condition = block(condition, exact)
         condition = self._at_own_stride(condition, positions, exact)
@@ -249,14 +249,14 @@ class LevelPrior(nn.Module):
         assert h is not None
         return h if self.enter is None else rescale(self.enter(h, exact), ops.SHIFT, exact)
 
-    def _condition(self, own: Tensor, coarse: Sequence[Tensor], exact: bool, places: Tensor | None) -> Tensor:
+    def _condition(self, own: Tensor, coarse: Sequence[Tensor], exact: bool, tradeoffs: Tensor | None) -> Tensor:
         """The sum of embeddings of all coarser maps and of the rate, at the stride of the conditioning stack,
         [N, H', W', C]."""
         ratio = self.stride // self.level.stride
         x = integers(self.base, ops.ACT_BITS, exact).expand(len(own), own.shape[2] // ratio, own.shape[3] // ratio, -1)
         if self.rate is not None:
-            byte = own.new_zeros(len(own)) if places is None else (places * 255).round().long()
-            x = x + integers(self.rate, ops.ACT_BITS, exact)[byte * self.config.rates // 256][:, None, None]
+            byte = own.new_zeros(len(own)) if tradeoffs is None else (tradeoffs * 255).round().long()
+            x = x + integers(self.rate, ops.ACT_BITS, exact)[byte * self.config.tradeoffs // 256][:, None, None]
         for parameter, maps, level in zip(self.cond_coarse, coarse, self.coarser, strict=True):
             rows = phased(maps, level, level.stride // self.stride)
             x = x + _bags(rows.permute(0, 2, 3, 1), integers(parameter, ops.ACT_BITS, exact))
@@ -275,10 +275,10 @@ class LevelPrior(nn.Module):
         return clamp_activation(x + add.to(x.dtype))
 
     @torch.no_grad()
-    def code_lengths(self, own: Tensor, coarse: Sequence[Tensor], places: Tensor | None = None) -> CodeLengths:
+    def code_lengths(self, own: Tensor, coarse: Sequence[Tensor], tradeoffs: Tensor | None = None) -> CodeLengths:
         """Bits of every code at every position, if the maps around it are `own`: what an encoder chooses by. Arguments
         as of `forward`."""
-        return _Lengths(self, self.trunk(own, coarse, True, places).flatten(0, 1))
+        return _Lengths(self, self.trunk(own, coarse, True, tradeoffs).flatten(0, 1))
 
 
 def phased(maps: Tensor, level: LevelConfig, ratio: int) -> Tensor:

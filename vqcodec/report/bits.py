@@ -37,8 +37,8 @@ class BitsMap:
         return self.bits / self.stride**2
 
 
-def bits_map(codec: Codec, indices: Sequence[Tensor], width: int, height: int, place: int) -> BitsMap:
-    """Bits of the index maps of an image of width x height pixels, at a place 0 to 255 in the range of rates.
+def bits_map(codec: Codec, indices: Sequence[Tensor], width: int, height: int, tradeoff: int) -> BitsMap:
+    """Bits of the index maps of an image of width x height pixels, at a trade-off, 0 to 255.
 
     All index maps of a level are added. The bits of an index of a coarser level are spread evenly over the finest
     level's squares that it covers.
@@ -46,7 +46,7 @@ def bits_map(codec: Codec, indices: Sequence[Tensor], width: int, height: int, p
     levels = codec.config.autoencoder.levels
     finest = min(level.stride for level in levels)
     total, sums, used = None, [], []
-    for level, maps in zip(levels, level_maps(codec, indices, width, height, place, code_length), strict=True):
+    for level, maps in zip(levels, level_maps(codec, indices, width, height, tradeoff, code_length), strict=True):
         bits = maps.sum(0).numpy()  # [h, w]
         sums.append(float(bits.sum()))
         first = [level.stage_maps(stage).start for stage in range(level.stages)]
@@ -61,13 +61,13 @@ def bits_map(codec: Codec, indices: Sequence[Tensor], width: int, height: int, p
 
 @torch.inference_mode()
 def level_maps(
-    codec: Codec, indices: Sequence[Tensor], width: int, height: int, place: int, value: Value
+    codec: Codec, indices: Sequence[Tensor], width: int, height: int, tradeoff: int, value: Value
 ) -> list[Tensor]:
     """By level, float64 [maps, h, w]: a value of every index and its frequencies, where that index is in its map; 0
     where none is coded."""
     tilings = [codec.tiling(level, width, height) for level in range(len(indices))]
     found: list[list[Tensor]] = [[] for _ in indices]
-    for part, by_level in coded(codec, indices, width, height, place):
+    for part, by_level in coded(codec, indices, width, height, tradeoff):
         for tiling, maps, tiles in zip(tilings, by_level, found, strict=True):
             values = torch.zeros(len(maps), part.stop - part.start, *tiling.tile_shape, dtype=torch.float64)
             for own, one in zip(values, maps, strict=True):

@@ -33,7 +33,7 @@ def decompress(
     width: int,
     height: int,
     group_tiles: int = GROUP_TILES,
-    place: int = 0,
+    tradeoff: int = 0,
     deadline: Deadline | None = None,
 ) -> list[Tensor]:
     """Read index maps from streams. Inverse of `writer.compress`. Raises FormatError on a stream that it would not
@@ -44,7 +44,7 @@ def decompress(
         streams: by group of tiles and level, group by group.
         width, height: of the image, in pixels.
         group_tiles: tiles that share a stream.
-        place: in the range of rates, 0 to 255.
+        tradeoff: in the range of rates, 0 to 255.
         deadline: looked at before every batch of indices.
     """
     tilings = [model.tiling(level, width, height) for level in range(len(model.priors))]
@@ -60,7 +60,7 @@ def decompress(
         return sources[-1]
 
     batch = max(1, _batch_tiles(model, width, height) // group_tiles) * group_tiles
-    tiles = produce(model, source, width, height, batch, place=place)
+    tiles = produce(model, source, width, height, batch, tradeoff=tradeoff)
     sources[-1].check()
     return [tiling.join(maps) for tiling, maps in zip(tilings, tiles, strict=True)]
 
@@ -81,7 +81,7 @@ def produce(
     *,
     images: int = 1,
     priors: Sequence[IntegerPrior] | None = None,
-    place: int = 0,
+    tradeoff: int = 0,
 ) -> list[Tensor]:
     """Index maps of images of one size, as tiles: per level int64 [images * tiles, maps, h, w] on the CPU.
 
@@ -92,7 +92,7 @@ def produce(
         batch: tiles that are produced together.
         images: their number.
         priors: in place of the model's own.
-        place: in the range of rates, 0 to 255.
+        tradeoff: 0 to 255.
     """
     tilings = [model.tiling(level, width, height) for level in range(len(model.priors))]
     masks = [tiling.valid() for tiling in tilings]
@@ -105,7 +105,7 @@ def produce(
             valid = masks[level]
             inside = None if valid is None else valid.repeat(images, 1, 1)[first : first + count].to(model.device)
             with timing.part("prior"):
-                condition = prior.condition(coarse, (count, *tilings[level].tile_shape), inside, place)
+                condition = prior.condition(coarse, (count, *tilings[level].tile_shape), inside, tradeoff)
                 coarse.append(run(prior, condition, source(level, first), inside))
             tiles[level].append(coarse[level].cpu())
     return [torch.cat(maps) for maps in tiles]

@@ -20,26 +20,26 @@ from vqcodec.stream.coding import SymbolEncoder
 
 
 @exactly
-def compress(model: Model, indices: Sequence[Tensor], width: int, height: int, place: int = 0) -> list[bytes]:
+def compress(model: Model, indices: Sequence[Tensor], width: int, height: int, tradeoff: int = 0) -> list[bytes]:
     """Write index maps into one stream per group of tiles and level, group by group. Inverse of `reader.decompress`.
 
     Args:
         model: whose indices they are.
         indices: index maps as of `Model`.
         width, height: of the image, in pixels.
-        place: in the range of rates, 0 to 255.
+        tradeoff: 0 to 255.
     """
     levels = [model.split(indices[: level + 1], width, height) for level in range(len(model.priors))]
     streams = []
     for part in model.groups(width, height):
         for maps, valid in levels:
             own = [m[part] for m in maps], None if valid is None else valid[part]
-            streams.append(pack_stream(coded(model, *own, place)))
+            streams.append(pack_stream(coded(model, *own, tradeoff)))
     return streams
 
 
 def coded(
-    model: Model, maps: Sequence[Tensor], valid: Tensor | None, place: int
+    model: Model, maps: Sequence[Tensor], valid: Tensor | None, tradeoff: int
 ) -> Iterator[tuple[Batch, Tensor, Tensor]]:
     """What is coded of one level, in the order of the stream: see `exact.engine.known`.
 
@@ -47,13 +47,13 @@ def coded(
         model: whose indices they are.
         maps: int64 [tiles, maps, h, w] of the levels up to this one.
         valid: bool [tiles, h, w], of this one.
-        place: in the range of rates, 0 to 255.
+        tradeoff: 0 to 255.
     """
     *coarse, own = (m.to(model.device) for m in maps)
     inside = None if valid is None else valid.to(model.device)
     prior = model.priors[len(coarse)]
     with timing.part("prior"):
-        condition = prior.condition(coarse, (len(own), *own.shape[2:]), inside, place)
+        condition = prior.condition(coarse, (len(own), *own.shape[2:]), inside, tradeoff)
     return known(prior, own, condition, inside)
 
 
@@ -83,13 +83,13 @@ class Coded:
 @timing.timed("prior")
 @exactly
 def frequencies(
-    model: Model, indices: Sequence[Tensor], width: int, height: int, tiles: slice = slice(None), place: int = 0
+    model: Model, indices: Sequence[Tensor], width: int, height: int, tiles: slice = slice(None), tradeoff: int = 0
 ) -> list[list[Coded]]:
     """What the encoder codes of the given tiles, by level and index map. Arguments as of `compress`."""
     levels = []
     for level, prior in enumerate(model.priors):
         split, valid = model.split(indices[: level + 1], width, height)
-        batches = coded(model, [maps[tiles] for maps in split], None if valid is None else valid[tiles], place)
+        batches = coded(model, [maps[tiles] for maps in split], None if valid is None else valid[tiles], tradeoff)
         levels.append(by_map(prior, batches, math.prod(split[level].shape[2:])))
     return levels
 

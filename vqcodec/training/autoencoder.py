@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from vqcodec.config import ModelConfig
-from vqcodec.model.lambdas import rate_weights
+from vqcodec.model import lambdas
 from vqcodec.nets import parallel
 from vqcodec.nets.autoencoder import Autoencoder, Reconstruction
 from vqcodec.nets.quality import MS_SSIM_MIN_CROP, ms_ssim, psnr
@@ -26,7 +26,7 @@ from vqcodec.training.metric import PIXEL_VARIANCE, squared_jacobians
 from vqcodec.training.schedule import Clock, TrainConfig
 
 METRIC_STEPS, METRIC_CROPS, METRIC_SHARE = 20, 4, 0.1  # how often, on how many crops, and how fast the metric follows
-BALANCE = 0.35  # the error of a crop counts less by this power of its rate weight: all rates count about the same
+BALANCE = 0.35  # the error of a crop counts less by this power of its lambda: all rates count about the same
 USUAL_ERROR = 0.02  # in units of PIXEL_VARIANCE, about 28.5 dB: where all shapes of the error have one slope
 SHAPES = ("mse", "root", "log")
 LINEAR_CROPS = 96  # that a linear start looks at
@@ -41,12 +41,12 @@ class AutoencoderTraining:
     init, from this many batches. ms_ssim: weight of 1 - MS-SSIM beside the mean square error; 0.3 makes it about half
     as large. shape: of the square error of a crop in the loss: itself (mse), its root, or its logarithm, which is what
     a mean PSNR counts. silent: share of the crops that get nothing of the finest level, so that the coarser ones learn
-    to stand alone (quantiser dropout, Zeghidour et al. 2021, section III.C). ramp: steps between which the rate weight
+    to stand alone (quantiser dropout, Zeghidour et al. 2021, section III.C). ramp: steps between which the lambda
     grows from nothing. prior_share: share of the crops of a batch that are chosen under the priors and train them,
     where those are trained too: they take more of the time than the autoencoder. enlarged: share of the crops that are
     smooth, see `CropSampler`.
 
-    Every crop draws its own weight of a bit from the model's range of rates, log-uniformly, so that one model serves
+    Every crop draws its own weight of a bit from the model's range of lambdas, log-uniformly, so that one model serves
     them all. It begins to grow when every codebook has learned something worth its bits, and concerns all levels but
     the coarsest of several, that too if it may stop."""
 
@@ -146,7 +146,7 @@ class AutoencoderTask(CropTask):
         super().__init__(self.wrapped(), config, train, val, config.crop)
         self.sampler.enlarged = special.enlarged
         self.ramp = 0.0
-        low, high = model_config.rates
+        low, high = model_config.lmbdas
         quantizers = self.autoencoder.level_quantizers()
         for quantizer in quantizers[1:] or quantizers:
             quantizer.rate_weight.fill_(math.sqrt(low * high))
@@ -156,33 +156,33 @@ class AutoencoderTask(CropTask):
         return self.autoencoder
 
     def batch(self, config: TrainConfig) -> tuple[Tensor, Tensor]:
-        """Crops, and the place of each in the range of rates, float [N] in 0..1."""
+        """Crops, and the trade-off of each, float [N] in 0..1."""
         crops = self.crops(config)
         draws = torch.rand(config.batch, generator=self.generator)[parallel.share(config.batch)]
         return crops, draws.to(config.device)
 
-    def silenced(self, places: Tensor) -> Tensor | None:
+    def silenced(self, tradeoffs: Tensor) -> Tensor | None:
         """Which crops get nothing of the finest level, bool [levels, N], by the share asked for."""
         if not self.special.silent:
             return None
-        silent = torch.zeros(len(self.model.autoencoder.levels), len(places), dtype=torch.bool)
-        silent[-1] = torch.rand(len(places), generator=self.generator) < self.special.silent
-        return silent.to(places.device)
+        silent = torch.zeros(len(self.model.autoencoder.levels), len(tradeoffs), dtype=torch.bool)
+        silent[-1] = torch.rand(len(tradeoffs), generator=self.generator) < self.special.silent
+        return silent.to(tradeoffs.device)
 
-    def _shaped(self, error: Tensor, places: Tensor) -> Tensor:
+    def _shaped(self, error: Tensor, tradeoffs: Tensor) -> Tensor:
         """The square error of every crop, float [N] in units of PIXEL_VARIANCE, as it counts in the loss."""
-        low, high = self.model.rates
-        importance = (high / low if low else 1.0) ** (BALANCE * (0.5 - places))
+        low, high = self.model.lmbdas
+        importance = (high / low if low else 1.0) ** (BALANCE * (0.5 - tradeoffs))
         if self.special.shape == "mse":
             return error * importance
         if self.special.shape == "root":
             return 2 * (USUAL_ERROR * error + 1e-8).sqrt() * importance.sqrt()
         return USUAL_ERROR * (error + 0.02 * USUAL_ERROR).log()
 
-    def distortion(self, result: Reconstruction, image: Tensor, places: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def distortion(self, result: Reconstruction, image: Tensor, tradeoffs: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss but for the priors', and scalars for the log."""
-        low, high = self.model.rates
-        importance = (high / low if low else 1.0) ** (BALANCE * (0.5 - places))
+        low, high = self.model.lmbdas
+        importance = (high / low if low else 1.0) ** (BALANCE * (0.5 - tradeoffs))
         decoded = result.image.float()
         error = (decoded - image).square().mean((1, 2, 3))
         commitments = torch.stack(result.commitments)
@@ -192,14 +192,14 @@ class AutoencoderTask(CropTask):
             similarity = ms_ssim(decoded, image)
             losses = losses + self.special.ms_ssim * (1 - similarity) * importance
             scalars["train/ms_ssim"] = similarity.detach().mean()
-        return (losses + self._shaped(error / PIXEL_VARIANCE, places)).mean(), scalars
+        return (losses + self._shaped(error / PIXEL_VARIANCE, tradeoffs)).mean(), scalars
 
     def loss(self, network: nn.Module, batch: Any, config: TrainConfig) -> tuple[Tensor, dict[str, Tensor]]:
-        image, places = batch
+        image, tradeoffs = batch
         with torch.autocast(config.device_type, torch.bfloat16, enabled=config.bf16):
-            weights = self.ramp * rate_weights(self.model, places)
-            result = network(image, weights, None, places, self.silenced(places))
-        return self.distortion(result, image, places)
+            weights = self.ramp * lambdas.at(self.model, tradeoffs)
+            result = network(image, weights, None, tradeoffs, self.silenced(tradeoffs))
+        return self.distortion(result, image, tradeoffs)
 
     def before(self, step: int, clock: Clock, config: TrainConfig) -> bool:
         """Turn the quantisers on after the warm-up, codebooks from k-means."""
@@ -222,12 +222,12 @@ class AutoencoderTask(CropTask):
         quantizers = self.autoencoder.level_quantizers()
         if not any(quantizer.level.stop for quantizer in quantizers):
             return
-        image, places = self.batch(dataclasses.replace(config, batch=METRIC_CROPS * parallel.world()))
+        image, tradeoffs = self.batch(dataclasses.replace(config, batch=METRIC_CROPS * parallel.world()))
         self.autoencoder.eval()
         with torch.autocast(config.device_type, torch.bfloat16, enabled=config.bf16):
             with torch.no_grad():
-                indices = self.autoencoder.encode(image, self.ramp * rate_weights(self.model, places), None, places)
-            found = squared_jacobians(self.autoencoder, indices, places)
+                indices = self.autoencoder.encode(image, self.ramp * lambdas.at(self.model, tradeoffs), None, tradeoffs)
+            found = squared_jacobians(self.autoencoder, indices, tradeoffs)
         self.autoencoder.train()
         for quantizer, jacobian in zip(quantizers, found, strict=True):
             unit = parallel.total(jacobian.diagonal().mean()) / parallel.world()
@@ -235,10 +235,10 @@ class AutoencoderTask(CropTask):
             quantizer.metric.copy_(torch.eye(len(jacobian)) * (old + share * (unit - old)).sqrt())
 
     def validate(self, config: TrainConfig, images: bool) -> Report:
-        """At both ends of the range of rates and in its middle."""
+        """At both ends of the range of lambdas and in its middle."""
         quantizers = self.autoencoder.level_quantizers()
         own = [quantizer.rate_weight.clone() for quantizer in quantizers]
-        low, high = self.model.rates
+        low, high = self.model.lmbdas
         steps = {"": 1.0} if low == high else {"/low": math.sqrt(low / high), "/high": math.sqrt(high / low), "": 1.0}
         found: dict[str, Any] = {}
         for name, factor in steps.items():

@@ -4,8 +4,7 @@
 from __future__ import annotations
 
 import io
-import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,30 +14,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from vqcodec.images.listing import members
 from vqcodec.nets import parallel
 
 Pixels = npt.NDArray[np.uint8]
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".ppm"}
 
 
 def _read(source: bytes | Path) -> Pixels:
     with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
         return np.asarray(image.convert("RGB"))
-
-
-def members(path: Path) -> Iterator[tuple[str, bytes | Path]]:
-    """Names and images of a folder (and those in it), a zip file or a single file, in sorted order: paths, or the bytes
-    of what is in a zip."""
-    if path.is_dir():
-        base = path.resolve()
-        for file in sorted(p for p in base.rglob("*") if p.suffix.lower() in SUFFIXES):
-            yield f"{base.name}/{file.relative_to(base).as_posix()}", file
-    elif path.suffix.lower() == ".zip":
-        with zipfile.ZipFile(path) as archive:
-            for name in sorted(name for name in archive.namelist() if Path(name).suffix.lower() in SUFFIXES):
-                yield f"{path.name}/{name}", archive.read(name)
-    else:
-        yield path.name, path
 
 
 def load_images(paths: Sequence[str | Path], limit: int | None = None, workers: int = 2) -> list[Pixels]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from vqcodec.config import ModelConfig
-from vqcodec.model.lambdas import rate_weights
+from vqcodec.model import lambdas
 from vqcodec.nets.autoencoder import Autoencoder, Reconstruction
 from vqcodec.nets.quality import psnr
 from vqcodec.prior.network import live_stages
@@ -24,7 +24,7 @@ from vqcodec.training.schedule import Clock, TrainConfig
 
 PRIOR_SCALE = 4.0  # of the learning rate: what suits the priors against what suits the autoencoder
 MEASURED = 12  # validation images
-PLACES = (0.0, 0.25, 0.5, 0.75, 1.0)  # in the range of rates
+TRADEOFFS = (0.0, 0.25, 0.5, 0.75, 1.0)  # in the range of lambdas
 
 
 class Coded(NamedTuple):
@@ -42,21 +42,21 @@ class Joint(nn.Module):
         self.autoencoder, self.priors = autoencoder, priors
 
     def forward(
-        self, image: Tensor, rates: Tensor | None, places: Tensor, silent: Tensor | None, refine: bool, some: int
+        self, image: Tensor, lmbdas: Tensor | None, tradeoffs: Tensor, silent: Tensor | None, refine: bool, some: int
     ) -> Coded:
-        """image: float [N, 3, H, W] in 0..1; rates: float [levels, N], weights of a bit; places: float [N], theirs in
-        the range; silent: as of `Autoencoder`; refine: choose codes by what they cost under the priors. some: how many
+        """image: float [N, 3, H, W] in 0..1; lmbdas: float [levels, N], weights of a bit; tradeoffs: float [N],
+        theirs; silent: as of `Autoencoder`; refine: choose codes by what they cost under the priors. some: how many
         images, the first ones, are chosen so and train the priors."""
-        lengths = partial(self.priors.lengths, places=places[:some]) if refine else None
-        result: Reconstruction = self.autoencoder(image, rates, lengths, places, silent, some)
-        return Coded(result, self.priors([maps[:some].contiguous() for maps in result.indices], places[:some]))
+        lengths = partial(self.priors.lengths, tradeoffs=tradeoffs[:some]) if refine else None
+        result: Reconstruction = self.autoencoder(image, lmbdas, lengths, tradeoffs, silent, some)
+        return Coded(result, self.priors([maps[:some].contiguous() for maps in result.indices], tradeoffs[:some]))
 
 
 class JointTask(AutoencoderTask):
     """Loss: that of the autoencoder, and nats per position, summed over levels. The autoencoder learns of the rate by
     the choice of codes only: distortion + lambda * bits under the priors as they are at that step, with the integer
     network's rounding, in the context of a first choice by order-0 code lengths. From scratch the quantisers begin as
-    in `AutoencoderTask`, and the priors are asked once the rate weight has grown."""
+    in `AutoencoderTask`, and the priors are asked once the lambda has grown."""
 
     name = "joint"
     scales = {"priors": PRIOR_SCALE}  # noqa: RUF012
@@ -85,25 +85,25 @@ class JointTask(AutoencoderTask):
         return False
 
     def loss(self, network: nn.Module, batch: Any, config: TrainConfig) -> tuple[Tensor, dict[str, Tensor]]:
-        image, places = batch
+        image, tradeoffs = batch
         with torch.autocast(config.device_type, torch.bfloat16, enabled=config.bf16):
-            weights = self.ramp * rate_weights(self.model, places)
+            weights = self.ramp * lambdas.at(self.model, tradeoffs)
             some = max(1, round(self.special.prior_share * len(image)))
-            coded = network(image, weights, places, self.silenced(places), self.ramp >= 1, some)
-        loss, scalars = self.distortion(coded.result, image, places)
+            coded = network(image, weights, tradeoffs, self.silenced(tradeoffs), self.ramp >= 1, some)
+        loss, scalars = self.distortion(coded.result, image, tradeoffs)
         return loss + coded.nats.sum(), scalars | {"train/nats_per_position": coded.nats}
 
     def validate(self, config: TrainConfig, images: bool) -> Report:
-        """PSNR and rate under the priors, at five places of the range of rates."""
+        """PSNR and rate under the priors, at five trade-offs."""
         values: dict[str, Any] = {}
-        for place in PLACES:
+        for tradeoff in TRADEOFFS:
             psnrs, bits = [], 0.0
             for array in self.val[:MEASURED]:
                 image = to_device(array, self.model.autoencoder.coarsest, config.device)
-                found = measure(self.autoencoder, self.module.priors, self.model, image, place)
+                found = measure(self.autoencoder, self.module.priors, self.model, image, tradeoff)
                 psnrs.append(psnr(found.image * 255, image * 255))
                 bits += found.bits_per_pixel
-            key = f"{place:.2f}"
+            key = f"{tradeoff:.2f}"
             values |= {f"val/psnr/{key}": sum(psnrs) / len(psnrs), f"val/bits_per_pixel/{key}": bits / len(psnrs)}
         return Report(values, images={"val/reconstruction": self._pairs(config)} if images else {})
 
@@ -119,13 +119,13 @@ class Measured(NamedTuple):
 
 
 @torch.no_grad()
-def measure(autoencoder: Autoencoder, priors: Priors, model: ModelConfig, image: Tensor, place: float) -> Measured:
-    """What becomes of an image, float [1, 3, H, W] in 0..1, at a place in the range of rates."""
-    places = torch.tensor([place], device=image.device)
-    result = autoencoder(image, rate_weights(model, places), partial(priors.lengths, places=places), places)
+def measure(autoencoder: Autoencoder, priors: Priors, model: ModelConfig, image: Tensor, tradeoff: float) -> Measured:
+    """What becomes of an image, float [1, 3, H, W] in 0..1, at a trade-off."""
+    tradeoffs = torch.tensor([tradeoff], device=image.device)
+    result = autoencoder(image, lambdas.at(model, tradeoffs), partial(priors.lengths, tradeoffs=tradeoffs), tradeoffs)
     by_level, stages = [], []
     for i, (prior, maps) in enumerate(zip(priors.levels(), result.indices, strict=True)):
-        nats = prior(maps, result.indices[:i], places=places)
+        nats = prior(maps, result.indices[:i], tradeoffs=tradeoffs)
         by_level.append(float(nats.sum()) / math.log(2) / (image.shape[2] * image.shape[3]))
         live = live_stages(maps.flatten(2), prior.level)
         stages.append(float(live.float().sum(1).mean()))

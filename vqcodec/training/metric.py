@@ -16,7 +16,7 @@ PIXEL_VARIANCE = 0.07  # of photographs in 0..1: distortions are measured in uni
 
 
 def squared_jacobians(
-    model: Autoencoder, indices: Sequence[Tensor], places: Tensor, generator: torch.Generator | None = None
+    model: Autoencoder, indices: Sequence[Tensor], tradeoffs: Tensor, generator: torch.Generator | None = None
 ) -> list[Tensor]:
     """The mean over positions of J^T J, by level, [D, D]: squared error of the picture, summed over its values in units
     of PIXEL_VARIANCE, for an error of the latent at one position. One random probe (Hutchinson 1989).
@@ -24,13 +24,13 @@ def squared_jacobians(
     Args:
         model: the autoencoder, whose gradients stay as they are.
         indices: per level int64 [N, maps, h, w].
-        places: float [N], in the range of rates.
+        tradeoffs: float [N].
         generator: of the probe.
     """
     with torch.enable_grad():
         pairs = zip(model.level_quantizers(), indices, strict=True)
         latents = [q.lookup(m).permute(0, 3, 1, 2).detach().requires_grad_(True) for q, m in pairs]
-        image = model.assemble(latents, places)
+        image = model.assemble(latents, tradeoffs)
         probe = torch.randn(image.shape, generator=generator).to(image)
         gradients = torch.autograd.grad((image * probe).sum(), latents)
     found = []
@@ -71,15 +71,15 @@ def measure(model: Autoencoder, batches: Iterable[tuple[Tensor, Tensor, Tensor]]
 
     Args:
         model: in evaluation mode.
-        batches: of photographs: float [N, 3, H, W] in 0..1; weights of a bit, float [levels, N]; their places, float
-            [N] in 0..1.
+        batches: of photographs: float [N, 3, H, W] in 0..1; weights of a bit, float [levels, N]; their trade-offs,
+            float [N] in 0..1.
         power: as of `root`.
     """
     totals = [torch.zeros_like(quantizer.metric) for quantizer in model.level_quantizers()]
-    for image, rates, places in batches:
+    for image, lmbdas, tradeoffs in batches:
         with torch.no_grad():
-            indices = model.encode(image, rates, None, places)
-        for total, square in zip(totals, squared_jacobians(model, indices, places), strict=True):
+            indices = model.encode(image, lmbdas, None, tradeoffs)
+        for total, square in zip(totals, squared_jacobians(model, indices, tradeoffs), strict=True):
             total += square
     for quantizer, total in zip(model.level_quantizers(), totals, strict=True):
         unit = quantizer.metric.square().sum() / total.diagonal().sum()

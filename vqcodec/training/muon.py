@@ -42,8 +42,8 @@ def parameter_groups(module: nn.Module, scales: Mapping[str, float]) -> list[dic
     groups += [{"params": [], "muon": False, "scale": scale} for scale in scales.values()]
     for name, parameter in module.named_parameters():
         inner = name.endswith("weight") and parameter.dim() >= 3 and not OUTER & set(name.split("."))
-        place = next((i for i, prefix in enumerate(scales) if name.startswith(prefix)), None)
-        groups[not inner if place is None else place + 2]["params"].append(parameter)
+        scale = next((i for i, prefix in enumerate(scales) if name.startswith(prefix)), None)
+        groups[not inner if scale is None else scale + 2]["params"].append(parameter)
     return [group for group in groups if group["params"]]
 
 

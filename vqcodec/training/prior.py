@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from vqcodec.codec import Codec
 from vqcodec.config import ModelConfig
-from vqcodec.model.lambdas import rate_weights
+from vqcodec.model import lambdas
 from vqcodec.model.loading import pack_model
 from vqcodec.nets import parallel
 from vqcodec.nets.autoencoder import Autoencoder
@@ -26,16 +26,16 @@ from vqcodec.training.data import CropSampler, Pixels, grid
 from vqcodec.training.loop import Report, Task
 from vqcodec.training.schedule import TrainConfig
 
-MEASURED = 8  # tiles of the training and of the validation set, at each of PLACES, that every validation looks at
-PLACES = (0.0, 0.5, 1.0)  # in the range of rates
+MEASURED = 8  # tiles of the training and of the validation set, at each of TRADEOFFS, that every validation looks at
+TRADEOFFS = (0.0, 0.5, 1.0)  # in the range of lambdas
 DRAWN = 4  # tiles in a picture of samples
 
 
 class Coded(NamedTuple):
-    """Tiles. maps: per level int64 [N, maps, side, side]; places: of the tiles in the range of rates, float [N]."""
+    """Tiles. maps: per level int64 [N, maps, side, side]; tradeoffs: of the tiles, float [N]."""
 
     maps: list[Tensor]
-    places: Tensor
+    tradeoffs: Tensor
 
 
 class Tiles(Protocol):
@@ -49,7 +49,7 @@ class Tiles(Protocol):
 
 class CodedTiles:
     """Tiles of photographs as the codec's encoder sees them: random crops through a frozen autoencoder, codes chosen by
-    their cost under the priors as they are, at a rate weight drawn from the model's range."""
+    their cost under the priors as they are, at a lambda drawn from the model's range."""
 
     def __init__(
         self, config: ModelConfig, autoencoder: Autoencoder, priors: Priors, images: Sequence[Pixels], seed: int = 0
@@ -59,26 +59,26 @@ class CodedTiles:
         self.generator = self.crops.generator
         self.device = next(autoencoder.parameters()).device
 
-    def batch(self, number: int, place: float | None = None) -> Coded:
-        """place: of all tiles in the range of rates, 0 to 1; None: each draws its own."""
+    def batch(self, number: int, tradeoff: float | None = None) -> Coded:
+        """tradeoff: of all tiles, 0 to 1; None: each draws its own."""
         image = self.crops.batch(number).to(self.device)
-        places = torch.rand(number, generator=self.generator)[parallel.share(number)].to(self.device)
-        if place is not None:
-            places = torch.full_like(places, place)
+        tradeoffs = torch.rand(number, generator=self.generator)[parallel.share(number)].to(self.device)
+        if tradeoff is not None:
+            tradeoffs = torch.full_like(tradeoffs, tradeoff)
         training = self.priors.training
         self.priors.eval()
         with torch.no_grad():
-            rates = rate_weights(self.config, places)
-            lengths = partial(self.priors.lengths, places=places) if self.config.rates[1] else None
-            maps = self.autoencoder.encode(image, rates, lengths, places)
+            lmbdas = lambdas.at(self.config, tradeoffs)
+            lengths = partial(self.priors.lengths, tradeoffs=tradeoffs) if self.config.lmbdas[1] else None
+            maps = self.autoencoder.encode(image, lmbdas, lengths, tradeoffs)
         self.priors.train(training)
-        return Coded([m.contiguous() for m in maps], places)
+        return Coded([m.contiguous() for m in maps], tradeoffs)
 
 
 def level_nats(priors: Priors, coded: Coded, exact: bool = True) -> list[list[float]]:
     """Mean nats per position by level and map, 0 counted where none is coded."""
     maps = coded.maps
-    found = [prior(maps[i], maps[:i], exact, coded.places) for i, prior in enumerate(priors.levels())]
+    found = [prior(maps[i], maps[:i], exact, coded.tradeoffs) for i, prior in enumerate(priors.levels())]
     return [nats.mean((0, 2, 3)).tolist() for nats in found]
 
 
@@ -88,7 +88,7 @@ def validate(priors: Priors, coded: Coded, exact: bool = True) -> list[list[floa
     Leaves the priors in evaluation mode."""
     priors.eval()
     split = [m.split(8) for m in coded.maps]
-    batches = [Coded(list(maps), places) for *maps, places in zip(*split, coded.places.split(8), strict=True)]
+    batches = [Coded(list(maps), tradeoffs) for *maps, tradeoffs in zip(*split, coded.tradeoffs.split(8), strict=True)]
     parts = [level_nats(priors, batch, exact) for batch in batches]
     return [[sum(stage) / len(parts) for stage in zip(*level, strict=True)] for level in zip(*parts, strict=True)]
 
@@ -112,15 +112,15 @@ class Priors(nn.ModuleList):
         """The prior of every level."""
         return [prior for prior in self if isinstance(prior, LevelPrior)]
 
-    def lengths(self, coarse: Sequence[Tensor], own: Tensor, places: Tensor | None = None) -> CodeLengths:
+    def lengths(self, coarse: Sequence[Tensor], own: Tensor, tradeoffs: Tensor | None = None) -> CodeLengths:
         """See `Autoencoder.forward`."""
-        return self.levels()[len(coarse)].code_lengths(own, coarse, places)
+        return self.levels()[len(coarse)].code_lengths(own, coarse, tradeoffs)
 
-    def forward(self, tiles: Sequence[Tensor], places: Tensor | None = None) -> Tensor:
-        """Mean nats per position by level, [levels]. tiles: per level int64 [N, maps, H, W]; places: as of
+    def forward(self, tiles: Sequence[Tensor], tradeoffs: Tensor | None = None) -> Tensor:
+        """Mean nats per position by level, [levels]. tiles: per level int64 [N, maps, H, W]; tradeoffs: as of
         `LevelPrior`."""
         priors = enumerate(self.levels())
-        return torch.stack([prior(tiles[i], tiles[:i], places=places).sum(1).mean() for i, prior in priors])
+        return torch.stack([prior(tiles[i], tiles[:i], tradeoffs=tradeoffs).sum(1).mean() for i, prior in priors])
 
 
 def coded_tiles(
@@ -136,14 +136,14 @@ def coded_tiles(
     measured = {}
     for name, images in (("train", train), ("val", val)):
         fixed = CodedTiles(config, autoencoder, priors, images, seed=1)
-        parts = [fixed.batch(MEASURED, place) for place in (PLACES if config.rates[1] else PLACES[:1])]
+        parts = [fixed.batch(MEASURED, tradeoff) for tradeoff in (TRADEOFFS if config.lmbdas[1] else TRADEOFFS[:1])]
         maps = [torch.cat(level) for level in zip(*(part.maps for part in parts), strict=True)]
-        measured[name] = Coded(maps, torch.cat([part.places for part in parts]))
+        measured[name] = Coded(maps, torch.cat([part.tradeoffs for part in parts]))
     return tiles, measured
 
 
 def _on(device: str, coded: Coded) -> Coded:
-    return Coded([m.to(device) for m in coded.maps], coded.places.to(device))
+    return Coded([m.to(device) for m in coded.maps], coded.tradeoffs.to(device))
 
 
 class PriorTask(Task):
@@ -176,7 +176,7 @@ class PriorTask(Task):
 
     def loss(self, network: nn.Module, batch: Any, config: TrainConfig) -> tuple[Tensor, dict[str, Tensor]]:
         with torch.autocast(config.device_type, torch.bfloat16, enabled=config.bf16):
-            nats = network(batch.maps, batch.places)
+            nats = network(batch.maps, batch.tradeoffs)
         return nats.sum(), {"train/nats_per_position": nats}
 
     def validate(self, config: TrainConfig, images: bool) -> Report:
