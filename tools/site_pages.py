@@ -16,6 +16,7 @@ ELSEWHERE = {
     "README.md": "index.md",
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
+    "SECURITY.md": "security.md",
     "vqcodec/exact/README.md": "exact.md",
     **{f"models/{card.name}": f"cards/{card.name}" for card in sorted((ROOT / "models").glob("*.md"))},
 }
