@@ -70,9 +70,7 @@ _WEBP_GRID = (0, 5, 15, 30, 45, 60, 75, 90)
 _AVIF_GRID = (10, 20, 30, 40, 50, 60, 70, 80)
 _JXL_GRID = (5, 10, 20, 30, 40, 55, 70, 80, 90)
 FORMATS: dict[str, Format] = {
-    "JPEG": Format(
-        "JPEG", 1, 1, {"optimize": True, "progressive": True}, "optimised, progressive, 4:2:0", _JPEG_GRID
-    ),
+    "JPEG": Format("JPEG", 1, 1, {"optimize": True, "progressive": True}, "optimised, progressive, 4:2:0", _JPEG_GRID),
     "WebP": Format("WEBP", 0, 1, {"method": 6}, "method 6", _WEBP_GRID),
     "AVIF 4:2:0": Format("AVIF", 0, 1, {**_AVIF, "subsampling": "4:2:0"}, "speed 6", _AVIF_GRID),
     "AVIF 4:4:4": Format("AVIF", 0, 1, {**_AVIF, "subsampling": "4:4:4"}, "speed 6", _AVIF_GRID),
@@ -195,11 +193,11 @@ def ours(
     tunes: Sequence[str] = (DEFAULT_TUNE,),
 ) -> list[Ours]:
     """One point for every model and quality, in that order: together one curve, for each effort and tune."""
-    found = []
+    settings = []
     for effort, tune in itertools.product(efforts, tunes):
         name = OURS + ("" if effort == efforts[0] else f" e{effort}") + ("" if tune == tunes[0] else f" {tune}")
-        found += [Ours(m, quality, device, name, effort, tune) for m in models for quality in qualities]
-    return found
+        settings += [Ours(m, quality, device, name, effort, tune) for m in models for quality in qualities]
+    return settings
 
 
 @functools.cache

@@ -34,11 +34,11 @@ def _products(prior: LevelPrior) -> dict[str, IntegerLinear]:
             named[f"attention.{key}.{name}"] = getattr(attention, name)
     named.update({f"head.{i}": head for i, head in enumerate(prior.heads)})
     named.update({name: part for name in ("expand", "enter") if (part := getattr(prior, name)) is not None})
-    found = {}
+    products = {}
     for name, product in named.items():
         assert isinstance(product, IntegerLinear)
-        found[name] = product
-    return found
+        products[name] = product
+    return products
 
 
 def _bias_name(name: str) -> str:
