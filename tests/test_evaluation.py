@@ -181,8 +181,8 @@ def test_source_version_follows_what_decides_a_file(tmp_path: Path, monkeypatch:
     (tmp_path / "nets").mkdir()
     (tmp_path / "report").mkdir()
     seen = []
-    for tradeoff in ("codec.py", "nets/a.py", "report/page.py", "cli.py"):
-        (tmp_path / tradeoff).write_text("x = 1")
+    for name in ("codec.py", "nets/a.py", "report/page.py", "cli.py"):
+        (tmp_path / name).write_text("x = 1")
         seen.append(codecs.source_version.__wrapped__())
     assert len(set(seen[:2])) == 2
     assert set(seen[1:]) == {seen[1]}

@@ -351,7 +351,7 @@ def test_code_lengths_are_those_of_the_frequencies(priors, config):
             assert away[live].max() < 1.5  # frequencies of few units are rounded
             index = own[:, prior.level.stage_maps(stage)].flatten(2).transpose(1, 2)[inside]
             if stage + 1 < prior.level.stages:
-                add = lengths.told(stage, index if stage >= prior.level.codebooks else index[:, 0])
+                add = lengths.handed_on(stage, index if stage >= prior.level.codebooks else index[:, 0])
                 assert add is not None
                 told = add[:, None] if told is None else told + add[:, None]
 

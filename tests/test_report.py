@@ -131,8 +131,8 @@ def test_a_chart_places_its_points() -> None:
     ours, rival = curve("mine", "ours", 0.1), curve("JPEG", "rival", 0.2)
     drawn = charts.chart([ours, rival], PSNR, 1.0, "a <title>")
     assert "a &lt;title&gt;" in drawn
-    tradeoffs = re.findall(r'translate\(([\d.]+) ([\d.]+)\)" data-value="([^"]+)"', drawn)
-    data = {text.replace("&quot;", '"'): (float(x), float(y)) for x, y, text in tradeoffs}
+    spots = re.findall(r'translate\(([\d.]+) ([\d.]+)\)" data-value="([^"]+)"', drawn)
+    data = {text.replace("&quot;", '"'): (float(x), float(y)) for x, y, text in spots}
     assert len(data) == 4 + 3  # the rival's last is beyond 1 bpp
     x, y = data['["mine, 0", "0.100 bpp", "24.00 dB"]']
     assert x == pytest.approx(charts.LEFT + 0.1 * (charts.WIDTH - charts.LEFT - charts.RIGHT), abs=0.06)

@@ -226,13 +226,13 @@ def test_all_pictures_zoom_and_move_together(opened: Callable[..., Any]) -> None
 
     assert seen[0][0] == seen[0][1] == seen[0][2]
     found.mouse.move(*at)
-    tradeoff = under_the_mouse()
+    spot = under_the_mouse()
     found.keyboard.down("Control")
     found.mouse.wheel(0, -100)
     found.keyboard.up("Control")
     found.wait_for_function("document.getElementById('view-stage').classList.contains('enlarged')")
     note()
-    assert under_the_mouse() == pytest.approx(tradeoff, abs=0.002)
+    assert under_the_mouse() == pytest.approx(spot, abs=0.002)
     found.mouse.move(*at)
     found.mouse.down()
     found.mouse.move(at[0] - 40, at[1] - 30, steps=2)

@@ -53,18 +53,18 @@ class Numbers(click.ParamType):
 def rivals(names: tuple[str, ...], ours: Ours, source: Image.Image, plan: Plan) -> list[Contender]:
     """Names alone, or with a quality as in JPEG=75; without one, with as many bytes as ours at a middling size."""
     reference = measure.picture(source, next((size for size in plan.sizes if size >= MATCHED_FROM), plan.sizes[-1]))
-    found: list[Contender] = []
+    results: list[Contender] = []
     limit = None
     for entry in names:
         name, _, quality = entry.partition("=")
         if name not in RIVALS or (quality and not (quality.isdigit() and 1 <= int(quality) <= 100)):
             raise click.UsageError(f"--rival {entry}: give one of {', '.join(RIVALS)}, or with a quality as in JPEG=75")
         if quality:
-            found.append(Pillow(name, int(quality)))
+            results.append(Pillow(name, int(quality)))
         else:
             limit = len(ours.encode(reference)) if limit is None else limit
-            found.append(within(name, reference, limit))
-    return found
+            results.append(within(name, reference, limit))
+    return results
 
 
 def counted(models: Sequence[str | None]) -> str:
@@ -72,8 +72,8 @@ def counted(models: Sequence[str | None]) -> str:
     rows = ["| kMAC a pixel | encoder | decoder | priors: trunk | priors: all stages |", "|---|---|---|---|---|"]
     for model in models:
         codec = load_model(model, "cpu")
-        found = count(codec)
-        cells = (found.encoder, found.decoder, found.trunk, found.stacks)
+        results = count(codec)
+        cells = (results.encoder, results.decoder, results.trunk, results.stacks)
         rows.append(f"| {codec.name} | " + " | ".join(f"{number / 1000:.1f}" for number in cells) + " |")
     return "\n".join(rows)
 
@@ -116,16 +116,16 @@ def main(
             return
         ours = [Ours(model, device) for device in devices for model in models or (None,)]
         contenders = [*ours, *rivals(names, ours[0], source, plan)]
-        found = measure.benchmark(contenders, source, plan, lambda line: click.echo(line, err=True))
+        results = measure.benchmark(contenders, source, plan, lambda line: click.echo(line, err=True))
     except VqcodecError as error:
         raise click.ClickException(str(error)) from error
-    grown = growth.growths(found)
-    click.echo(report.markdown(found, grown))
+    grown = growth.growths(results)
+    click.echo(report.markdown(results, grown))
     if json_path:
-        text = json.dumps(report.as_json(plan, found, grown), indent=2)
+        text = json.dumps(report.as_json(plan, results, grown), indent=2)
         json_path.write_text(text + "\n", encoding="utf-8")
     if plot_path:
-        plots.plot(plot_path, found, grown)
+        plots.plot(plot_path, results, grown)
 
 
 if __name__ == "__main__":

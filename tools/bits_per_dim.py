@@ -86,12 +86,12 @@ def of_codec(codec: Codec, images: Images, floats: Sequence[LevelPrior] | None, 
 
 def of_vae(model: VAEModel, images: Images, samples: int) -> Found:
     """Measure the bounds of all images."""
-    rows, found = [], []
+    rows, measured = [], []
     for i, (name, image) in enumerate(images):
         click.echo(f"{model.name}: {name}", err=True)
-        found.append((name, model.measure(np.array(image.convert("RGB")), samples=samples, seed=i)))
-        rows.append(bits_per_dim.vae_record(name, image.width, image.height, found[-1][1]))
-    return Found(rows, bits_per_dim.vae_summary(found), bits_per_dim.vae_text(model.name, found))
+        measured.append((name, model.measure(np.array(image.convert("RGB")), samples=samples, seed=i)))
+        rows.append(bits_per_dim.vae_record(name, image.width, image.height, measured[-1][1]))
+    return Found(rows, bits_per_dim.vae_summary(measured), bits_per_dim.vae_text(model.name, measured))
 
 
 def write_csv(path: Path, rows: Sequence[Record]) -> None:
@@ -133,16 +133,16 @@ def main(
         try:
             model = sampling.load_any(name, device)
             if isinstance(model, VAEModel):
-                kind, found = "vae", of_vae(model, open_images(paths), samples)
+                kind, results = "vae", of_vae(model, open_images(paths), samples)
             else:
                 floats = rates.float_priors(registry.find(name), model) if floating else None
-                kind, found = "codec", of_codec(model, open_images(paths), floats, metadata)
+                kind, results = "codec", of_codec(model, open_images(paths), floats, metadata)
         except (VqcodecError, ValueError, OSError) as error:
             raise click.ClickException(str(error)) from error
         head = {"model": model.name, "identity": registry.find(name).identity.hex(), "kind": kind}
-        rows += [head | row for row in found.rows]
-        everything.append(head | found.summary | {"per_image": found.rows})
-        click.echo(found.text + "\n")
+        rows += [head | row for row in results.rows]
+        everything.append(head | results.summary | {"per_image": results.rows})
+        click.echo(results.text + "\n")
     if csv_path:
         write_csv(csv_path, rows)
     if json_path:

@@ -84,17 +84,17 @@ def main(
     with Workers(jobs) as workers:
         for folder in folders:
             tasks = [(path, model, effort, qualities, targets) for path in images_of(folder)]
-            found = [image for _, image in sorted(workers.run(check, tasks))]
-            steps = len(found) * max(0, len(qualities) - 1)
-            falls = sum(image.falls for image in found)
-            click.echo(f"{folder.name}: {len(found)} images, {falls} of {steps} steps of the quality do not rise")
-            for image in found:
+            checked = [image for _, image in sorted(workers.run(check, tasks))]
+            steps = len(checked) * max(0, len(qualities) - 1)
+            falls = sum(image.falls for image in checked)
+            click.echo(f"{folder.name}: {len(checked)} images, {falls} of {steps} steps of the quality do not rise")
+            for image in checked:
                 if image.falls:
                     click.echo(f"  {image.name}: {' '.join(f'{s}/{p:.2f}' for s, p in image.points)}")
             bad += falls
             for i, bpp in enumerate(targets):
-                shares = [image.targets[i] for image in found if image.targets[i]]
-                missed = [image.name for image in found if not image.targets[i]]
+                shares = [image.targets[i] for image in checked if image.targets[i]]
+                missed = [image.name for image in checked if not image.targets[i]]
                 wrong = sum(not 0.97 <= share <= 1 for share in shares)
                 span = f"{min(shares):.4f} to {max(shares):.4f} of the bytes asked for" if shares else "none"
                 click.echo(f"  target {bpp:g} bpp: {span}; out of reach for {len(missed)}: {', '.join(missed) or '-'}")

@@ -80,10 +80,10 @@ def write_page(
     from vqcodec.report.pictures import case
 
     progress, cases = counter("pictures"), {}
-    for number, found in workers.run(case, pictures):
-        cases[number] = found
+    for number, result in workers.run(case, pictures):
+        cases[number] = result
         progress(len(cases), len(pictures))
-    sets = [Dataset(n, found, [row for row in rows if row.dataset == n]) for n, found in by_dataset.items()]
+    sets = [Dataset(n, result, [row for row in rows if row.dataset == n]) for n, result in by_dataset.items()]
     path.write_text(page(sets, [cases[i] for i in range(len(cases))], max_bpp), encoding="utf-8")
 
 
@@ -152,34 +152,34 @@ def run(options: dict[str, Any], workers: Workers) -> None:
     grids |= dict.fromkeys(("AVIF 4:2:0", "AVIF 4:4:4"), options["avif"])
     qualities = [int(quality) for quality in options["qualities"]] or [None]
     efforts, tunes = [int(effort) for effort in options["efforts"]], options["tunes"] or (DEFAULT_TUNE,)
-    own = ours(options["models"], qualities, options["device"], efforts, tunes)
+    points = ours(options["models"], qualities, options["device"], efforts, tunes)
     groups = [tuple(name for name in group if grids[name]) for group in GROUPS]
     groups = [group for group in groups if group]
     if options["folders"]:
-        measure_folders(options, workers, own, shown(own, qualities), grids, groups)
+        measure_folders(options, workers, points, shown(points, qualities), grids, groups)
     if options["picture"] is not None:
         from vqcodec.report.strip import strip
 
-        strip(compare_file(options["image"], shown(own, qualities), groups), options["crop"], options["scale"]).save(
+        strip(compare_file(options["image"], shown(points, qualities), groups), options["crop"], options["scale"]).save(
             options["picture"]
         )
 
 
-def shown(own: Sequence[Ours], qualities: Sequence[int | None]) -> Ours | None:
+def shown(points: Sequence[Ours], qualities: Sequence[int | None]) -> Ours | None:
     """The first model at its middle quality, or the lower of two."""
-    return own[(len(qualities) - 1) // 2] if own else None
+    return points[(len(qualities) - 1) // 2] if points else None
 
 
 def measure_folders(
     options: dict[str, Any],
     workers: Workers,
-    own: list[Ours],
+    points: list[Ours],
     pictured: Ours | None,
     grids: dict[str, Sequence[float]],
     groups: Sequence[Sequence[str]],
 ) -> None:
     """Measure, and write what was asked for."""
-    codecs, cache, rows = [*own, *rivals(grids)], Cache(options["cache"]), []
+    codecs, cache, rows = [*points, *rivals(grids)], Cache(options["cache"]), []
     for folder in options["folders"]:
         rows += evaluate(folder, codecs, cache, workers, counter(folder.resolve().name))
     points = summarise(rows)

@@ -48,19 +48,19 @@ def main(
     pictured: Path | None,
 ) -> None:
     loaded = [(sampling.load_any(name, "cpu"), registry.find(name)) for name in models]
-    found = {}
+    by_set = {}
     for pair in images:
         name, _, path = pair.partition("=")
         if not path:
             raise click.BadParameter(f"{pair!r} is not NAME=PATH", param_hint="--images")
         pictures = load_images([path])
-        found[name] = [systems.measure(model, file, pictures, bound_samples) for model, file in loaded]
-        text = systems.table(found[name])
+        by_set[name] = [systems.measure(model, file, pictures, bound_samples) for model, file in loaded]
+        text = systems.table(by_set[name])
         click.echo(f"{name}, {len(pictures)} images\n\n{text}\n")
         if page is not None:
             replace(page, name, f"{len(pictures)} images:\n\n{text}")
     if record is not None:
-        rows = {name: [dataclasses.asdict(f) for f in figures] for name, figures in found.items()}
+        rows = {name: [dataclasses.asdict(f) for f in figures] for name, figures in by_set.items()}
         record.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
     if picture is not None:
         if pictured is None:

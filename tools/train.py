@@ -257,9 +257,9 @@ def export(out: Path, val: tuple[Path, ...], target: Path) -> None:
     images = load_images(val)
     best = out / "vae.best.safetensors"
     if best.exists():
-        found = validate_vae(exporting.write_vae(best, target), images, "cpu")
-        click.echo(f"ELBO {found.elbo:.4f} bits per dim (a bound): reconstruction {found.reconstruction:.4f}")
-        click.echo(f"+ KL {found.kl:.4f}; PSNR {found.psnr:.2f} dB")
+        bounds = validate_vae(exporting.write_vae(best, target), images, "cpu")
+        click.echo(f"ELBO {bounds.elbo:.4f} bits per dim (a bound): reconstruction {bounds.reconstruction:.4f}")
+        click.echo(f"+ KL {bounds.kl:.4f}; PSNR {bounds.psnr:.2f} dB")
         return
     config, model, priors = exporting.write_codec(out, target)
     report = validate(model, images, "cpu")

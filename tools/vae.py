@@ -40,12 +40,12 @@ def load(name: str, device: str) -> VAEModel:
 def bound(name: str, device: str, samples: int, seed: int, crop: int, paths: tuple[Path, ...]) -> None:
     """ELBO and its parts in bits per dim, mean over the images of folders, zips and files; JSON on stdout."""
     model = load(name, device)
-    found = []
+    measured = []
     for i, pixels in enumerate(load_images(paths)):
         if crop:
             pixels = middle(pixels, crop)
-        found.append(model.measure(pixels, samples=samples, seed=seed + i))
-    click.echo(json.dumps({"model": model.name, "images": len(found)} | asdict(mean_figures(found)), indent=2))
+        measured.append(model.measure(pixels, samples=samples, seed=seed + i))
+    click.echo(json.dumps({"model": model.name, "images": len(measured)} | asdict(mean_figures(measured)), indent=2))
 
 
 @main.command()

@@ -81,8 +81,8 @@ def keep_upper(model: Model, maps: Sequence[Tensor], height: int) -> Keep:
         least = 2 * model.config.autoencoder.coarsest
         raise ImageError(f"{height} rows of pixels have no upper half to keep; model {model.name} needs {least}")
     masks = []
-    for level, own in zip(model.config.autoencoder.levels, maps, strict=True):
-        mask = torch.zeros(own.shape[1:], dtype=torch.bool)
+    for level, level_maps in zip(model.config.autoencoder.levels, maps, strict=True):
+        mask = torch.zeros(level_maps.shape[1:], dtype=torch.bool)
         mask[: rows // level.stride] = True
         masks.append(mask)
     return Keep(tuple(maps), tuple(masks))

@@ -58,13 +58,13 @@ def growths(measurements: Sequence[Measurement]) -> list[Growth]:
     series: dict[tuple[str, str, str, int], list[Measurement]] = {}
     for m in measurements:
         series.setdefault((m.codec, m.setting, m.device, m.threads), []).append(m)
-    found = []
-    for key, own in series.items():
+    fits = []
+    for key, points in series.items():
         for direction in ("encode", "decode"):
             for quantity in QUANTITIES:
-                pairs = [(m.megapixels, getattr(getattr(m, direction), quantity)) for m in own]
+                pairs = [(m.megapixels, getattr(getattr(m, direction), quantity)) for m in points]
                 known = [(x, float(y)) for x, y in pairs if y]
                 fitted = fit([x for x, _ in known], [y for _, y in known])
                 if fitted is not None:
-                    found.append(Growth(*key, direction, quantity, fitted))
-    return found
+                    fits.append(Growth(*key, direction, quantity, fitted))
+    return fits

@@ -36,11 +36,11 @@ def run(command: Sequence[str], environment: Mapping[str, str]) -> Usage:
     done = subprocess.run(launcher, env=os.environ | environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise ProcessFailed(_last_line(done.stderr) or f"the launcher ended with status {done.returncode}")
-    found = json.loads(done.stdout)
-    if status := found["status"]:
+    outcome = json.loads(done.stdout)
+    if status := outcome["status"]:
         killed = f"killed by signal {-status}" + (" (out of memory?)" if status == -9 else "")
-        raise ProcessFailed(killed if status < 0 else _last_line(found["error"]) or f"ended with status {status}")
-    return Usage(found["seconds"], found["peak_bytes"])
+        raise ProcessFailed(killed if status < 0 else _last_line(outcome["error"]) or f"ended with status {status}")
+    return Usage(outcome["seconds"], outcome["peak_bytes"])
 
 
 def _last_line(text: str) -> str:
@@ -59,8 +59,8 @@ def main() -> None:
     seconds = time.perf_counter() - started
     process.returncode = os.waitstatus_to_exitcode(status)
     unit = 1 if sys.platform == "darwin" else 1024
-    found = {"seconds": seconds, "peak_bytes": usage.ru_maxrss * unit, "status": process.returncode, "error": error}
-    print(json.dumps(found))
+    outcome = {"seconds": seconds, "peak_bytes": usage.ru_maxrss * unit, "status": process.returncode, "error": error}
+    print(json.dumps(outcome))
 
 
 if __name__ == "__main__":

@@ -53,14 +53,14 @@ def count(codec: Codec, tiles: int = 2) -> Macs:
     model, levels = codec.autoencoder, codec.config.autoencoder.levels
     image = torch.zeros(1, 3, side, side, device=codec.device)
     maps = [torch.ones(1, v.maps, side // v.stride, side // v.stride, dtype=torch.int64) for v in levels]
-    own = [m.to(codec.device) for m in maps]
+    inputs = [m.to(codec.device) for m in maps]
 
     def encode() -> None:
         state: Tensor | None = None
         for i, features in enumerate(model.features(image)):
             model.latent(i, features, state)
             if i + 1 < len(levels):
-                quantized = model.level_quantizers()[i].lookup(own[i]).permute(0, 3, 1, 2)
+                quantized = model.level_quantizers()[i].lookup(inputs[i]).permute(0, 3, 1, 2)
                 state = model.descend(i, quantized, state)
 
     def walk(stacks: bool) -> None:
@@ -75,5 +75,5 @@ def count(codec: Codec, tiles: int = 2) -> Macs:
 
     pixels = side * side
     trunk = _counted(lambda: walk(False), pixels)
-    decoder = _counted(lambda: model.decode(own), pixels)
+    decoder = _counted(lambda: model.decode(inputs), pixels)
     return Macs(_counted(encode, pixels), decoder, trunk, _counted(lambda: walk(True), pixels) - trunk)

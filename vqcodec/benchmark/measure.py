@@ -101,7 +101,7 @@ def benchmark(
 
     Where memory does not suffice, or a process fails, the measurement says so and the next one follows.
     """
-    found = []
+    measurements = []
     small = picture(source, min(plan.sizes))
     for contender in contenders:
         attempt(contender, small, replace(plan, runs=1, processes=False), plan.threads[-1])  # not counted: a warm-up
@@ -110,10 +110,10 @@ def benchmark(
         for contender in contenders:
             counts = plan.threads if contender.threaded and contender.device.type == "cpu" else plan.threads[-1:]
             for threads in counts:
-                own = threads if contender.threaded else 1
-                progress(f"{megapixels} megapixels: {contender.name} {contender.setting}, {contender.device}, {own}")
-                found.append(attempt(contender, image, plan, own))
-    return found
+                number = threads if contender.threaded else 1
+                progress(f"{megapixels} megapixels: {contender.name} {contender.setting}, {contender.device}, {number}")
+                measurements.append(attempt(contender, image, plan, number))
+    return measurements
 
 
 def attempt(contender: Contender, image: Image.Image, plan: Plan, threads: int) -> Measurement:
@@ -149,21 +149,21 @@ def _of_memory(error: Exception) -> bool:
 def _encode(
     contender: Contender, image: Image.Image, plan: Plan, threads: int, directory: Path
 ) -> tuple[Direction, bytes]:
-    found = Direction()
+    direction = Direction()
     if plan.processes:
         source, target = directory / "in.ppm", directory / f"coded{contender.suffix}"
         image.save(source)
-        found = _process(contender.encode_command(source, target, threads), contender.environment(threads), plan)
-    return _in_process(found, contender, lambda: contender.encode(image), plan)
+        direction = _process(contender.encode_command(source, target, threads), contender.environment(threads), plan)
+    return _in_process(direction, contender, lambda: contender.encode(image), plan)
 
 
 def _decode(contender: Contender, data: bytes, plan: Plan, threads: int, directory: Path) -> Direction:
-    found = Direction()
+    direction = Direction()
     if plan.processes:
         source, target = directory / f"coded{contender.suffix}", directory / "out.ppm"
         source.write_bytes(data)
-        found = _process(contender.decode_command(source, target, threads), contender.environment(threads), plan)
-    return _in_process(found, contender, lambda: contender.decode(data), plan)[0]
+        direction = _process(contender.decode_command(source, target, threads), contender.environment(threads), plan)
+    return _in_process(direction, contender, lambda: contender.decode(data), plan)[0]
 
 
 def _process(command: list[str], environment: dict[str, str], plan: Plan) -> Direction:
@@ -173,7 +173,7 @@ def _process(command: list[str], environment: dict[str, str], plan: Plan) -> Dir
     return Direction(process_seconds=seconds, process_runs=len(usages), peak_bytes=peak)
 
 
-def _in_process(found: Direction, contender: Contender, call: Callable[[], T], plan: Plan) -> tuple[Direction, T]:
+def _in_process(direction: Direction, contender: Contender, call: Callable[[], T], plan: Plan) -> tuple[Direction, T]:
     """Add the time in this process and the stages to what is known; and the result of the last call."""
     results: list[T] = []
     device, cuda = contender.device, contender.device.type == "cuda"
@@ -199,12 +199,12 @@ def _in_process(found: Direction, contender: Contender, call: Callable[[], T], p
             torch.cuda.reset_peak_memory_stats(device)
         seconds = repeated(timed, plan)
         if cuda:
-            found = replace(found, gpu_peak_bytes=torch.cuda.max_memory_allocated(device))
+            direction = replace(direction, gpu_peak_bytes=torch.cuda.max_memory_allocated(device))
             stages = repeated(staged, plan)
     if stages:
         middle = sorted(stages, key=lambda run: sum(run.values()))[(len(stages) - 1) // 2]
-        found = replace(found, stages=middle)
-    return replace(found, seconds=median(seconds), runs=len(seconds)), results[0]
+        direction = replace(direction, stages=middle)
+    return replace(direction, seconds=median(seconds), runs=len(seconds)), results[0]
 
 
 def repeated(call: Callable[[], T], plan: Plan) -> list[T]:

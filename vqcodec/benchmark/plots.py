@@ -22,7 +22,7 @@ SETTINGS: Any = {"font.size": 10, "svg.hashsalt": "vqcodec", "axes.spines.top": 
 Key = tuple[str, str, str, int]  # codec, setting, device, threads
 
 
-def plot(path: Path, measurements: Sequence[Measurement], found: Sequence[Growth]) -> None:
+def plot(path: Path, measurements: Sequence[Measurement], growths: Sequence[Growth]) -> None:
     """Draw three rows of panels, for encoding and decoding; the suffix of the path chooses the format."""
     import matplotlib
 
@@ -39,7 +39,7 @@ def plot(path: Path, measurements: Sequence[Measurement], found: Sequence[Growth
         for row, (quantity, scale, label) in enumerate(ROWS):
             axes = panels[row, column]
             axes.set(title=f"{direction}: {label}", xlabel="megapixels")
-            if not _draw_series(axes, measurements, found, direction, quantity, scale):
+            if not _draw_series(axes, measurements, growths, direction, quantity, scale):
                 continue  # nothing was measured, and nothing has no logarithm
             axes.set(xscale="log", yscale="log")
             for axis in (axes.xaxis, axes.yaxis):
@@ -56,7 +56,7 @@ def plot(path: Path, measurements: Sequence[Measurement], found: Sequence[Growth
 
 
 def _draw_series(
-    axes: Any, measurements: Sequence[Measurement], found: Sequence[Growth], direction: str, quantity: str, scale: int
+    axes: Any, measurements: Sequence[Measurement], growths: Sequence[Growth], direction: str, quantity: str, scale: int
 ) -> bool:
     """One quantity of all codecs: points, and the line that was fitted to them, or one through them. False if none."""
     series: dict[Key, list[tuple[float, float]]] = {}
@@ -66,7 +66,7 @@ def _draw_series(
             points.append((m.megapixels, value / scale))
     fits: dict[Key, Fit] = {
         (g.codec, g.setting, g.device, g.threads): g.fit
-        for g in found
+        for g in growths
         if (g.direction, g.quantity) == (direction, quantity)
     }
     number: dict[str, int] = {}  # of the series of a codec so far

@@ -52,18 +52,18 @@ def _cpu() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def as_json(plan: Plan, measurements: Sequence[Measurement], found: Sequence[Growth]) -> dict[str, Any]:
+def as_json(plan: Plan, measurements: Sequence[Measurement], growths: Sequence[Growth]) -> dict[str, Any]:
     """Everything, in seconds and bytes."""
     return {
         "machine": machine(),
         "plan": asdict(plan),
         "options_of_rivals": dict(RIVALS),
         "measurements": [asdict(m) for m in measurements],
-        "growth": [asdict(g) for g in found],
+        "growth": [asdict(g) for g in growths],
     }
 
 
-def markdown(measurements: Sequence[Measurement], found: Sequence[Growth]) -> str:
+def markdown(measurements: Sequence[Measurement], growths: Sequence[Growth]) -> str:
     """Tables: all measurements, how they grow, where the time goes."""
     options = "; ".join(f"{name}: {_options(options)}" for name, options in RIVALS.items())
     line = ", ".join(f"{key} {value}" for key, value in machine().items() if value is not None)
@@ -72,8 +72,8 @@ def markdown(measurements: Sequence[Measurement], found: Sequence[Growth]) -> st
         tables += [f"{direction.capitalize()}:", _table(measurements, direction)]
     if any(m.encode.stages for m in measurements):
         tables += ["Where the time goes, in process:", _stage_table(measurements)]
-    if found:
-        tables += ["How time and memory grow with the megapixels (MP):", _growth_table(found)]
+    if growths:
+        tables += ["How time and memory grow with the megapixels (MP):", _growth_table(growths)]
     return "\n\n".join(tables)
 
 
@@ -112,9 +112,9 @@ def _stage_table(measurements: Sequence[Measurement]) -> str:
     return _rows(["MP", "model", "device", "threads", "", *(f"{stage}, s" for stage in STAGES)], rows)
 
 
-def _growth_table(found: Sequence[Growth]) -> str:
+def _growth_table(growths: Sequence[Growth]) -> str:
     rows = []
-    for g in found:
+    for g in growths:
         unit, scale = ("s", 1) if g.quantity.endswith("seconds") else ("MiB", MIB)
         names = {"seconds": "time", "process_seconds": "whole process", "peak_bytes": "peak memory"}
         line = f"{g.fit.constant / scale:.3g} {unit} {g.fit.slope / scale:+.3g} {unit} x MP"

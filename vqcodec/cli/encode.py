@@ -55,7 +55,7 @@ def parse_size(_context: click.Context, _option: click.Parameter, value: str | N
 @lambda_option
 @effort_option
 @click.option(
-    "--tune", type=click.Choice(list(TUNES)), default=DEFAULT_TUNE, show_default=True, help="What quality is to mean."
+    "--tune", type=click.Choice(list(TUNES)), default=DEFAULT_TUNE, show_default=True, help="What to optimise."
 )
 @model_option
 @click.option("--verify", is_flag=True, help="Decode the result and compare before it is written.")

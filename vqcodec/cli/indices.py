@@ -69,16 +69,16 @@ def indices_command(
 
         if not back:
             image = data if data.startswith(MAGIC) else open_image(data)
-            found = indices.to_indices(image, model=model, device=device, quality=quality, lmbda=lmbda, effort=effort)
-            result = indices.dumps(found)
+            held = indices.to_indices(image, model=model, device=device, quality=quality, lmbda=lmbda, effort=effort)
+            result = indices.dumps(held)
         else:
-            found = indices.load(io.BytesIO(data))
+            held = indices.load(io.BytesIO(data))
             if as_image is None:
-                result = indices.to_vq2(found, model=model, device=device)
+                result = indices.to_vq2(held, model=model, device=device)
             else:
-                result = image_bytes(indices.from_indices(found, model=model, device=device), as_image)
+                result = image_bytes(indices.from_indices(held, model=model, device=device), as_image)
         files.write(target, result, force)
         coded = len(result) if as_image is None else len(data)
-        return summary(job, len(data), len(result), 8 * coded / (found.width * found.height))
+        return summary(job, len(data), len(result), 8 * coded / (held.width * held.height))
 
     run_jobs(jobs, work, quiet)

@@ -23,8 +23,8 @@ def info_command(paths: tuple[str, ...], as_json: bool) -> None:
     """Show what .vq2 files hold and where their bytes went."""
 
     def work(job: Job) -> str:
-        found = info(files.read(job.source))
-        text = json.dumps({"file": job.source, **asdict(found)}) if as_json else describe(job.source, found)
+        measured = info(files.read(job.source))
+        text = json.dumps({"file": job.source, **asdict(measured)}) if as_json else describe(job.source, measured)
         click.echo(text)
         return ""
 

@@ -37,7 +37,11 @@ def parse_tiles(_context: click.Context, _option: click.Parameter, value: str | 
 @click.argument("output", metavar="OUT")
 @model_option
 @click.option(
-    "--count", type=click.IntRange(1, 1 << 16), default=1, show_default=True, help="Images, of seeds + 0, 1..."
+    "--count",
+    type=click.IntRange(1, 1 << 16),
+    default=1,
+    show_default=True,
+    help="Number of images, each of the next seed.",
 )
 @click.option("--tiles", metavar="WxH", callback=parse_tiles, help="Size in tiles of the model; one by default.")
 @click.option("--width", type=click.IntRange(1, MAX_SIDE), help="In pixels.")

@@ -109,15 +109,15 @@ class Chooser:
                 gain = None if gains is None else gains[i]
                 choice = LevelChoice(model, self._original, effort, maps, tradeoff, weights[i], self._emphasis(i, gain))
                 if finest and effort.steps and self._original.whole:
-                    own = self._refined(choice, z, state, tradeoff, effort.steps)
+                    level_maps = self._refined(choice, z, state, tradeoff, effort.steps)
                 else:
                     state = state if not finest else None  # it is large
-                    own = choice.maps(z[0])
+                    level_maps = choice.maps(z[0])
             else:
-                own = quantizer.choose(z.permute(0, 2, 3, 1))[0].cpu()
-            maps.append(own)
+                level_maps = quantizer.choose(z.permute(0, 2, 3, 1))[0].cpu()
+            maps.append(level_maps)
             if not finest:
-                quantized = quantizer.lookup(own[None].to(model.device)).permute(0, 3, 1, 2)
+                quantized = quantizer.lookup(level_maps[None].to(model.device)).permute(0, 3, 1, 2)
                 with self._fast():
                     state = strips.descend(autoencoder, i, quantized, state, tradeoff / lambdas.HIGHEST_TRADEOFF)
         return maps
@@ -146,8 +146,8 @@ class Chooser:
         if not self._power:
             return gain
         stride = self._model.config.autoencoder.levels[i].stride
-        found = emphasis(self._original.image.to(self._model.device).float() / 255, stride, self._power)
-        return found if gain is None else found * gain
+        factors = emphasis(self._original.image.to(self._model.device).float() / 255, stride, self._power)
+        return factors if gain is None else factors * gain
 
     def _refined(self, choice: LevelChoice, z: Tensor, state: Tensor | None, tradeoff: int, steps: int) -> Tensor:
         """Move the finest level's latents against the decoder's error, straight through the choice of codes (Adam);
@@ -225,20 +225,20 @@ class LevelChoice:
         """By the code lengths under the prior, in the context of maps."""
         shared = self._effort.shared
         before, vectors, weights = (self._tiling.split(x) for x in (maps, z, self._weights[None]))
-        found = []
+        parts = []
         for part, inside, lengths in self._lengths(before):
             tiles = vectors[part].permute(0, 2, 3, 1)  # [n, h, w, D]
-            own = weights[part][:, 0]
+            lmbdas = weights[part][:, 0]
             if inside is None:
-                found.append(self._quantizer.choose(tiles, own, lengths, beam=beam, shared=shared).cpu())
+                parts.append(self._quantizer.choose(tiles, lmbdas, lengths, beam=beam, shared=shared).cpu())
                 continue
             chosen = self._quantizer.choose(
-                tiles[inside][None, None], own[inside][None, None], lengths, beam=beam, shared=shared
+                tiles[inside][None, None], lmbdas[inside][None, None], lengths, beam=beam, shared=shared
             )
-            whole = before.new_zeros(*own.shape, before.shape[1])
+            whole = before.new_zeros(*lmbdas.shape, before.shape[1])
             whole[inside.cpu()] = chosen[0, :, 0].t().cpu()
-            found.append(whole.permute(0, 3, 1, 2))
-        return self._tiling.join(torch.cat(found))
+            parts.append(whole.permute(0, 3, 1, 2))
+        return self._tiling.join(torch.cat(parts))
 
     def _lengths(self, before: Tensor) -> Iterator[tuple[slice, Tensor | None, CodeLengths]]:
         """For every group of tiles: where they lie in the image, and the code lengths there."""

@@ -55,7 +55,7 @@ class PriorLengths:
             logits = logits.unflatten(-1, (prior.groups(stage), prior.codes(stage)))
         return F.log_softmax(logits, -1).clamp_(min=self._least)
 
-    def told(self, stage: int, index: Tensor) -> Tensor | None:
+    def handed_on(self, stage: int, index: Tensor) -> Tensor | None:
         """See `CodeLengths`."""
         prior = self._prior
-        return prior.told(stage, index if stage >= prior.level.codebooks else index[..., None])
+        return prior.handed_on(stage, index if stage >= prior.level.codebooks else index[..., None])

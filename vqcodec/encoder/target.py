@@ -50,13 +50,13 @@ def search(
     best, largest = math.inf, -math.inf
     points: Points = []
     for attempt in range(PASSES + MORE):
-        found = math.log(max(1.0, size(math.exp(weight)) - fixed))
-        points.append((weight, found))
-        if largest < found <= wanted:
-            best, largest = weight, found
+        size_log = math.log(max(1.0, size(math.exp(weight)) - fixed))
+        points.append((weight, size_log))
+        if largest < size_log <= wanted:
+            best, largest = weight, size_log
         near = largest >= wanted + math.log(PRECISION)
-        hopeless = found > wanted and weight >= ends[1]
-        if near or hopeless or largest >= found and weight <= ends[0] or attempt + 1 >= PASSES and best < math.inf:
+        hopeless = size_log > wanted and weight >= ends[1]
+        if near or hopeless or largest >= size_log and weight <= ends[0] or attempt + 1 >= PASSES and best < math.inf:
             break
         aim = wanted + math.log(AIM)
         if best == math.inf and attempt + 2 >= PASSES:  # the next must fit

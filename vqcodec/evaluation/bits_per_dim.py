@@ -114,27 +114,27 @@ def _known(tally: Tally) -> float:
 
 def text(title: str, files: Sequence[FileRates]) -> str:
     """Markdown: the rates of the files, where their bytes are, and what each step of the coding saves."""
-    found = summary(files)
-    shown = {name: size for name, size in found["part_bytes"].items() if size} | {"file": found["file_bytes"]}
+    sums = summary(files)
+    shown = {name: size for name, size in sums["part_bytes"].items() if size} | {"file": sums["file_bytes"]}
     names = [name.replace("_", " ") for name in shown]
-    sizes = [[str(size), f"{100 * size / found['file_bytes']:.2f} %"] for size in shown.values()]
-    rates = [[f"{found[rate][which]:.4f}" for rate in ("bpp", "bits_per_dim")] for which in ("mean", "median", "worst")]
+    sizes = [[str(size), f"{100 * size / sums['file_bytes']:.2f} %"] for size in shown.values()]
+    rates = [[f"{sums[rate][which]:.4f}" for rate in ("bpp", "bits_per_dim")] for which in ("mean", "median", "worst")]
     return "\n\n".join(
         [
-            f"## {title}: {len(files)} images, {found['pixels']} pixels",
+            f"## {title}: {len(files)} images, {sums['pixels']} pixels",
             "From the bytes of the files:",
-            table(["", "bpp", "bits per dim"], ["mean", "median", f"worst: {found['worst_image']}"], rates),
+            table(["", "bpp", "bits per dim"], ["mean", "median", f"worst: {sums['worst_image']}"], rates),
             table(["part", "bytes", "share"], names, sizes),
-            *_step_tables(files, found),
+            *_step_tables(files, sums),
         ]
     )
 
 
-def _step_tables(files: Sequence[FileRates], found: Record) -> list[str]:
+def _step_tables(files: Sequence[FileRates], sums: Record) -> list[str]:
     """Bits per index by level, and bits per pixel saved or added by each step."""
     levels = set_rates(files)
     names = [*level_names(len(levels)), "all"]
-    pixels, whole = found["pixels"], 8 * found["file_bytes"]
+    pixels, whole = sums["pixels"], 8 * sums["file_bytes"]
     everything = [levels, *([level] for level in levels)]
 
     def per_index(value: Callable[[LevelRates], float]) -> list[str]:
@@ -164,7 +164,7 @@ def _step_tables(files: Sequence[FileRates], found: Record) -> list[str]:
         "What each step saves (-) or costs (+):",
         table(["step", "bits per pixel", "change"], list(gains), cells),
     ]
-    if (cost := found["float"]) is not None:
+    if (cost := sums["float"]) is not None:
         tables.append(
             f"Rounding to integers costs {cost['cost_percent_estimate']:+.3f} % of the ideal code of the same network "
             f"in float (estimate, {cost['images']} images)."
@@ -172,10 +172,10 @@ def _step_tables(files: Sequence[FileRates], found: Record) -> list[str]:
     return tables
 
 
-def vae_record(name: str, width: int, height: int, found: VAEFigures) -> Record:
+def vae_record(name: str, width: int, height: int, figures: VAEFigures) -> Record:
     """One image under a VAE, as flat columns: bits per dim of its RGB pixels, cut to multiples of the stride."""
     row: Record = {"image": name, "width": width, "height": height, "mode": "RGB", "channels": 3}
-    return row | _vae_columns(found)
+    return row | _vae_columns(figures)
 
 
 def vae_summary(images: Sequence[tuple[str, VAEFigures]]) -> Record:
@@ -189,23 +189,23 @@ def vae_summary(images: Sequence[tuple[str, VAEFigures]]) -> Record:
     }
 
 
-def _vae_columns(found: VAEFigures) -> Record:
+def _vae_columns(figures: VAEFigures) -> Record:
     return {
-        "elbo_bits_per_dim_bound_estimate": found.elbo,
-        "reconstruction_bits_per_dim_estimate": found.reconstruction,
-        "kl_bits_per_dim_estimate": found.kl,
-        "importance_weighted_bits_per_dim_bound_estimate": found.importance_weighted,
+        "elbo_bits_per_dim_bound_estimate": figures.elbo,
+        "reconstruction_bits_per_dim_estimate": figures.reconstruction,
+        "kl_bits_per_dim_estimate": figures.kl,
+        "importance_weighted_bits_per_dim_bound_estimate": figures.importance_weighted,
     }
 
 
 def vae_text(title: str, images: Sequence[tuple[str, VAEFigures]]) -> str:
     """Markdown for a VAE."""
-    found, means = vae_summary(images), mean_figures([figure for _, figure in images])
-    spreads = found["elbo_bits_per_dim_bound_estimate"]
+    sums, means = vae_summary(images), mean_figures([figure for _, figure in images])
+    spreads = sums["elbo_bits_per_dim_bound_estimate"]
     names = [
         "bound, mean (estimate)",
         "bound, median (estimate)",
-        f"bound, worst: {found['worst_image']} (estimate)",
+        f"bound, worst: {sums['worst_image']} (estimate)",
         "reconstruction, mean (estimate)",
         "KL, mean (estimate)",
     ]

@@ -51,8 +51,8 @@ class Curve:
 
     def values(self, quality: Quality) -> list[tuple[Point, float]]:
         """The points that have a finite value of this quality, with it."""
-        found = [(point, getattr(point, quality.field)) for point in self.points]
-        return [(point, value) for point, value in found if value is not None and math.isfinite(value)]
+        pairs = [(point, getattr(point, quality.field)) for point in self.points]
+        return [(point, value) for point, value in pairs if value is not None and math.isfinite(value)]
 
     def monotone(self, quality: Quality) -> tuple[list[float], list[float]]:
         """Rates and qualities, without points that cost more than another and are no better."""
@@ -134,17 +134,17 @@ def read_published(path: Path, dataset: str, wanted: Sequence[str] = ()) -> list
             point = _published_point(line, dataset, f"{path}, line {number}")
             sources = groups.setdefault((point.codec, line.get("opt_metric") or "n/a"), {})
             sources.setdefault(line.get("source") or "", []).append(point)
-    found = []
+    published = []
     for (codec, metric), sources in groups.items():
         name = codec if metric == "n/a" else f"{codec} {metric}"
         if not wanted or codec in wanted or name in wanted:
             points = sorted(next(iter(sources.values())), key=lambda p: p.bpp)
-            found.append(Curve(name, "published", tuple(points)))
-    lost = [name for name in wanted if not any(c.name == name or c.name.startswith(f"{name} ") for c in found)]
+            published.append(Curve(name, "published", tuple(points)))
+    lost = [name for name in wanted if not any(c.name == name or c.name.startswith(f"{name} ") for c in published)]
     if lost:
         known = ", ".join(sorted({codec for codec, _ in groups}))
         raise ValueError(f"{path} has no curve of {', '.join(lost)}: choose from {known}")
-    return found
+    return published
 
 
 def _published_point(line: dict[str, str], dataset: str, where: str) -> Point:

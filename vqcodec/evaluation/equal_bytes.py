@@ -51,11 +51,11 @@ def compare_image(name: str, image: Image.Image, ours: Setting, groups: Sequence
     data = ours.encode(image)
     shown = [Shown("original", "", image), _shown(ours, image, data, len(data))]
     for group in groups:
-        found = []
+        candidates = []
         for rival_name in group:
             rival, file = largest_within(rival_name, image, len(data))
-            found.append(_shown(rival, image, file, len(data)))
-        shown.append(max(found, key=lambda s: (s.fits, s.result.psnr if s.result else 0.0)))
+            candidates.append(_shown(rival, image, file, len(data)))
+        shown.append(max(candidates, key=lambda s: (s.fits, s.result.psnr if s.result else 0.0)))
     return Comparison(name, tuple(shown), data)
 
 

@@ -125,9 +125,9 @@ class FileRates:
 
 def code_length(symbols: Tensor, frequencies: Tensor) -> Tensor:
     """-log2 of the probability of each index: int64 [n], frequencies [n, K] -> float64 [n]."""
-    own = frequencies.gather(1, symbols[:, None])[:, 0].double()
+    chosen = frequencies.gather(1, symbols[:, None])[:, 0].double()
     total = frequencies.sum(1).double()  # integers below 2^24: exact in float32
-    return (total / own).log2()
+    return (total / chosen).log2()
 
 
 def float_priors(model: ModelFile, codec: Codec) -> list[LevelPrior]:
@@ -210,9 +210,9 @@ def _tallies(
     used, ideal = [0] * len(levels), [0.0] * len(levels)
     for _, by_level in coded(codec, indices, header.width, header.height, header.rate):
         for i, (level, maps) in enumerate(zip(levels, by_level, strict=True)):
-            for found, counted in zip(maps, counts[i], strict=True):
-                counted += np.bincount(found.symbols.numpy(), minlength=len(counted))
-                ideal[i] += float(code_length(found.symbols, found.frequencies).sum())
+            for one, counted in zip(maps, counts[i], strict=True):
+                counted += np.bincount(one.symbols.numpy(), minlength=len(counted))
+                ideal[i] += float(code_length(one.symbols, one.frequencies).sum())
             used[i] += sum(len(maps[level.stage_maps(stage).start].symbols) for stage in range(level.stages))
     return tuple(
         Tally(
@@ -245,10 +245,10 @@ def float_bits(
     tiles = [codec.tiling(level, width, height).split(maps) for level, maps in enumerate(indices)]
     bits = np.zeros(len(priors))
     for group in codec.groups(width, height):
-        own = [maps[group] for maps in tiles]
+        parts = [maps[group] for maps in tiles]
         tradeoffs = torch.full((group.stop - group.start,), tradeoff / container.MAX_RATE)
         for i, prior in enumerate(priors):
-            bits[i] += float(prior(own[i], own[:i], exact=False, tradeoffs=tradeoffs).double().sum()) / math.log(2)
+            bits[i] += float(prior(parts[i], parts[:i], exact=False, tradeoffs=tradeoffs).double().sum()) / math.log(2)
     return bits
 
 

@@ -193,11 +193,11 @@ def ours(
     tunes: Sequence[str] = (DEFAULT_TUNE,),
 ) -> list[Ours]:
     """One point for every model and quality, in that order: together one curve, for each effort and tune."""
-    found = []
+    settings = []
     for effort, tune in itertools.product(efforts, tunes):
         name = OURS + ("" if effort == efforts[0] else f" e{effort}") + ("" if tune == tunes[0] else f" {tune}")
-        found += [Ours(m, quality, device, name, effort, tune) for m in models for quality in qualities]
-    return found
+        settings += [Ours(m, quality, device, name, effort, tune) for m in models for quality in qualities]
+    return settings
 
 
 @functools.cache

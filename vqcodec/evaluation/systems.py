@@ -57,11 +57,11 @@ def measure(model: Codec | VAEModel, file: registry.ModelFile, images: Sequence[
 
 
 def _of_vae(model: VAEModel, minutes: float, images: Sequence[Pixels], samples: int) -> SystemFigures:
-    found = mean_figures([model.measure(pixels, samples=samples, seed=i) for i, pixels in enumerate(images)])
+    means = mean_figures([model.measure(pixels, samples=samples, seed=i) for i, pixels in enumerate(images)])
     parameters = {"autoencoder": sum(p.numel() for p in model.network.parameters())}
-    bound = (found.reconstruction, found.kl)
-    weighted = found.importance_weighted
-    return SystemFigures(model.name, "VAE", parameters, minutes, found.psnr, bound, weighted, [], None, None, [])
+    bound = (means.reconstruction, means.kl)
+    weighted = means.importance_weighted
+    return SystemFigures(model.name, "VAE", parameters, minutes, means.psnr, bound, weighted, [], None, None, [])
 
 
 def _of_codec(model: Codec, minutes: float, prior_numbers: int, images: Sequence[Pixels]) -> SystemFigures:

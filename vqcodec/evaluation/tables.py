@@ -44,8 +44,8 @@ def markdown(points: Sequence[Point]) -> str:
     """
     parts = []
     for dataset in datasets(points):
-        found = curves(points, dataset)
-        ours, rivals = ([curve for curve in found if curve.kind == kind] for kind in ("ours", "rival"))
+        drawn = curves(points, dataset)
+        ours, rivals = ([curve for curve in drawn if curve.kind == kind] for kind in ("ours", "rival"))
         parts += [_comparison(point, rivals) for curve in ours for point in curve.points]
         parts += [_bd_rates(curve, rivals) for curve in ours if len(curve.points) > 1 and rivals]
         if not ours:

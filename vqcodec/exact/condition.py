@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a position is told ahead of its own level: the maps of the coarser levels and the trade-off.
+"""What a position is given ahead of its level: the maps of the coarser levels and the trade-off.
 
 Layout is [tiles, H, W, channels].
 """

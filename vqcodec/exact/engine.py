@@ -101,10 +101,10 @@ def outputs(prior: IntegerPrior, indices: Tensor, condition: Condition, valid: T
     """What enters the output stack at every position of known maps, tile by tile: float32 [n, O] each, at the positions
     inside the image, row by row. Arguments as of `known`."""
     rows = _rows(prior, condition, valid)
-    found = _whole(prior, condition, rows, rows.gathered(indices))
+    entered = _whole(prior, condition, rows, rows.gathered(indices))
     order = torch.argsort(rows.tiles * len(rows.sequence) + rows.positions)
     counts = torch.bincount(rows.tiles, minlength=rows.number).tolist()
-    return list(found[order].split(counts))
+    return list(entered[order].split(counts))
 
 
 def _rows(prior: IntegerPrior, condition: Condition, valid: Tensor | None) -> Rows:
@@ -200,7 +200,7 @@ class OutputStack:
     def __init__(self, prior: IntegerPrior, rows: Rows, part: Part, h: Tensor) -> None:
         """h: float32 [rows of the part, O]."""
         self._prior, self._h = prior, h
-        self._told: Tensor | None = None
+        self._earlier: Tensor | None = None
         self.rows = torch.arange(part.start, part.stop, device=prior.device)
         tiles, positions = rows.tiles[part.start : part.stop], rows.positions[part.start : part.stop]
         self.batch = Batch(part.step, 0, prior.groups(0), tiles, positions)
@@ -212,7 +212,7 @@ class OutputStack:
 
     def frequencies(self) -> Tensor:
         """float32 [n * groups, K]."""
-        return self._prior.frequencies(self.batch.stage, self._h, self._told)
+        return self._prior.frequencies(self.batch.stage, self._h, self._earlier)
 
     def tell(self, indices: Tensor) -> None:
         """Go on to the next stage. indices: int64 [n, groups], of the present one."""
@@ -225,8 +225,8 @@ class OutputStack:
                 if len(live) < len(indices):
                     tensors = (self.rows, tiles, positions, indices, self._h)
                     self.rows, tiles, positions, indices, self._h = (x.index_select(0, live) for x in tensors)
-                    self._told = None if self._told is None else self._told.index_select(0, live)
-            told = prior.told(batch.stage, indices)
-            self._told = told if self._told is None else self._told.add_(told)
+                    self._earlier = None if self._earlier is None else self._earlier.index_select(0, live)
+            added = prior.handed_on(batch.stage, indices)
+            self._earlier = added if self._earlier is None else self._earlier.add_(added)
         groups = prior.groups(min(stage, prior.level.stages - 1))
         self.batch = Batch(batch.step, stage, groups, tiles, positions)

@@ -60,7 +60,7 @@ class IntegerPrior:
         }
         self.enter = reader.linear("enter", c, outputs) if config.out_channels else None
         self.stage = reader.get("stage", (level.stages - 1, outputs)) if level.stages > 1 else None
-        self.told_table = reader.get("told", (sum(level.alphabets[:first]), outputs)) if first else None
+        self.earlier_table = reader.get("told", (sum(level.alphabets[:first]), outputs)) if first else None
         self.out_blocks = [
             (reader.linear(f"out.{b}.inner", outputs, outputs), reader.linear(f"out.{b}.outer", outputs, outputs))
             for b in range(config.out_blocks)
@@ -110,30 +110,30 @@ class IntegerPrior:
         """Entries of the codebooks of a stage."""
         return self.level.codes if stage < self.level.codebooks else self.level.group_codes
 
-    def told(self, stage: int, indices: Tensor) -> Tensor:
+    def handed_on(self, stage: int, indices: Tensor) -> Tensor:
         """What the indices of a stage add for all later ones of its position: int64 [..., groups] -> [..., O]."""
-        if self.told_table is None:
+        if self.earlier_table is None:
             raise ValueError("a single stage tells no other")
-        return ops.embedded(self.told_table, indices + self.offsets[self.level.stage_maps(stage)])
+        return ops.embedded(self.earlier_table, indices + self.offsets[self.level.stage_maps(stage)])
 
-    def logits(self, stage: int, h: Tensor, told: Tensor | None) -> Tensor:
+    def logits(self, stage: int, h: Tensor, earlier: Tensor | None) -> Tensor:
         """Output stack.
 
         Args:
             stage: whose indices are asked for.
             h: float32 [n, O], from `entered`.
-            told: float32 [..., n, O], the sum of `told` over the stages before; None for the first.
+            earlier: float32 [..., n, O], the sum of `handed_on` over the stages before; None for the first.
 
         Returns: integers [..., n, groups * K] in units of 2^-LOGIT_BITS nats, group after group.
         """
-        if told is not None:
+        if earlier is not None:
             assert self.stage is not None
-            h = ops.clamped((h + told).add_(self.stage[stage - 1]))
+            h = ops.clamped((h + earlier).add_(self.stage[stage - 1]))
         for inner, outer in self.out_blocks:
             update = ops.rectified(ops.rounded(h, inner))
             h = ops.clamped(ops.clamped(ops.rounded(update, outer)).add_(h))
         return ops.rounded(h, self.heads[stage])
 
-    def frequencies(self, stage: int, h: Tensor, told: Tensor | None) -> Tensor:
-        """As `logits`, of h [n, O] and told [n, O] -> float32 integers from 1, [n * groups, K]."""
-        return ops.frequencies(self.logits(stage, h, told).view(-1, self.codes(stage)), self.table)
+    def frequencies(self, stage: int, h: Tensor, earlier: Tensor | None) -> Tensor:
+        """As `logits`, of h [n, O] and earlier [n, O] -> float32 integers from 1, [n * groups, K]."""
+        return ops.frequencies(self.logits(stage, h, earlier).view(-1, self.codes(stage)), self.table)

@@ -89,13 +89,13 @@ def _order(name: str, height: int, width: int) -> Order:
     y, x = torch.arange(nothing) // width, torch.arange(nothing) % width
     neighbours, positions = [], []
     for r, taps in enumerate(kind.reaches):
-        own = (reach == r).nonzero()[:, 0]
+        members = (reach == r).nonzero()[:, 0]
         offsets = torch.tensor(taps)
-        ny, nx = y[own, None] + offsets[:, 0], x[own, None] + offsets[:, 1]
+        ny, nx = y[members, None] + offsets[:, 0], x[members, None] + offsets[:, 1]
         inside = (ny >= 0) & (ny < height) & (nx >= 0) & (nx < width)
         flat = torch.where(inside, ny * width + nx, 0)
-        earlier = inside & (step[flat] < step[own, None])
+        earlier = inside & (step[flat] < step[members, None])
         neighbours.append(torch.where(earlier, flat, nothing))
-        positions.append(own)
+        positions.append(members)
     steps = tuple((step == s).nonzero()[:, 0] for s in step.unique().tolist())
     return Order(kind, height, width, step, reach, tuple(neighbours), tuple(positions), steps)

@@ -80,21 +80,21 @@ def measured(data: bytes, model_name: Callable[[bytes], str | None] = lambda ide
     )
 
 
-def describe(name: str, found: FileInfo) -> str:
+def describe(name: str, file: FileInfo) -> str:
     """What `vqcodec info` says of a file of that name: lines of text."""
     rows = [
-        ("image", f"{found.width} x {found.height} pixels, {found.mode}"),
-        ("model", f"{found.model_name or 'not installed'} ({found.model_identity})"),
-        ("file", f"{found.file_bytes} bytes, {found.bpp:.4f} bpp, {found.bits_per_dim:.4f} bits per dim"),
-        ("trade-off", f"{found.rate} of 0 (best) to {container.MAX_RATE} (smallest) on the model's range"),
-        ("header", f"{found.header_bytes} bytes"),
+        ("image", f"{file.width} x {file.height} pixels, {file.mode}"),
+        ("model", f"{file.model_name or 'not installed'} ({file.model_identity})"),
+        ("file", f"{file.file_bytes} bytes, {file.bpp:.4f} bpp, {file.bits_per_dim:.4f} bits per dim"),
+        ("trade-off", f"{file.rate} of 0 (best) to {container.MAX_RATE} (smallest) on the model's range"),
+        ("header", f"{file.header_bytes} bytes"),
     ]
-    blocks = (("ICC profile", found.icc_bytes), ("EXIF", found.exif_bytes), ("XMP", found.xmp_bytes))
+    blocks = (("ICC profile", file.icc_bytes), ("EXIF", file.exif_bytes), ("XMP", file.xmp_bytes))
     rows += [(label, f"{size} bytes") for label, size in blocks if size is not None]
-    if found.alpha_bytes:
-        rows.append(("alpha", f"{found.alpha_bytes} bytes"))
-    for level, size in enumerate(found.level_bytes):
-        rows.append((f"level {level}", f"{size} bytes, {8 * size} bits, {100 * size / found.file_bytes:.1f} %"))
-    rows.append(("overhead", f"{found.overhead_bytes} bytes"))
-    rows.append(("tiles", f"{found.tile_size} x {found.tile_size} pixels, {found.groups} group(s)"))
+    if file.alpha_bytes:
+        rows.append(("alpha", f"{file.alpha_bytes} bytes"))
+    for level, size in enumerate(file.level_bytes):
+        rows.append((f"level {level}", f"{size} bytes, {8 * size} bits, {100 * size / file.file_bytes:.1f} %"))
+    rows.append(("overhead", f"{file.overhead_bytes} bytes"))
+    rows.append(("tiles", f"{file.tile_size} x {file.tile_size} pixels, {file.groups} group(s)"))
     return "\n".join([name, *(f"  {label:<12}{text}" for label, text in rows)])

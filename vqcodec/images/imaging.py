@@ -163,10 +163,10 @@ def format_of(path: str | os.PathLike[str]) -> str:
     Raises `ImageError` for an extension that Pillow does not write.
     """
     extension = os.path.splitext(os.fspath(path))[1].lower()
-    found = Image.registered_extensions().get(extension)
-    if found is None or found not in Image.SAVE:
+    format_name = Image.registered_extensions().get(extension)
+    if format_name is None or format_name not in Image.SAVE:
         raise ImageError(f"no image format to write is known for the extension '{extension}'")
-    return found
+    return format_name
 
 
 def _check_size(image: Image.Image) -> None:

@@ -315,11 +315,11 @@ def _array(file: zipfile.ZipFile, name: str, check: Callable[[np.dtype[Any], Seq
         raise FormatError(f"'{name}' is compressed in a way that numpy does not write")
     with file.open(member) as stream:
         start = stream.read(10)
-        found = _HEADER.fullmatch(stream.read(min(_MAX_HEADER, int.from_bytes(start[8:], "little"))))
-        if not start.startswith(b"\x93NUMPY\x01\x00") or found is None:
+        header = _HEADER.fullmatch(stream.read(min(_MAX_HEADER, int.from_bytes(start[8:], "little"))))
+        if not start.startswith(b"\x93NUMPY\x01\x00") or header is None:
             raise FormatError(f"'{name}' is no array of numbers or text as numpy writes it")
-        dtype, fortran = np.dtype(found[1].decode()), found[2] == b"True"
-        shape = tuple(int(side) for side in found[3].rstrip(b",").split(b",") if side)
+        dtype, fortran = np.dtype(header[1].decode()), header[2] == b"True"
+        shape = tuple(int(side) for side in header[3].rstrip(b",").split(b",") if side)
         check(dtype, shape)
         size = math.prod(shape) * dtype.itemsize
         data = stream.read(size)

@@ -36,10 +36,10 @@ def factors(config: ModelConfig, tradeoffs: Tensor) -> Tensor:
     ends = config.factors or ((1.0, 1.0),) * len(levels)
     # log-linear; a factor of 0 at the lower end is none at all
     rows = [(first or 1.0) * (last / first if first else 1.0) ** tradeoffs for first, last in ends]
-    found = torch.stack(rows)
+    by_level = torch.stack(rows)
     if len(levels) > 1 and not levels[0].stop:
-        found[0] = 0
-    return found
+        by_level[0] = 0
+    return by_level
 
 
 def at(config: ModelConfig, tradeoffs: Tensor) -> Tensor:

@@ -45,10 +45,10 @@ def installed() -> list[ModelFile]:
 
     A file that cannot be read is left out.
     """
-    found: dict[str, ModelFile] = {}
+    models: dict[str, ModelFile] = {}
     for model in _readable():
-        found.setdefault(model.name, model)
-    return list(found.values())
+        models.setdefault(model.name, model)
+    return list(models.values())
 
 
 def find(name_or_path: str | os.PathLike[str] | None = None) -> ModelFile:
@@ -98,12 +98,12 @@ def figures(model: ModelFile) -> dict[str, Any]:
 def directories() -> list[Path]:
     """The directories that are searched, in order; they need not exist."""
     listed = os.environ.get(ENVIRONMENT, "").split(os.pathsep)
-    found = [Path(entry).expanduser() for entry in listed if entry]
-    found.append(_PACKAGE / "_models")
+    folders = [Path(entry).expanduser() for entry in listed if entry]
+    folders.append(_PACKAGE / "_models")
     # In a wheel the parent is site-packages, where `models` would be somebody else's.
     if (_PACKAGE.parent / "pyproject.toml").is_file():
-        found.append(_PACKAGE.parent / "models")
-    return found
+        folders.append(_PACKAGE.parent / "models")
+    return folders
 
 
 def _files() -> Iterator[Path]:

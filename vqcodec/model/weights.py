@@ -59,6 +59,9 @@ def _opened(path: str | Path, device: str) -> Iterator[tuple[Any, dict[str, Any]
             text = (file.metadata() or {}).get("vqcodec")
             if text is None:
                 raise ModelError(f"{path} is a safetensors file, but not one of vqcodec's")
-            yield file, json.loads(text)
+            meta = json.loads(text)
+            if not isinstance(meta, dict):
+                raise ModelError(f"the metadata of the weights file {path} are no JSON object")
+            yield file, meta
     except (SafetensorError, OSError, json.JSONDecodeError) as error:
         raise ModelError(f"cannot read the weights file {path}: {error}") from error

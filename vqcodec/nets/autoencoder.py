@@ -184,10 +184,10 @@ class Autoencoder(nn.Module):
         multiple = self.config.coarsest
         if image.dim() != 4 or image.shape[1] != 3 or image.shape[2] % multiple or image.shape[3] % multiple:
             raise ValueError(f"expected [N, 3, H, W] with H, W multiples of {multiple}, got {list(image.shape)}")
-        found = [self.enter(image, tradeoffs)]
+        by_level = [self.enter(image, tradeoffs)]
         for i in reversed(range(len(self.config.levels) - 1)):
-            found.insert(0, self.coarsen(i, found[0]))
-        return found
+            by_level.insert(0, self.coarsen(i, by_level[0]))
+        return by_level
 
     def enter(self, image: Tensor, tradeoffs: Tensor | None = None) -> Tensor:
         """The finest level's features."""

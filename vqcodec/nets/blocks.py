@@ -122,10 +122,10 @@ def features(
     patch x patch pixels, then each stride's blocks. Raises ValueError unless H and W are multiples of `multiple`."""
     if image.dim() != 4 or image.shape[1] != 3 or image.shape[2] % multiple or image.shape[3] % multiple:
         raise ValueError(f"expected [N, 3, H, W] with H, W multiples of {multiple}, got {list(image.shape)}")
-    found = [stacks[0](stem(F.pixel_unshuffle(image - 0.5, patch)))]
+    outputs = [stacks[0](stem(F.pixel_unshuffle(image - 0.5, patch)))]
     for step, stack in zip(down, list(stacks)[1:], strict=True):
-        found.append(stack(step(found[-1])))
-    return found
+        outputs.append(stack(step(outputs[-1])))
+    return outputs
 
 
 class LatentNorm(nn.BatchNorm2d):

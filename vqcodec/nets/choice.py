@@ -31,14 +31,14 @@ class CodeLengths(Protocol):
 
         Args:
             stage: residual or product stage.
-            earlier: float [M', B, C], the sum of `told` over the stages before; None for the first.
+            earlier: float [M', B, C], the sum of `handed_on` over the stages before; None for the first.
             rows: int64 [M'], the positions that are asked for.
 
         Returns: float [M', B, K], of a product stage [M', B, G, K], or what can be expanded to it; B is 1 where
         `earlier` is None.
         """
 
-    def told(self, stage: int, index: Tensor) -> Tensor | None:
+    def handed_on(self, stage: int, index: Tensor) -> Tensor | None:
         """What the indices of a stage, int64 [M', B], of a product stage [M', B, G], tell the later ones: float [M', B,
         C], None for nothing."""
 
@@ -52,7 +52,7 @@ class OrderZero:
     def logs(self, stage: int, earlier: Tensor | None, rows: Tensor) -> Tensor:
         return self._logs[stage]
 
-    def told(self, stage: int, index: Tensor) -> Tensor | None:
+    def handed_on(self, stage: int, index: Tensor) -> Tensor | None:
         return None
 
 
@@ -156,8 +156,8 @@ class _Search:
                 if not len(self.rows):
                     break
             index = self._extend_groups(stage, prices) if product else self._extend(stage, prices)
-            if stage + 1 < self.level.stages and (told := self.lengths.told(stage, index)) is not None:
-                self.earlier = told if self.earlier is None else told.add_(self.earlier)
+            if stage + 1 < self.level.stages and (added := self.lengths.handed_on(stage, index)) is not None:
+                self.earlier = added if self.earlier is None else added.add_(self.earlier)
         else:
             self._end(self.cost, self.level.stages)
         return Choice(self.indices, self.stages)
@@ -239,15 +239,15 @@ class _Search:
         if not product:
             residual = residual @ self.books.metric
         none = torch.zeros_like(scale)
-        found = []
+        indices = []
         for group in range(self.level.groups):
             left = torch.cat([residual[:, group * size : (group + 1) * size], scale, none], 1)
-            own = logs[..., group, :].reshape(m * b, -1)
-            cost, index = torch.addmm(own, left, self.books.product_prices[product, group], beta=-1).min(1)
+            costs = logs[..., group, :].reshape(m * b, -1)
+            cost, index = torch.addmm(costs, left, self.books.product_prices[product, group], beta=-1).min(1)
             total = total + cost
             residual = torch.addcmul(residual, self.books.moved[product, group][index], scale, value=-1)
-            found.append(index)
-        chosen = torch.stack(found, 1)
+            indices.append(index)
+        chosen = torch.stack(indices, 1)
         if self.level.stop:  # all zero is an ending
             total = total.masked_fill(~chosen.any(1), math.inf)
         self.residual, self.cost = residual.view(m, b, -1), total.view(m, b)

@@ -123,6 +123,6 @@ def drawn_rows(x: Tensor, number: int, replace: bool = True) -> Tensor:
         picks = torch.randperm(size, generator=shared_generator)[:number]
     here = (picks // len(x) == rank()).to(x.device)
     rows = (picks.to(x.device) - rank() * len(x))[here]
-    found = x.new_zeros(number, *x.shape[1:])
-    found[here] = x[rows]
-    return total(found)
+    drawn = x.new_zeros(number, *x.shape[1:])
+    drawn[here] = x[rows]
+    return total(drawn)

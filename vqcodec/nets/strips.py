@@ -37,18 +37,18 @@ def features(
         x = model.enter(scaled.contiguous(memory_format=torch.channels_last), tradeoffs)
         return x.half() if large else x
 
-    found = [_in_strips(enter, [(image, 1)], model.config.levels[-1].stride, _enter_reach(model.config), limit)]
+    by_level = [_in_strips(enter, [(image, 1)], model.config.levels[-1].stride, _enter_reach(model.config), limit)]
     for i in reversed(range(len(model.config.levels) - 1)):
-        finer, own = model.config.levels[i + 1].stride, model.config.levels[i].stride
+        finer, coarser = model.config.levels[i + 1].stride, model.config.levels[i].stride
         coarsened = _in_strips(
             lambda x, i=i: model.coarsen(i, _single(x)),
-            [(found[0], finer)],
-            own,
+            [(by_level[0], finer)],
+            coarser,
             _coarsen_reach(model.config, i),
             limit,
         )
-        found.insert(0, coarsened)
-    return found
+        by_level.insert(0, coarsened)
+    return by_level
 
 
 @timed("network")
@@ -58,8 +58,8 @@ def latent(model: Autoencoder, i: int, features: Tensor, state: Tensor | None, l
     inputs = [(x, stride) for x in (features, state) if x is not None]
     reach = 3 * stride  # two blocks, and one position to spare: so little that strips can be narrow
 
-    def step(own: Tensor, above: Tensor | None = None) -> Tensor:
-        return model.latent(i, _single(own), above)
+    def step(level_input: Tensor, above: Tensor | None = None) -> Tensor:
+        return model.latent(i, _single(level_input), above)
 
     large = features.shape[2] * features.shape[3] * stride**2 > limit
     return _in_strips(step, inputs, stride, reach, limit // 4 if large else limit)
@@ -79,8 +79,8 @@ def descend(
     tradeoffs = _tradeoffs(model, tradeoff)
     inputs = [(x, stride) for x in (quantized, state) if x is not None]
 
-    def step(own: Tensor, above: Tensor | None = None) -> Tensor:
-        return model.descend(i, own, above, tradeoffs)
+    def step(level_input: Tensor, above: Tensor | None = None) -> Tensor:
+        return model.descend(i, level_input, above, tradeoffs)
 
     return _in_strips(step, inputs, finer, _descend_reach(model.config, i), limit)
 
@@ -103,8 +103,8 @@ def decode(
     tradeoffs = _tradeoffs(model, tradeoff)
     inputs = [(x, stride) for x in (maps, state) if x is not None]
 
-    def step(own: Tensor, above: Tensor | None = None) -> Tensor:
-        return model.finish(quantizer.lookup(own).permute(0, 3, 1, 2), above, tradeoffs)
+    def step(level_input: Tensor, above: Tensor | None = None) -> Tensor:
+        return model.finish(quantizer.lookup(level_input).permute(0, 3, 1, 2), above, tradeoffs)
 
     return _in_strips(step, inputs, 1, _descend_reach(model.config, len(coarse)), limit)
 
@@ -127,16 +127,16 @@ def _enter_reach(config: AutoencoderConfig) -> int:
 
 
 def _coarsen_reach(config: AutoencoderConfig, i: int) -> int:
-    finer, own = config.levels[i + 1].stride, config.levels[i].stride
-    return sum(s * (n + 2) for s, n in zip(config.strides, config.encoder_blocks, strict=True) if finer < s <= own)
+    finer, coarser = config.levels[i + 1].stride, config.levels[i].stride
+    return sum(s * (n + 2) for s, n in zip(config.strides, config.encoder_blocks, strict=True) if finer < s <= coarser)
 
 
 def _descend_reach(config: AutoencoderConfig, i: int) -> int:
     """From a level to the next finer one, or to pixels."""
-    own = config.levels[i].stride
+    stride = config.levels[i].stride
     last = i + 1 == len(config.levels)
     end = 0 if last else config.levels[i + 1].stride
-    return sum(s * (n + 3) for s, n in zip(config.strides, config.decoder_blocks, strict=True) if end < s <= own)
+    return sum(s * (n + 3) for s, n in zip(config.strides, config.decoder_blocks, strict=True) if end < s <= stride)
 
 
 def _in_strips(

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vqcodec.errors import ModelError
 from vqcodec.exact import ops
 from vqcodec.exact.network import IntegerPrior
 from vqcodec.prior.network import BIAS_MAX, IntegerLinear, LevelPrior, MaskedLayer
@@ -34,11 +35,11 @@ def _products(prior: LevelPrior) -> dict[str, IntegerLinear]:
             named[f"attention.{key}.{name}"] = getattr(attention, name)
     named.update({f"head.{i}": head for i, head in enumerate(prior.heads)})
     named.update({name: part for name in ("expand", "enter") if (part := getattr(prior, name)) is not None})
-    found = {}
+    products = {}
     for name, product in named.items():
         assert isinstance(product, IntegerLinear)
-        found[name] = product
-    return found
+        products[name] = product
+    return products
 
 
 def _bias_name(name: str) -> str:
@@ -71,10 +72,14 @@ def to_integers(prior: LevelPrior) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def from_integers(prior: LevelPrior, tensors: dict[str, Tensor]) -> None:
-    """Set a prior's parameters to what the integers stand for (the inverse of `to_integers`, up to nothing)."""
-    for name, table in _tables(prior).items():
-        table.copy_(tensors[name] * 2.0**-ops.ACT_BITS)
-    for name, product in _products(prior).items():
-        product.weight.copy_(tensors[f"{name}.weight"][None] * 2.0**-ops.WEIGHT_BITS)
-        if product.bias is not None:
-            product.bias.copy_(tensors[_bias_name(name)] * 2.0**-product.bias_bits)
+    """Set a prior's parameters to what the integers stand for (the inverse of `to_integers`, up to nothing). Raises
+    ModelError if they do not fit."""
+    try:
+        for name, table in _tables(prior).items():
+            table.copy_(tensors[name] * 2.0**-ops.ACT_BITS)
+        for name, product in _products(prior).items():
+            product.weight.copy_(tensors[f"{name}.weight"][None] * 2.0**-ops.WEIGHT_BITS)
+            if product.bias is not None:
+                product.bias.copy_(tensors[_bias_name(name)] * 2.0**-product.bias_bits)
+    except (KeyError, RuntimeError) as error:
+        raise ModelError(f"the prior's weights do not fit its configuration: {error}") from error

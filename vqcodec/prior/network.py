@@ -72,9 +72,9 @@ class MaskedLayer(nn.Module):
     def __init__(self, channels: int, taps: Sequence[int], first: bool) -> None:
         """taps: neighbours by reach (see `exact.orders`). first: a position does not see itself."""
         super().__init__()
-        c, own = channels, not first
+        c, inner = channels, not first
         self.first = first
-        self.convs = nn.ModuleList(IntegerLinear((t + own) * c, 2 * c, gain=0.5, bias=False) for t in taps)
+        self.convs = nn.ModuleList(IntegerLinear((t + inner) * c, 2 * c, gain=0.5, bias=False) for t in taps)
         self.cond = IntegerLinear(c, 2 * c, gain=0.5)
         self.project = IntegerLinear(c, c)
         self.project.bias_bits = ops.GATE_BITS + ops.WEIGHT_BITS
@@ -176,42 +176,42 @@ class LevelPrior(nn.Module):
             nn.init.normal_(head.weight, std=0.02)  # type: ignore[arg-type]
 
     def forward(
-        self, own: Tensor, coarse: Sequence[Tensor], exact: bool = True, tradeoffs: Tensor | None = None
+        self, level_maps: Tensor, coarse: Sequence[Tensor], exact: bool = True, tradeoffs: Tensor | None = None
     ) -> Tensor:
         """Nats per index, float32 [N, maps, H, W], under the frequencies as they will be; 0 where none is coded.
 
-        own: int64 [N, maps, H, W], the level's maps; coarse: int64 [N, maps_i, H_i, W_i] for each coarser level;
+        level_maps: int64 [N, maps, H, W], the level's maps; coarse: int64 [N, maps_i, H_i, W_i] for each coarser level;
         tradeoffs: float [N] in 0..1 (None: the lowest weight of a bit).
         """
-        n, maps, height, width = own.shape
-        h = self.trunk(own, coarse, exact, tradeoffs).flatten(0, 1)  # [N * P, C]
-        flat = own.flatten(2).transpose(1, 2).flatten(0, 1)  # [N * P, maps]
-        live = live_stages(own.flatten(2), self.level).transpose(1, 2).flatten(0, 1)  # [N * P, stages]
+        n, maps, height, width = level_maps.shape
+        h = self.trunk(level_maps, coarse, exact, tradeoffs).flatten(0, 1)  # [N * P, C]
+        flat = level_maps.flatten(2).transpose(1, 2).flatten(0, 1)  # [N * P, maps]
+        live = live_stages(level_maps.flatten(2), self.level).transpose(1, 2).flatten(0, 1)  # [N * P, stages]
         nats = h.new_zeros(n * height * width, maps, dtype=torch.float32)
-        told: Tensor | None = None
+        earlier: Tensor | None = None
         top = ops.frequency_top(self.level.codes)
         for stage in range(self.level.stages):
             where = self.level.stage_maps(stage)
             rows = live[:, stage].nonzero()[:, 0]
             if not len(rows):
                 break
-            logits = self.logits(stage, h[rows], None if told is None else told[rows], exact)
+            logits = self.logits(stage, h[rows], None if earlier is None else earlier[rows], exact)
             target = flat[rows, where]
-            found = index_nll(logits, target if logits.dim() > 2 else target[:, 0], top).view(len(rows), -1)
-            nats = nats.index_put((rows[:, None], torch.arange(maps, device=h.device)[where]), found)
+            values = index_nll(logits, target if logits.dim() > 2 else target[:, 0], top).view(len(rows), -1)
+            nats = nats.index_put((rows[:, None], torch.arange(maps, device=h.device)[where]), values)
             if stage + 1 < self.level.stages:
                 add = self.tell(stage, target if logits.dim() > 2 else target[:, 0], exact).to(h.dtype)
-                told = h.new_zeros(len(h), add.shape[-1]) if told is None else told
-                told = told.index_add(0, rows, add)
+                earlier = h.new_zeros(len(h), add.shape[-1]) if earlier is None else earlier
+                earlier = earlier.index_add(0, rows, add)
         return nats.view(n, height, width, maps).permute(0, 3, 1, 2)
 
-    def logits(self, stage: int, h: Tensor, told: Tensor | None, exact: bool) -> Tensor:
-        """Logits in nats, float32 [M, K], of a product stage [M, G, K]. h: from `trunk`, [M, O]; told: sum of `tell`
+    def logits(self, stage: int, h: Tensor, earlier: Tensor | None, exact: bool) -> Tensor:
+        """Logits in nats, float32 [M, K], of a product stage [M, G, K]. h: from `trunk`, [M, O]; earlier: sum of `tell`
         over the stages before."""
         x = h
-        if told is not None:
+        if earlier is not None:
             assert self.stage is not None
-            x = clamp_activation(h + (told + integers(self.stage[stage - 1], ops.ACT_BITS, exact)).to(h.dtype))
+            x = clamp_activation(h + (earlier + integers(self.stage[stage - 1], ops.ACT_BITS, exact)).to(h.dtype))
         for block in self.out:
             x = block(x, exact)
         logits = _logits(self.heads[stage](x, exact).float(), exact)
@@ -226,15 +226,21 @@ class LevelPrior(nn.Module):
         rows = torch.tensor(self.offsets[first : first + self.level.groups], device=index.device)
         return F.embedding(index + rows, integers(self.told, ops.ACT_BITS, exact)).sum(-2)
 
-    def trunk(self, own: Tensor, coarse: Sequence[Tensor], exact: bool, tradeoffs: Tensor | None = None) -> Tensor:
+    def trunk(
+        self, level_maps: Tensor, coarse: Sequence[Tensor], exact: bool, tradeoffs: Tensor | None = None
+    ) -> Tensor:
         """What is known of every position before its own indices, [N, P, O]; arguments as of `forward`."""
-        dtype = torch.get_autocast_dtype(own.device.type) if torch.is_autocast_enabled(own.device.type) else None
+        dtype = (
+            torch.get_autocast_dtype(level_maps.device.type)
+            if torch.is_autocast_enabled(level_maps.device.type)
+            else None
+        )
         dtype = dtype or torch.float32
         table = integers(self.embed, ops.ACT_BITS, exact)
-        rows = own.flatten(2) + torch.tensor(self.offsets[:-1], device=own.device)[:, None]
+        rows = level_maps.flatten(2) + torch.tensor(self.offsets[:-1], device=level_maps.device)[:, None]
         embedded = clamp_activation(_bags(rows.transpose(1, 2), table)).to(dtype)  # [N, P, C]
-        positions = order(self.config.order, *own.shape[2:])
-        condition = self._condition(own, coarse, exact, tradeoffs).to(dtype)
+        positions = order(self.config.order, *level_maps.shape[2:])
+        condition = self._condition(level_maps, coarse, exact, tradeoffs).to(dtype)
         for block in self.cond:
             condition = block(condition, exact)
         condition = self._at_own_stride(condition, positions, exact)
@@ -249,13 +255,15 @@ class LevelPrior(nn.Module):
         assert h is not None
         return h if self.enter is None else rescale(self.enter(h, exact), ops.SHIFT, exact)
 
-    def _condition(self, own: Tensor, coarse: Sequence[Tensor], exact: bool, tradeoffs: Tensor | None) -> Tensor:
-        """The sum of embeddings of all coarser maps and of the rate, at the stride of the conditioning stack,
+    def _condition(self, level_maps: Tensor, coarse: Sequence[Tensor], exact: bool, tradeoffs: Tensor | None) -> Tensor:
+        """The sum of embeddings of all coarser maps and of the trade-off, at the stride of the conditioning stack,
         [N, H', W', C]."""
         ratio = self.stride // self.level.stride
-        x = integers(self.base, ops.ACT_BITS, exact).expand(len(own), own.shape[2] // ratio, own.shape[3] // ratio, -1)
+        x = integers(self.base, ops.ACT_BITS, exact).expand(
+            len(level_maps), level_maps.shape[2] // ratio, level_maps.shape[3] // ratio, -1
+        )
         if self.rate is not None:
-            byte = own.new_zeros(len(own)) if tradeoffs is None else (tradeoffs * 255).round().long()
+            byte = level_maps.new_zeros(len(level_maps)) if tradeoffs is None else (tradeoffs * 255).round().long()
             x = x + integers(self.rate, ops.ACT_BITS, exact)[byte * self.config.tradeoffs // 256][:, None, None]
         for parameter, maps, level in zip(self.cond_coarse, coarse, self.coarser, strict=True):
             rows = phased(maps, level, level.stride // self.stride)
@@ -275,10 +283,12 @@ class LevelPrior(nn.Module):
         return clamp_activation(x + add.to(x.dtype))
 
     @torch.no_grad()
-    def code_lengths(self, own: Tensor, coarse: Sequence[Tensor], tradeoffs: Tensor | None = None) -> CodeLengths:
-        """Bits of every code at every position, if the maps around it are `own`: what an encoder chooses by. Arguments
+    def code_lengths(
+        self, level_maps: Tensor, coarse: Sequence[Tensor], tradeoffs: Tensor | None = None
+    ) -> CodeLengths:
+        """Bits of every code at every position, if the maps around it are these: what an encoder chooses by. Arguments
         as of `forward`."""
-        return _Lengths(self, self.trunk(own, coarse, True, tradeoffs).flatten(0, 1))
+        return _Lengths(self, self.trunk(level_maps, coarse, True, tradeoffs).flatten(0, 1))
 
 
 def phased(maps: Tensor, level: LevelConfig, ratio: int) -> Tensor:
@@ -312,7 +322,7 @@ class _Lengths:
         return torch.logaddexp(logits - logits.amax(-1, keepdim=True), least).log_softmax(-1)
 
     @torch.no_grad()
-    def told(self, stage: int, index: Tensor) -> Tensor | None:
+    def handed_on(self, stage: int, index: Tensor) -> Tensor | None:
         return self.prior.tell(stage, index, True)
 
 
@@ -335,5 +345,5 @@ def index_nll(logits: Tensor, target: Tensor, top: int) -> Tensor:
     least = -math.log(top)
     peak = logits.detach().amax(-1)
     total = torch.logaddexp(torch.logsumexp(logits, -1) - peak, peak.new_full((), least + math.log(codes)))
-    own = logits.gather(-1, target[..., None])[..., 0] - peak
-    return total - torch.logaddexp(own, own.new_full((), least))
+    chosen = logits.gather(-1, target[..., None])[..., 0] - peak
+    return total - torch.logaddexp(chosen, chosen.new_full((), least))

@@ -66,11 +66,11 @@ def level_maps(
     """By level, float64 [maps, h, w]: a value of every index and its frequencies, where that index is in its map; 0
     where none is coded."""
     tilings = [codec.tiling(level, width, height) for level in range(len(indices))]
-    found: list[list[Tensor]] = [[] for _ in indices]
+    pieces: list[list[Tensor]] = [[] for _ in indices]
     for part, by_level in coded(codec, indices, width, height, tradeoff):
-        for tiling, maps, tiles in zip(tilings, by_level, found, strict=True):
+        for tiling, maps, tiles in zip(tilings, by_level, pieces, strict=True):
             values = torch.zeros(len(maps), part.stop - part.start, *tiling.tile_shape, dtype=torch.float64)
-            for own, one in zip(values, maps, strict=True):
-                own.view(-1)[one.position] = value(one.symbols, one.frequencies).double()
+            for whole, one in zip(values, maps, strict=True):
+                whole.view(-1)[one.position] = value(one.symbols, one.frequencies).double()
             tiles.append(values.transpose(0, 1))  # [tiles, maps, h, w]
-    return [tiling.join(torch.cat(tiles)) for tiling, tiles in zip(tilings, found, strict=True)]
+    return [tiling.join(torch.cat(tiles)) for tiling, tiles in zip(tilings, pieces, strict=True)]

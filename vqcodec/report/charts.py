@@ -97,8 +97,8 @@ def _quality_scale(curves: Sequence[Curve], quality: Quality, max_bpp: float) ->
     """From the lowest value that is shown to the highest, with some room."""
     values: list[float] = []
     for curve in curves:
-        rates, found = curve.monotone(quality)
-        values += [found[0], float(np.interp(min(max_bpp, rates[-1]), rates, found))]
+        rates, qualities = curve.monotone(quality)
+        values += [qualities[0], float(np.interp(min(max_bpp, rates[-1]), rates, qualities))]
     low, high = min(values), max(values)
     room = 0.05 * (high - low) or 1.0
     return Scale(low - room, high + room, HEIGHT - BOTTOM, TOP)

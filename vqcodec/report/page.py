@@ -50,7 +50,7 @@ def page(sets: Sequence[Dataset], cases: Sequence[Case], max_bpp: float) -> str:
 
 def fill(template: str, parts: Mapping[str, str]) -> str:
     """Replace each {{name}} by its part, as it is. Raises KeyError on a name that is no part."""
-    return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], template)
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template)
 
 
 def _file(name: str) -> str:
@@ -74,12 +74,12 @@ def _summary(sets: Sequence[Dataset]) -> str:
 
 def _dataset(dataset: Dataset, max_bpp: float) -> str:
     ours, rivals = ([c for c in dataset.curves if c.kind == kind] for kind in ("ours", "rival"))
-    found = []
+    blocks = []
     for curve in ours:
         if len(curve.points) > 1 or not rivals:
-            found.append(tables.figures([curve]))
+            blocks.append(tables.figures([curve]))
         if rivals:
-            found.append(_against(curve, rivals))
+            blocks.append(_against(curve, rivals))
     head = f"{escape(dataset.name)}, {dataset.images} images"
     panels = [
         charts.chart(dataset.curves, quality, max_bpp, f"{dataset.name}, {quality.label} over bits per pixel")
@@ -93,7 +93,7 @@ def _dataset(dataset: Dataset, max_bpp: float) -> str:
     return (
         f'<section class="dataset"><h2>{head}</h2>'
         f'<div class="charts">{charts.legend(dataset.curves)}<div class="panels">{"".join(panels)}</div></div>'
-        f'<div class="tables">{"".join(found)}</div>'
+        f'<div class="tables">{"".join(blocks)}</div>'
         f"<details><summary>The values of the curves</summary>{tables.values(dataset.curves)}</details>"
         + (f"<details><summary>Ours on every image</summary>{every}</details>" if every else "")
         + "</section>"

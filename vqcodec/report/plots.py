@@ -63,6 +63,6 @@ def _draw(axes: Any, curves: Sequence[Curve], quality: Quality, max_bpp: float) 
 def _line(curve: Curve, style: Style, published: int) -> dict[str, Any]:
     if curve.kind == "published":
         return {"ls": _DASHES[published % len(_DASHES)], "lw": 1.2, "zorder": 1}
-    own = curve.kind == "ours"
-    look = {"marker": style.marker, "mec": "white", "mew": 0.6, "lw": 2.6 if own else 1.6, "ms": 9 if own else 6}
-    return look | {"zorder": 3 if own else 2}
+    ours = curve.kind == "ours"
+    look = {"marker": style.marker, "mec": "white", "mew": 0.6, "lw": 2.6 if ours else 1.6, "ms": 9 if ours else 6}
+    return look | {"zorder": 3 if ours else 2}

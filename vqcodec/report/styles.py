@@ -37,11 +37,11 @@ ALL = (*_OURS, *_RIVALS.values(), _PUBLISHED)
 
 def styles_of(curves: Sequence[Curve]) -> list[Style]:
     """The style of every curve; several curves of ours get different ones."""
-    found, own = [], 0
+    styles, ours = [], 0
     for curve in curves:
         if curve.kind == "ours":
-            found.append(_OURS[own % len(_OURS)])
-            own += 1
+            styles.append(_OURS[ours % len(_OURS)])
+            ours += 1
         else:
-            found.append(_RIVALS[curve.name] if curve.kind == "rival" else _PUBLISHED)
-    return found
+            styles.append(_RIVALS[curve.name] if curve.kind == "rival" else _PUBLISHED)
+    return styles

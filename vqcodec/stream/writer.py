@@ -33,8 +33,8 @@ def compress(model: Model, indices: Sequence[Tensor], width: int, height: int, t
     streams = []
     for part in model.groups(width, height):
         for maps, valid in levels:
-            own = [m[part] for m in maps], None if valid is None else valid[part]
-            streams.append(pack_stream(coded(model, *own, tradeoff)))
+            group = [m[part] for m in maps], None if valid is None else valid[part]
+            streams.append(pack_stream(coded(model, *group, tradeoff)))
     return streams
 
 
@@ -49,12 +49,12 @@ def coded(
         valid: bool [tiles, h, w], of this one.
         tradeoff: 0 to 255.
     """
-    *coarse, own = (m.to(model.device) for m in maps)
+    *coarse, level_maps = (m.to(model.device) for m in maps)
     inside = None if valid is None else valid.to(model.device)
     prior = model.priors[len(coarse)]
     with timing.part("prior"):
-        condition = prior.condition(coarse, (len(own), *own.shape[2:]), inside, tradeoff)
-    return known(prior, own, condition, inside)
+        condition = prior.condition(coarse, (len(level_maps), *level_maps.shape[2:]), inside, tradeoff)
+    return known(prior, level_maps, condition, inside)
 
 
 @timing.timed("prior")
@@ -105,13 +105,13 @@ def by_map(prior: IntegerPrior, batches: Iterable[tuple[Batch, Tensor, Tensor]],
         position = (batch.tiles * size + batch.positions).cpu()
         of_groups = symbols.view(-1, batch.groups).cpu().unbind(1)
         frequencies_of_groups = frequencies.view(len(position), batch.groups, -1).cpu().unbind(1)
-        for own, s, f in zip(parts[level.stage_maps(batch.stage)], of_groups, frequencies_of_groups, strict=True):
-            own.append(Coded(s, f, position))
+        for pieces, s, f in zip(parts[level.stage_maps(batch.stage)], of_groups, frequencies_of_groups, strict=True):
+            pieces.append(Coded(s, f, position))
     return [
         Coded(
-            torch.cat([part.symbols for part in own]),
-            torch.cat([part.frequencies for part in own]),
-            torch.cat([part.position for part in own]),
+            torch.cat([part.symbols for part in pieces]),
+            torch.cat([part.frequencies for part in pieces]),
+            torch.cat([part.position for part in pieces]),
         )
-        for own in parts
+        for pieces in parts
     ]

@@ -227,9 +227,9 @@ class AutoencoderTask(CropTask):
         with torch.autocast(config.device_type, torch.bfloat16, enabled=config.bf16):
             with torch.no_grad():
                 indices = self.autoencoder.encode(image, self.ramp * lambdas.at(self.model, tradeoffs), None, tradeoffs)
-            found = squared_jacobians(self.autoencoder, indices, tradeoffs)
+            squares = squared_jacobians(self.autoencoder, indices, tradeoffs)
         self.autoencoder.train()
-        for quantizer, jacobian in zip(quantizers, found, strict=True):
+        for quantizer, jacobian in zip(quantizers, squares, strict=True):
             unit = parallel.total(jacobian.diagonal().mean()) / parallel.world()
             old = quantizer.metric[0, 0] ** 2
             quantizer.metric.copy_(torch.eye(len(jacobian)) * (old + share * (unit - old)).sqrt())
@@ -237,16 +237,16 @@ class AutoencoderTask(CropTask):
     def validate(self, config: TrainConfig, images: bool) -> Report:
         """At both ends of the range of lambdas and in its middle."""
         quantizers = self.autoencoder.level_quantizers()
-        own = [quantizer.rate_weight.clone() for quantizer in quantizers]
+        lmbdas = [quantizer.rate_weight.clone() for quantizer in quantizers]
         low, high = self.model.lmbdas
         steps = {"": 1.0} if low == high else {"/low": math.sqrt(low / high), "/high": math.sqrt(high / low), "": 1.0}
-        found: dict[str, Any] = {}
+        results: dict[str, Any] = {}
         for name, factor in steps.items():
-            for quantizer, weight in zip(quantizers, own, strict=True):
+            for quantizer, weight in zip(quantizers, lmbdas, strict=True):
                 quantizer.rate_weight.copy_(weight * factor)
             values = validate(self.autoencoder, self.val, config.device).values()
-            found |= {f"{key}{name}": value for key, value in values.items()}
-        return Report(found, images={"val/reconstruction": self._pairs(config)} if images else {})
+            results |= {f"{key}{name}": value for key, value in values.items()}
+        return Report(results, images={"val/reconstruction": self._pairs(config)} if images else {})
 
     def _pairs(self, config: TrainConfig) -> Tensor:
         """Originals above their reconstructions, [3, H, W]."""

@@ -31,22 +31,22 @@ class Average:
         """Move towards the module."""
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         self.updates += 1
-        own: list[Tensor] = []
+        averages: list[Tensor] = []
         new: list[Tensor] = []
         for name, value in module.state_dict().items():
             if value.is_floating_point():
-                own.append(self.state[name])
+                averages.append(self.state[name])
                 new.append(value)
             else:
                 self.state[name].copy_(value)
-        torch._foreach_lerp_(own, new, 1 - decay)
+        torch._foreach_lerp_(averages, new, 1 - decay)
 
     @contextlib.contextmanager
     def applied(self, module: nn.Module) -> Iterator[None]:
         """The module holds the average inside, and its own weights again afterwards."""
-        own = {k: v.detach().clone() for k, v in module.state_dict().items()}
+        before = {k: v.detach().clone() for k, v in module.state_dict().items()}
         module.load_state_dict(self.state)
         try:
             yield
         finally:
-            module.load_state_dict(own)
+            module.load_state_dict(before)

@@ -64,12 +64,12 @@ def load(
         parameter = parameters[name]
         # Moments must lie in memory as their parameter does: fused optimisers walk both in one loop.
         optimizer.state[parameter][key] = value if key == "step" else torch.empty_like(parameter).copy_(value).detach()
-    own = f"random.torch.{parallel.rank()}"
-    if own in tensors:
-        torch.set_rng_state(tensors[own])
-    own = f"random.cuda.{parallel.rank()}"
-    if own in tensors and torch.cuda.is_available():
-        torch.cuda.set_rng_state(tensors[own])
+    name = f"random.torch.{parallel.rank()}"
+    if name in tensors:
+        torch.set_rng_state(tensors[name])
+    name = f"random.cuda.{parallel.rank()}"
+    if name in tensors and torch.cuda.is_available():
+        torch.cuda.set_rng_state(tensors[name])
     for name, generator in generators.items():
         generator.set_state(tensors[f"random.{name}"])
     return meta

@@ -31,11 +31,11 @@ def load_autoencoder(path: Path) -> tuple[Autoencoder, dict[str, Any]]:
     """The averaged autoencoder of a checkpoint (see `latest`), in evaluation mode; the checkpoint's meta."""
     state, meta = checkpoint.averaged(path)
     model = Autoencoder(ModelConfig.from_dict(meta["model"]).autoencoder)
-    model.load_state_dict(_own(state, meta, "autoencoder"))
+    model.load_state_dict(_part_of(state, meta, "autoencoder"))
     return model.eval(), meta
 
 
-def _own(state: dict[str, Tensor], meta: dict[str, Any], name: str) -> dict[str, Tensor]:
+def _part_of(state: dict[str, Tensor], meta: dict[str, Any], name: str) -> dict[str, Tensor]:
     """The part of a joint checkpoint's state, or the whole state of another."""
     return weights.part(state, name) if meta["name"] == "joint" else state
 
@@ -56,17 +56,17 @@ def start_from(model: Autoencoder, path: Path) -> str:
     """Take over the tensors of a weights file whose names and shapes agree, but for codebooks: they begin with k-means.
     Returns what was taken, in words. Raises ModelError on a foreign file."""
     tensors = weights.part(weights.load(path)[0], "autoencoder")
-    own = model.state_dict()
-    taken = {k: v for k, v in tensors.items() if k in own and own[k].shape == v.shape and "quantizers" not in k}
+    state = model.state_dict()
+    taken = {k: v for k, v in tensors.items() if k in state and state[k].shape == v.shape and "quantizers" not in k}
     model.load_state_dict(weights.single(taken), strict=False)
-    return f"{path.name}: {len(taken)} of {len(own)} tensors"
+    return f"{path.name}: {len(taken)} of {len(state)} tensors"
 
 
 def load_priors(path: Path) -> tuple[Priors, dict[str, Any]]:
     """The averaged priors of a checkpoint, in evaluation mode, and the checkpoint's meta."""
     state, meta = checkpoint.averaged(path)
     priors = Priors(ModelConfig.from_dict(meta["model"]))
-    priors.load_state_dict(_own(state, meta, "priors"))
+    priors.load_state_dict(_part_of(state, meta, "priors"))
     priors.eval()
     return priors, meta
 
@@ -112,5 +112,5 @@ def _recipe(meta: dict[str, Any]) -> dict[str, Any]:
 
 def _commit() -> str:
     """The checked-out commit where this runs from a repository, else empty."""
-    found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    return found.stdout.strip()
+    head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return head.stdout.strip()

@@ -100,9 +100,9 @@ class JointTask(AutoencoderTask):
             psnrs, bits = [], 0.0
             for array in self.val[:MEASURED]:
                 image = to_device(array, self.model.autoencoder.coarsest, config.device)
-                found = measure(self.autoencoder, self.module.priors, self.model, image, tradeoff)
-                psnrs.append(psnr(found.image * 255, image * 255))
-                bits += found.bits_per_pixel
+                measured = measure(self.autoencoder, self.module.priors, self.model, image, tradeoff)
+                psnrs.append(psnr(measured.image * 255, image * 255))
+                bits += measured.bits_per_pixel
             key = f"{tradeoff:.2f}"
             values |= {f"val/psnr/{key}": sum(psnrs) / len(psnrs), f"val/bits_per_pixel/{key}": bits / len(psnrs)}
         return Report(values, images={"val/reconstruction": self._pairs(config)} if images else {})

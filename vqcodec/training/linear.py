@@ -72,11 +72,11 @@ def start(model: Autoencoder, image: Tensor) -> None:
     state: Tensor | None = None
     ways = zip(config.levels, model.to_latent, _convolutions(model.from_latent), model.normalize, strict=True)
     for i, (level, way, back, norm) in enumerate(ways):
-        own = features[config.strides.index(level.stride)]
+        here = features[config.strides.index(level.stride)]
         first, last = _convolutions(way)
-        identity = torch.eye(own.shape[1], device=own.device)
+        identity = torch.eye(here.shape[1], device=here.device)
         _set_middle(first, identity if state is None else torch.cat([identity, -identity], 1))
-        left = own if state is None else own - state
+        left = here if state is None else here - state
         basis = principal(_positions(left), level.dim)
         _set_middle(last, basis)
         z = last(left)

@@ -33,11 +33,11 @@ def squared_jacobians(
         image = model.assemble(latents, tradeoffs)
         probe = torch.randn(image.shape, generator=generator).to(image)
         gradients = torch.autograd.grad((image * probe).sum(), latents)
-    found = []
+    squares = []
     for gradient in gradients:
         rows = gradient.float().permute(0, 2, 3, 1).flatten(0, 2)
-        found.append(rows.t() @ rows / (len(rows) * PIXEL_VARIANCE))
-    return found
+        squares.append(rows.t() @ rows / (len(rows) * PIXEL_VARIANCE))
+    return squares
 
 
 def root(square: Tensor, power: float = POWER) -> Tensor:

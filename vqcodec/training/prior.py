@@ -78,8 +78,8 @@ class CodedTiles:
 def level_nats(priors: Priors, coded: Coded, exact: bool = True) -> list[list[float]]:
     """Mean nats per position by level and map, 0 counted where none is coded."""
     maps = coded.maps
-    found = [prior(maps[i], maps[:i], exact, coded.tradeoffs) for i, prior in enumerate(priors.levels())]
-    return [nats.mean((0, 2, 3)).tolist() for nats in found]
+    by_level = [prior(maps[i], maps[:i], exact, coded.tradeoffs) for i, prior in enumerate(priors.levels())]
+    return [nats.mean((0, 2, 3)).tolist() for nats in by_level]
 
 
 @torch.inference_mode()
@@ -112,9 +112,9 @@ class Priors(nn.ModuleList):
         """The prior of every level."""
         return [prior for prior in self if isinstance(prior, LevelPrior)]
 
-    def lengths(self, coarse: Sequence[Tensor], own: Tensor, tradeoffs: Tensor | None = None) -> CodeLengths:
+    def lengths(self, coarse: Sequence[Tensor], maps: Tensor, tradeoffs: Tensor | None = None) -> CodeLengths:
         """See `Autoencoder.forward`."""
-        return self.levels()[len(coarse)].code_lengths(own, coarse, tradeoffs)
+        return self.levels()[len(coarse)].code_lengths(maps, coarse, tradeoffs)
 
     def forward(self, tiles: Sequence[Tensor], tradeoffs: Tensor | None = None) -> Tensor:
         """Mean nats per position by level, [levels]. tiles: per level int64 [N, maps, H, W]; tradeoffs: as of

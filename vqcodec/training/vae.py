@@ -78,10 +78,10 @@ class VAETask(CropTask):
         return loss, named | {"train/kl_weight": torch.tensor(self.beta, device=batch.device)}
 
     def validate(self, config: TrainConfig, images: bool) -> Report:
-        found = validate(self.module, self.val, config.device)
-        bits = {k: getattr(found, k) for k in ("elbo", "reconstruction", "kl")}
-        values = {f"val/{k}_bits_per_dim": v for k, v in bits.items()} | {"val/psnr": found.psnr}
-        return Report(values, found.elbo, self._grids(config) if images else {})
+        measured = validate(self.module, self.val, config.device)
+        bits = {k: getattr(measured, k) for k in ("elbo", "reconstruction", "kl")}
+        values = {f"val/{k}_bits_per_dim": v for k, v in bits.items()} | {"val/psnr": measured.psnr}
+        return Report(values, measured.elbo, self._grids(config) if images else {})
 
     def _grids(self, config: TrainConfig) -> dict[str, Tensor]:
         side = self.model.tile_size
