@@ -112,7 +112,7 @@ def test_the_steps_are_the_whole(name):
     model = Autoencoder(AutoencoderConfig(LEVELS[name], (8, 8, 12), (0, 1, 1), (1, 1, 1), gains=2)).eval()
     image, places = torch.rand(2, 3, 24, 40), torch.tensor([0.1, 0.8])
     with torch.inference_mode():
-        result = model(image, places=places)
+        result = model(image, tradeoffs=places)
         state, features = None, model.features(image, places)
         for i, quantizer in enumerate(model.level_quantizers()):
             own = quantizer.choose(model.latent(i, features[i], state).permute(0, 2, 3, 1))

@@ -42,7 +42,7 @@ class Priced:
             logits = logits.unflatten(-1, (self.level.groups, -1))
         return logits.log_softmax(-1)
 
-    def told(self, stage: int, index: Tensor) -> Tensor:
+    def handed_on(self, stage: int, index: Tensor) -> Tensor:
         groups = index if stage >= self.level.codebooks else index[..., None]
         return sum(self.tables[stage][group][groups[..., group]] for group in range(groups.shape[-1]))
 
@@ -71,7 +71,7 @@ def cost(q: ResidualQuantizer, z: Tensor, weight: Tensor, lengths: Priced, indic
         logs = lengths.logs(stage, earlier, rows).view(len(z), own.shape[1], -1)
         bits = -logs.gather(2, own[..., None])[..., 0].sum(1) / torch.tensor(2.0).log()
         total = total + weight * bits * live
-        told = lengths.told(stage, (own if stage >= level.codebooks else own[:, 0])[:, None])
+        told = lengths.handed_on(stage, (own if stage >= level.codebooks else own[:, 0])[:, None])
         earlier = told if earlier is None else earlier + told
         live = live & ((own != 0).any(1) | (not level.stop))
     return total

@@ -146,7 +146,7 @@ def test_costs_are_those_of_the_prior(part: NDArray[np.uint8]) -> None:
             total -= float((logs.gather(2, index[..., None])[..., 0].sum(1) * live).sum())
             live = live & index.any(1)
             if stage + 1 < prior.level.stages:
-                told = lengths.told(stage, index[:, None] if stage >= prior.level.codebooks else index[:, :1])
+                told = lengths.handed_on(stage, index[:, None] if stage >= prior.level.codebooks else index[:, :1])
                 assert told is not None
                 earlier = told if earlier is None else earlier + told
         assert total == pytest.approx(nats(model, maps, width, height, 77)[level], rel=0.02)
