@@ -23,6 +23,7 @@ from vqcodec.benchmark.macs import count
 from vqcodec.benchmark.measure import Plan
 from vqcodec.codec import load_model
 from vqcodec.errors import VqcodecError
+from vqcodec.evaluation.markdown import table
 
 SIZES = (0.1, 0.4, 1.0, 2.0, 6.0, 12.0, 24.0)
 QUICK = (0.05, 0.1, 0.2)
@@ -69,13 +70,13 @@ def rivals(names: tuple[str, ...], ours: Ours, source: Image.Image, plan: Plan) 
 
 def counted(models: Sequence[str | None]) -> str:
     """A Markdown table of the multiply-accumulates of models."""
-    rows = ["| kMAC a pixel | encoder | decoder | priors: trunk | priors: all stages |", "|---|---|---|---|---|"]
+    rows = []
     for model in models:
         codec = load_model(model, "cpu")
         results = count(codec)
         cells = (results.encoder, results.decoder, results.trunk, results.stacks)
-        rows.append(f"| {codec.name} | " + " | ".join(f"{number / 1000:.1f}" for number in cells) + " |")
-    return "\n".join(rows)
+        rows.append([codec.name, *(f"{number / 1000:.1f}" for number in cells)])
+    return table(["kMAC a pixel", "encoder", "decoder", "priors: trunk", "priors: all stages"], rows)
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})

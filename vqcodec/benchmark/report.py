@@ -18,6 +18,7 @@ from vqcodec.benchmark.contenders import RIVALS
 from vqcodec.benchmark.growth import Growth
 from vqcodec.benchmark.measure import Direction, Measurement, Plan
 from vqcodec.benchmark.stages import STAGES
+from vqcodec.evaluation.markdown import table
 
 MIB = 1 << 20
 HOW = (
@@ -81,11 +82,6 @@ def _options(options: dict[str, Any]) -> str:
     return ", ".join(f"{key}={value}" for key, value in options.items())
 
 
-def _rows(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [list(head), ["---"] * len(head), *map(list, rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
 def _table(measurements: Sequence[Measurement], direction: str) -> str:
     head = ["MP", "codec", "device", "threads", "bpp", "in process, s", "s per MP", "whole process, s", "peak, MiB"]
     head += ["runs", "GPU peak, MiB"][: 1 + any(m.device == "cuda" for m in measurements)]
@@ -98,7 +94,7 @@ def _table(measurements: Sequence[Measurement], direction: str) -> str:
         row = [f"{m.megapixels:.2f}", name, m.device, str(m.threads), *map(_number, (bpp, d.seconds, per))]
         row += [_number(d.process_seconds), _mib(d.peak_bytes), f"{d.runs}, {d.process_runs}", _mib(d.gpu_peak_bytes)]
         rows.append(row[: len(head)])
-    return _rows(head, rows)
+    return table(head, rows)
 
 
 def _stage_table(measurements: Sequence[Measurement]) -> str:
@@ -109,7 +105,7 @@ def _stage_table(measurements: Sequence[Measurement]) -> str:
                 whole = sum(d.stages.values())
                 shares = [f"{d.stages[stage]:.3f} ({100 * d.stages[stage] / whole:.1f} %)" for stage in STAGES]
                 rows.append([f"{m.megapixels:.2f}", m.setting, m.device, str(m.threads), name, *shares])
-    return _rows(["MP", "model", "device", "threads", "", *(f"{stage}, s" for stage in STAGES)], rows)
+    return table(["MP", "model", "device", "threads", "", *(f"{stage}, s" for stage in STAGES)], rows)
 
 
 def _growth_table(growths: Sequence[Growth]) -> str:
@@ -122,7 +118,7 @@ def _growth_table(growths: Sequence[Growth]) -> str:
         name = f"{g.codec} {g.setting}"
         rows.append([name, g.device, str(g.threads), quantity, line, f"{g.fit.r2:.4f}", f"{g.fit.exponent:.2f}"])
     head = ["codec", "device", "threads", "of", "least squares", "R2", "exponent of the power law"]
-    return _rows(head, rows)
+    return table(head, rows)
 
 
 def _number(value: float | None) -> str:

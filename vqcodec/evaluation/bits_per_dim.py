@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from statistics import fmean, median
 from typing import Any
 
+from vqcodec.evaluation.markdown import table
 from vqcodec.evaluation.rates import FileRates, LevelRates, Tally, total
 from vqcodec.vae.model import VAEFigures, mean_figures
 
@@ -123,8 +124,8 @@ def text(title: str, files: Sequence[FileRates]) -> str:
         [
             f"## {title}: {len(files)} images, {sums['pixels']} pixels",
             "From the bytes of the files:",
-            table(["", "bpp", "bits per dim"], ["mean", "median", f"worst: {sums['worst_image']}"], rates),
-            table(["part", "bytes", "share"], names, sizes),
+            _named(["", "bpp", "bits per dim"], ["mean", "median", f"worst: {sums['worst_image']}"], rates),
+            _named(["part", "bytes", "share"], names, sizes),
             *_step_tables(files, sums),
         ]
     )
@@ -160,9 +161,9 @@ def _step_tables(files: Sequence[FileRates], sums: Record) -> list[str]:
     tables = [
         f"Stages that a position uses, on average: {used}.",
         "Bits per index:",
-        table(["", *names], list(rows), list(rows.values())),
+        _named(["", *names], list(rows), list(rows.values())),
         "What each step saves (-) or costs (+):",
-        table(["step", "bits per pixel", "change"], list(gains), cells),
+        _named(["step", "bits per pixel", "change"], list(gains), cells),
     ]
     if (cost := sums["float"]) is not None:
         tables.append(
@@ -217,12 +218,11 @@ def vae_text(title: str, images: Sequence[tuple[str, VAEFigures]]) -> str:
         [
             f"## {title}: {len(images)} images",
             "A VAE makes no files. Its ELBO, reconstruction + KL, bounds what lossless coding would take (estimate):",
-            table(["", "bits per dim (estimate)"], names, [[f"{value:.4f}"] for value in values]),
+            _named(["", "bits per dim (estimate)"], names, [[f"{value:.4f}"] for value in values]),
         ]
     )
 
 
-def table(head: Sequence[str], names: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
+def _named(head: Sequence[str], names: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
     """A Markdown table; the first column holds names."""
-    rows = [list(head), ["---"] * len(head), *([name, *row] for name, row in zip(names, cells, strict=True))]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return table(head, [[name, *row] for name, row in zip(names, cells, strict=True)])

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from vqcodec.codec import Codec
-from vqcodec.evaluation import metrics, rates
+from vqcodec.evaluation import markdown, metrics, rates
 from vqcodec.model import registry, weights
 from vqcodec.vae.model import VAEModel, mean_figures
 
@@ -109,12 +109,10 @@ def training_minutes(meta: Mapping[str, Any]) -> float:
 
 def table(figures: Sequence[SystemFigures]) -> str:
     """A Markdown table, one row a model."""
-    head = (
-        "| model | system | parameters | training | PSNR | bits per dim of the pixels, bound | "
-        "bits per dim of the indices, estimate | bits per dim, files | nats per index, by level | "
-        "least usage, by level |"
-    )
-    rows = [head, "|---|---|---|---|---|---|---|---|---|---|"]
+    head = ["model", "system", "parameters", "training", "PSNR", "bits per dim of the pixels, bound"]
+    head += ["bits per dim of the indices, estimate", "bits per dim, files", "nats per index, by level"]
+    head += ["least usage, by level"]
+    rows = []
     for f in figures:
         parts = " + ".join(f"{n / 1e6:.2f} M" for n in f.parameters.values())
         bound = "" if f.bound is None else f"{sum(f.bound):.3f} = {f.bound[0]:.3f} + KL {f.bound[1]:.3f}"
@@ -132,8 +130,8 @@ def table(figures: Sequence[SystemFigures]) -> str:
             ", ".join(f"{n:.3f}" for n in f.nats_per_index),
             ", ".join(f"{100 * min(level):.1f} %" for level in f.usage),
         )
-        rows.append("| " + " | ".join(cells) + " |")
-    return "\n".join(rows)
+        rows.append(cells)
+    return markdown.table(head, rows)
 
 
 def _number(value: float | None) -> str:

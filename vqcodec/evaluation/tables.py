@@ -12,6 +12,7 @@ from pathlib import Path
 
 from vqcodec.evaluation import metrics
 from vqcodec.evaluation.curves import BD_RANGE, QUALITIES, Curve, at_equal_quality, bd_rate, curves, datasets
+from vqcodec.evaluation.markdown import table
 from vqcodec.evaluation.measuring import Measurement, Point, Row
 
 
@@ -55,12 +56,10 @@ def markdown(points: Sequence[Point]) -> str:
 
 def _comparison(point: Point, rivals: Sequence[Curve]) -> str:
     similarity, ssimulacra2 = number(point.ms_ssim, ".4f"), number(point.ssimulacra2, ".1f")
-    lines = [
-        f"{point.dataset}, {point.images} images: {point.codec} {point.setting} at {point.bpp:.3f} bpp\n",
-        "| codec | PSNR, dB | MS-SSIM | SSIMULACRA2 | ours at equal PSNR | at equal MS-SSIM | at equal SSIMULACRA2 |",
-        "|---|---|---|---|---|---|---|",
-        f"| **{point.codec} {point.setting}** | {point.psnr:.2f} | {similarity} | {ssimulacra2} | | | |",
-    ]
+    who = f"{point.dataset}, {point.images} images: {point.codec} {point.setting} at {point.bpp:.3f} bpp"
+    head = ["codec", "PSNR, dB", "MS-SSIM", "SSIMULACRA2"]
+    head += ["ours at equal PSNR", "at equal MS-SSIM", "at equal SSIMULACRA2"]
+    rows = [[f"**{point.codec} {point.setting}**", f"{point.psnr:.2f}", similarity, ssimulacra2, "", "", ""]]
     for rival in rivals:
         psnr, decibels, third = (rival.read(metrics.quality_at_rate, quality, point.bpp) for quality in QUALITIES)
         similarity = number(None if decibels is None else metrics.ms_ssim_of_db(decibels), ".4f")
@@ -68,41 +67,35 @@ def _comparison(point: Point, rivals: Sequence[Curve]) -> str:
         for quality in QUALITIES:
             equal = at_equal_quality(point, rival, quality)
             cells.append("-" if equal is None else f"{equal.percent:+.1f} % ({equal.rate:.3f})")
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.append(cells)
+    return f"{who}\n\n{table(head, rows)}"
 
 
 def _bd_rates(ours: Curve, rivals: Sequence[Curve]) -> str:
-    heads = [f"{quality.name} | over{f', {quality.unit}' if quality.unit else ''}" for quality in QUALITIES]
+    head = ["against"]
+    for quality in QUALITIES:
+        head += [quality.name, f"over, {quality.unit}" if quality.unit else "over"]
     who = f"{ours.points[0].dataset}: BD-rate of {ours.name} ({len(ours.points)} points)"
     who += f" between {BD_RANGE[0]:g} and {BD_RANGE[1]:g} bpp"
-    lines = [
-        f"{who}, negative where it needs fewer bits\n",
-        f"| against | {' | '.join(heads)} |",
-        "|---" * (1 + 2 * len(heads)) + "|",
-    ]
+    rows = []
     for rival in rivals:
         cells = [rival.name]
         for quality in QUALITIES:
             delta, digits = bd_rate(ours, rival, quality), quality.digits
             over = None if delta is None else f"{delta.low:.{digits}f} to {delta.high:.{digits}f}"
             cells += ["-", "-"] if delta is None or over is None else [f"{delta.percent:+.1f} %", over]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.append(cells)
+    return f"{who}, negative where it needs fewer bits\n\n{table(head, rows)}"
 
 
 def _means(dataset: str, rivals: Sequence[Curve]) -> str:
-    lines = [
-        f"{dataset}\n",
-        "| codec | setting | bpp | PSNR, dB | MS-SSIM | SSIMULACRA2 |",
-        "|---|---|---|---|---|---|",
-    ]
+    rows = []
     for curve in rivals:
         for point in curve.points:
             similarity, ssimulacra2 = number(point.ms_ssim, ".4f"), number(point.ssimulacra2, ".1f")
-            cells = (curve.name, point.setting, f"{point.bpp:.3f}", f"{point.psnr:.2f}", similarity, ssimulacra2)
-            lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+            rows.append([curve.name, point.setting, f"{point.bpp:.3f}", f"{point.psnr:.2f}", similarity, ssimulacra2])
+    head = ["codec", "setting", "bpp", "PSNR, dB", "MS-SSIM", "SSIMULACRA2"]
+    return f"{dataset}\n\n{table(head, rows)}"
 
 
 def number(value: float | None, spec: str) -> str:
