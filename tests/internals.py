@@ -15,12 +15,13 @@ import torch
 from numpy.typing import NDArray
 from randomprior import random_maps, random_tensors
 
-from vqcodec import chunks, container, indices, proportion, registry, weights
+from vqcodec import container, indices, inventory, proportion, registry, schema, weights
 from vqcodec.codec import Codec, pack_model
 from vqcodec.config import AutoencoderConfig, LevelConfig, ModelConfig, PriorConfig
 from vqcodec.nets.autoencoder import Autoencoder
+from vqcodec.vae import VAEModel
 
-__all__ = ["Codec", "ModelConfig", "chunks", "container", "proportion", "weights"]
+__all__ = ["Codec", "ModelConfig", "container", "inventory", "proportion", "schema", "weights"]
 
 
 def load(path: Path) -> Codec:
@@ -106,3 +107,13 @@ HOSTILE_CONFIG = ModelConfig(
     tile_size=16,
     rates=(0.06, 2.0),
 )
+
+
+def load_vae(path: Path) -> VAEModel:
+    """The VAE of a weights file."""
+    return VAEModel.load(registry.find(path))
+
+
+def shipped_vae(name: str) -> Path:
+    """Where the weights of an installed VAE are."""
+    return registry.find(name).path

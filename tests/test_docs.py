@@ -31,7 +31,8 @@ ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 DOCS = sorted((ROOT / "docs").rglob("*.md"))
 CARDS = sorted((ROOT / "models").glob("*.md"))
-PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", ROOT / "vqcodec" / "exact" / "README.md", *DOCS, *CARDS]
+ROOT_PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md"]
+PAGES = [*ROOT_PAGES, ROOT / "vqcodec" / "exact" / "README.md", *DOCS, *CARDS]
 
 PROGRAMS = ("git", "mkdocs", "mypy", "pip", "python", "python3", "ruff", "tensorboard", "torchrun", "vqcodec")
 NOT_RUN = re.compile(r"<!-- not run: .+ -->")

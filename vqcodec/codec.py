@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from vqcodec import container, imaging, lambdas, proportion, registry, sampling, weights
+from vqcodec import container, imaging, inventory, lambdas, proportion, registry, sampling, schema, weights
 from vqcodec.config import ModelConfig, is_vae
 from vqcodec.encoder.chooser import Chooser, Original
 from vqcodec.encoder.target import search
@@ -93,15 +93,15 @@ class Codec:
     @classmethod
     def load(cls, model: registry.ModelFile, device: str = "auto") -> Codec:
         """Read a weights file. Raises ModelError if it is none, ExactnessError if the device is not exact."""
-        tensors, meta = weights.load(model.path)
-        if is_vae(meta):
+        file = weights.load_model(model.path)
+        if is_vae(file.meta):
             raise ModelError(f"model {model.name} is a VAE: it can be sampled and measured, but it is no codec")
-        try:
-            config = ModelConfig.from_dict(meta["model"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise ModelError(f"{model.path} has no valid model configuration: {error}") from error
+        config = schema.model_config(file.meta.get("model"))
+        inventory.check_model(config, file.entries)
+        tensors = file.tensors()
+        inventory.check_finite(tensors)
         codec = cls(config, tensors, pick_device(device))
-        codec.name, codec.identity = model.name, model.identity
+        codec.name, codec.identity = model.name, file.identity
         return codec
 
     @property
@@ -291,6 +291,8 @@ class Codec:
         maps = [m[None].to(self.device) for m in indices]
         options: dict[str, Any] = {"place": place / (PLACES - 1)} if self.config.autoencoder.gains else {}
         image = strips.decode(self.autoencoder, maps, **options)[0]
+        if not bool(torch.isfinite(image).all()):
+            raise ModelError(f"model {self.name} decodes these indices to no finite picture")
         pixels = (image.permute(1, 2, 0) * 255).round().clamp(0, 255).to(torch.uint8)
         return np.ascontiguousarray(pixels[:height, :width].cpu().numpy())
 

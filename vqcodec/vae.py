@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from vqcodec import registry, weights
+from vqcodec import inventory, registry, schema, weights
 from vqcodec.config import VAEConfig, is_vae
 from vqcodec.errors import ModelError
 from vqcodec.nets.quality import psnr
@@ -55,13 +55,13 @@ class VAEModel:
     @classmethod
     def load(cls, model: registry.ModelFile, device: str = "cpu") -> VAEModel:
         """Read a weights file. Raises ModelError if it is none of a VAE."""
-        tensors, meta = weights.load(model.path)
-        if not is_vae(meta):
+        file = weights.load_model(model.path)
+        if not is_vae(file.meta):
             raise ModelError(f"{model.name} is no VAE")
-        try:
-            config = VAEConfig.from_dict(meta["model"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise ModelError(f"{model.path} has no valid VAE configuration: {error}") from error
+        config = schema.vae_config(file.meta["model"])
+        inventory.check_vae(config, file.entries)
+        tensors = file.tensors()
+        inventory.check_finite(tensors)
         loaded = cls(config, tensors, device)
         loaded.name = model.name
         return loaded
@@ -133,6 +133,8 @@ class VAEModel:
 
     def _pixels(self, z: Tensor) -> Pixels:
         mean = self.network.decode(z.to(self.device)).mean
+        if not bool(torch.isfinite(mean).all()):
+            raise ModelError(f"model {self.name} decodes to no finite picture")
         return np.ascontiguousarray(mean[0].permute(1, 2, 0).round().clamp(0, 255).to(torch.uint8).cpu().numpy())
 
 
