@@ -19,12 +19,13 @@ from vqcodec import indices
 from vqcodec.codec import Codec
 from vqcodec.config import AutoencoderConfig, LevelConfig, ModelConfig, PriorConfig
 from vqcodec.format import chunks, container
-from vqcodec.model import registry, weights
+from vqcodec.model import inventory, registry, schema, weights
 from vqcodec.model.loading import pack_model
 from vqcodec.nets.autoencoder import Autoencoder
 from vqcodec.stream import proportion
+from vqcodec.vae.model import VAEModel
 
-__all__ = ["Codec", "ModelConfig", "chunks", "container", "proportion", "weights"]
+__all__ = ["Codec", "ModelConfig", "chunks", "container", "inventory", "proportion", "schema", "weights"]
 
 
 def load(path: Path) -> Codec:
@@ -110,3 +111,13 @@ HOSTILE_CONFIG = ModelConfig(
     tile_size=16,
     lmbdas=(0.06, 2.0),
 )
+
+
+def load_vae(path: Path) -> VAEModel:
+    """The VAE of a weights file."""
+    return VAEModel.load(registry.find(path))
+
+
+def shipped_vae(name: str) -> Path:
+    """Where the weights of an installed VAE are."""
+    return registry.find(name).path

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -84,3 +85,26 @@ def test_configurations_keep_their_names_in_files(tmp_path: Path) -> None:
     assert type(config).from_dict(data) == config
     save_untrained(tmp_path / "light.safetensors", config)
     assert Codec.load(registry.find(tmp_path / "light.safetensors"), "cpu").config == config
+
+
+@pytest.mark.parametrize("holder", ["model", "prior"])
+def test_names_of_the_code_are_none_of_files(tmp_path: Path, tiny_models: Path, holder: str) -> None:
+    tensors, _ = weights.load(tiny_models / "tiny.safetensors")
+    data = VQVAE2_PRESETS["tiny"].to_dict()
+    if holder == "model":
+        data["lmbdas"] = data.pop("rates")
+    else:
+        data["priors"][0]["tradeoffs"] = data["priors"][0].pop("rates")
+    weights.save(tmp_path / "new.safetensors", tensors, {"model": data})
+    with pytest.raises(ModelError, match="has no '(lmbdas|tradeoffs)'"):
+        loading.read_codec(tmp_path / "new.safetensors")
+
+
+def test_the_identity_is_that_of_the_bytes_that_were_loaded(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    save_untrained(path, VQVAE2_PRESETS["tiny"])
+    found = registry.find(path)
+    save_untrained(path, VQVAE2_PRESETS["tiny-light"])  # another file in its place before it is read
+    codec = Codec.load(found, "cpu")
+    assert codec.config == VQVAE2_PRESETS["tiny-light"]
+    assert codec.identity == hashlib.sha256(path.read_bytes()).digest()[:8] != found.identity

@@ -117,6 +117,8 @@ class Codec(Model):
         maps = [m[None].to(self.device) for m in indices]
         options: dict[str, Any] = {"tradeoff": tradeoff / (TRADEOFFS - 1)} if self.config.autoencoder.gains else {}
         image = strips.decode(self.autoencoder, maps, **options)[0]
+        if not bool(torch.isfinite(image).all()):
+            raise ModelError(f"model {self.name} decodes these indices to no finite picture")
         pixels = (image.permute(1, 2, 0) * 255).round().clamp(0, 255).to(torch.uint8)
         return np.ascontiguousarray(pixels[:height, :width].cpu().numpy())
 

@@ -72,8 +72,10 @@ class IntegerPrior:
         self.table = reader.get("table", (256,), limit=ops.BOUND)
         if self.table.min() < 1 or float(self.table.max()) * max(level.alphabets) >= ops.BOUND:
             raise ModelError("the prior's frequency table does not fit its number of codes")
-        if self.exp_table.min() < 0:
-            raise ModelError("the prior's exponential table is negative")
+        if self.exp_table.min() < 0 or self.exp_table[0] < 1:
+            raise ModelError("the prior's exponential table is negative, or nothing at its start")
+        if any(bool((table.diff() > 0).any()) for table in (self.table, self.exp_table)):
+            raise ModelError("the prior's tables do not fall")
 
     def condition(
         self,

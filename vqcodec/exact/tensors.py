@@ -25,7 +25,7 @@ class Reader:
         if tensor is None or tuple(tensor.shape) != shape or tensor.dtype.is_floating_point:
             stored = "missing" if tensor is None else f"{tensor.dtype} {tuple(tensor.shape)}"
             raise ModelError(f"prior tensor {name} should be integers of shape {shape}; it is {stored}")
-        if tensor.numel() and int(tensor.long().abs().max()) >= limit:
+        if tensor.numel() and not -limit < int(tensor.min()) <= int(tensor.max()) < limit:  # int64 has no -minimum
             raise ModelError(f"prior tensor {name} has values of {limit} or more")
         return tensor.to(self.device, torch.float32)
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from vqcodec.config import ModelConfig, VAEConfig, is_vae
 from vqcodec.errors import ModelError
-from vqcodec.model import weights
+from vqcodec.model import inventory, schema, weights
 from vqcodec.nets.autoencoder import Autoencoder
 
 C = TypeVar("C")
@@ -20,8 +21,12 @@ C = TypeVar("C")
 
 @dataclass(frozen=True, eq=False)
 class Weights(Generic[C]):
-    """A weights file, read: its configuration, tensors by name, and all of its metadata."""
+    """A weights file, read: its configuration, tensors by name, and all of its metadata.
 
+    identity: of the bytes that these were read from, whatever the file holds by now.
+    """
+
+    identity: bytes
     config: C
     tensors: dict[str, Tensor]
     meta: dict[str, Any]
@@ -29,21 +34,21 @@ class Weights(Generic[C]):
 
 def read_codec(path: Path) -> Weights[ModelConfig]:
     """Read the weights file of a codec model. Raises ModelError on a VAE's, and on any that is not valid."""
-    file = _read(path, ModelConfig.from_dict, vae=False)
-    check_priors(file.config)
-    return file
+    file = weights.load_model(path)
+    if is_vae(file.meta):
+        raise ModelError(f"model {path.stem} is a VAE: it can be sampled and measured, but it is no codec")
+    return _read(file, schema.model_config, inventory.check_model)
 
 
-def read_vae(path: Path) -> Weights[VAEConfig]:
-    """Read the weights file of a VAE. Raises ModelError on a codec's, and on any that is not valid."""
-    return _read(path, VAEConfig.from_dict, vae=True)
+def read_vae(path: Path, network: Callable[[VAEConfig], nn.Module]) -> Weights[VAEConfig]:
+    """Read the weights file of a VAE. Raises ModelError on a codec's, and on any that is not valid.
 
-
-def check_priors(config: ModelConfig) -> None:
-    """Raise ModelError unless there is a prior for every level."""
-    levels, priors = len(config.autoencoder.levels), len(config.priors)
-    if levels != priors:
-        raise ModelError(f"the model has {priors} priors for {levels} levels")
+    network: builds it, on the device `meta`, to see which tensors it has.
+    """
+    file = weights.load_model(path)
+    if not is_vae(file.meta):
+        raise ModelError(f"model {path.stem} is no VAE")
+    return _read(file, schema.vae_config, functools.partial(inventory.check_vae, network))
 
 
 def fit(module: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
@@ -70,13 +75,17 @@ def pack_model(autoencoder: Autoencoder, priors: Sequence[dict[str, Tensor]]) ->
     return tensors
 
 
-def _read(path: Path, from_dict: Callable[[dict[str, Any]], C], vae: bool) -> Weights[C]:
-    tensors, meta = weights.load(path)
-    if is_vae(meta) and not vae:
-        raise ModelError(f"model {path.stem} is a VAE: it can be sampled and measured, but it is no codec")
-    if vae and not is_vae(meta):
-        raise ModelError(f"model {path.stem} is no VAE")
+def _read(
+    file: weights.ModelWeights,
+    configure: Callable[[object], C],
+    check: Callable[[C, Mapping[str, weights.Entry]], None],
+) -> Weights[C]:
+    """Configuration and header are checked first: no tensor is allocated of a file that lies about them."""
     try:
-        return Weights(from_dict(meta["model"]), tensors, meta)
-    except (AttributeError, LookupError, TypeError, ValueError) as error:
-        raise ModelError(f"{path} has no valid model configuration: {error}") from error
+        config = configure(file.meta.get("model"))
+    except ModelError as error:
+        raise ModelError(f"{file.path} has no valid model configuration: {error}") from error
+    check(config, file.entries)
+    tensors = file.tensors()
+    inventory.check_finite(tensors)
+    return Weights(file.identity, config, tensors, file.meta)

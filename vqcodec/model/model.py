@@ -13,7 +13,7 @@ from vqcodec.config import ModelConfig
 from vqcodec.errors import ModelError
 from vqcodec.exact.check import check_device
 from vqcodec.exact.network import IntegerPrior
-from vqcodec.model import lambdas, loading, tiling, weights
+from vqcodec.model import lambdas, loading, schema, tiling, weights
 from vqcodec.model.registry import ModelFile
 from vqcodec.model.tiling import Tiling
 from vqcodec.nets.autoencoder import Autoencoder
@@ -44,7 +44,7 @@ class Model:
         self.name = ""
         self.identity = bytes(8)
         check_device(self.device)
-        loading.check_priors(config)
+        schema.check_priors(config)
         levels = config.autoencoder.levels
         self.autoencoder = Autoencoder(config.autoencoder)
         loading.fit(self.autoencoder, weights.part(tensors, "autoencoder"), "autoencoder")
@@ -66,7 +66,7 @@ class Model:
         """
         file = loading.read_codec(model.path)
         loaded = cls(file.config, file.tensors, pick_device(device))
-        loaded.name, loaded.identity = model.name, model.identity
+        loaded.name, loaded.identity = model.name, file.identity
         return loaded
 
     @property

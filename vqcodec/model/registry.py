@@ -13,6 +13,7 @@ import contextlib
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,6 +127,8 @@ def _readable() -> Iterator[ModelFile]:
 
 def _describe(path: Path) -> ModelFile:
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a FIFO would never end
+            raise ModelError(f"model file {path} is no ordinary file")
         return ModelFile(path.stem, path, _identity(path))
     except OSError as error:
         raise ModelError(f"model file {path} cannot be read: {error.strerror or error}") from error

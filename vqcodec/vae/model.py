@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from vqcodec.config import VAEConfig
+from vqcodec.errors import ModelError
 from vqcodec.model import loading, registry, weights
 from vqcodec.nets.quality import psnr
 from vqcodec.vae.network import VAE
@@ -51,7 +52,7 @@ class VAEModel:
     @classmethod
     def load(cls, model: registry.ModelFile, device: str = "cpu") -> VAEModel:
         """Read a weights file. Raises ModelError if it is none of a VAE."""
-        file = loading.read_vae(model.path)
+        file = loading.read_vae(model.path, VAE)
         loaded = cls(file.config, file.tensors, device)
         loaded.name = model.name
         return loaded
@@ -128,6 +129,8 @@ class VAEModel:
 
     def _pixels(self, z: Tensor) -> Pixels:
         mean = self.network.decode(z.to(self.device)).mean
+        if not bool(torch.isfinite(mean).all()):
+            raise ModelError(f"model {self.name} decodes to no finite picture")
         return np.ascontiguousarray(mean[0].permute(1, 2, 0).round().clamp(0, 255).to(torch.uint8).cpu().numpy())
 
 
