@@ -267,7 +267,7 @@ def test_every_codec_preset_trains(tmp_path, name):
     config = TrainConfig(
         steps=4, batch=1, crop=min(128, side), validate_every=100, log_every=100, warmup=1, bf16=False, ema=0.5
     )
-    special = AutoencoderTraining(unquantized_steps=1, kmeans_batches=8)
+    special = AutoencoderTraining(unquantized_steps=1, kmeans_batches=16)
     task = AutoencoderTask(model, config, special, photo, photo)
     before = {k: v.clone() for k, v in task.module.named_parameters()}
     train(task, config, tmp_path)
