@@ -169,10 +169,9 @@ class AutoencoderTask(CropTask):
         silent[-1] = torch.rand(len(tradeoffs), generator=self.generator) < self.special.silent
         return silent.to(tradeoffs.device)
 
-    def _shaped(self, error: Tensor, tradeoffs: Tensor) -> Tensor:
-        """The square error of every crop, float [N] in units of PIXEL_VARIANCE, as it counts in the loss."""
-        low, high = self.model.lmbdas
-        importance = (high / low if low else 1.0) ** (BALANCE * (0.5 - tradeoffs))
+    def _shaped(self, error: Tensor, importance: Tensor) -> Tensor:
+        """The square error of every crop, float [N] in units of PIXEL_VARIANCE, as it counts in the loss. importance:
+        float [N], of the crops."""
         if self.special.shape == "mse":
             return error * importance
         if self.special.shape == "root":
@@ -192,7 +191,7 @@ class AutoencoderTask(CropTask):
             similarity = ms_ssim(decoded, image)
             losses = losses + self.special.ms_ssim * (1 - similarity) * importance
             scalars["train/ms_ssim"] = similarity.detach().mean()
-        return (losses + self._shaped(error / PIXEL_VARIANCE, tradeoffs)).mean(), scalars
+        return (losses + self._shaped(error / PIXEL_VARIANCE, importance)).mean(), scalars
 
     def loss(self, network: nn.Module, batch: Any, config: TrainConfig) -> tuple[Tensor, dict[str, Tensor]]:
         image, tradeoffs = batch
