@@ -122,9 +122,11 @@ class ResidualQuantizer(nn.Module):
             quantized = self.lookup(maps)
             if self.training:
                 self._follow(latents.flatten(0, 2), choice)
-        commitment = (z.float() - quantized).square().mean((1, 2, 3))
+        errors = z.float() - quantized
         if self.level.stop:
-            commitment = commitment * (self.metric.square().sum() / (3 * self.level.stride**2))
+            commitment = (errors @ self.metric.t()).square().sum(3).mean((1, 2)) / (3 * self.level.stride**2)
+        else:
+            commitment = errors.square().mean((1, 2, 3))
         if silent is not None:
             commitment = commitment * ~silent
         straight_through = z + (quantized.to(z.dtype) - z).detach()

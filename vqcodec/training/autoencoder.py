@@ -22,10 +22,10 @@ from vqcodec.training import linear
 from vqcodec.training.crops import CropTask
 from vqcodec.training.data import CropSampler, Pixels, grid, to_device
 from vqcodec.training.loop import Report
-from vqcodec.training.metric import PIXEL_VARIANCE, squared_jacobians
+from vqcodec.training.metric import PIXEL_VARIANCE, followed, squared_jacobians
 from vqcodec.training.schedule import Clock, TrainConfig
 
-METRIC_STEPS, METRIC_CROPS, METRIC_SHARE = 20, 4, 0.1  # how often, on how many crops, and how fast the metric follows
+METRIC_STEPS, METRIC_CROPS, METRIC_SHARE = 20, 4, 0.05  # how often, on how many crops, and how fast the metric follows
 BALANCE = 0.35  # the error of a crop counts less by this power of its lambda: all rates count about the same
 USUAL_ERROR = 0.02  # in units of PIXEL_VARIANCE, about 28.5 dB: where all shapes of the error have one slope
 SHAPES = ("mse", "root", "log")
@@ -228,10 +228,9 @@ class AutoencoderTask(CropTask):
                 indices = self.autoencoder.encode(image, self.ramp * lambdas.at(self.model, tradeoffs), None, tradeoffs)
             squares = squared_jacobians(self.autoencoder, indices, tradeoffs)
         self.autoencoder.train()
-        for quantizer, jacobian in zip(quantizers, squares, strict=True):
-            unit = parallel.total(jacobian.diagonal().mean()) / parallel.world()
-            old = quantizer.metric[0, 0] ** 2
-            quantizer.metric.copy_(torch.eye(len(jacobian)) * (old + share * (unit - old)).sqrt())
+        for quantizer, square in zip(quantizers, squares, strict=True):
+            mean = parallel.total(square) / parallel.world()
+            quantizer.metric.copy_(followed(quantizer.metric, mean, share))
 
     def validate(self, config: TrainConfig, images: bool) -> Report:
         """At both ends of the range of lambdas and in its middle."""

@@ -46,7 +46,7 @@ class CropSampler:
     """Random square crops with random horizontal flips, from an own generator so that a run can be resumed.
 
     images: uint8 [H, W, 3] each; those smaller than the crop are left out (ValueError if none remain). enlarged: share
-    of the crops that are a small part of themselves, 4 to 64 times enlarged: smooth places, skies and flat colours,
+    of the crops that are a small part of themselves, at least 4 times enlarged: smooth places, skies and flat colours,
     which are rarer in small crops than in whole pictures. All ranks draw the same joint batch and cut out their share.
     """
 
@@ -80,8 +80,9 @@ class CropSampler:
 
 
 def _enlarged(image: Tensor, position: float) -> Tensor:
-    """A corner of a crop, float [3, H, W], as large as the crop: 4 to 64 times by `position`, 0..1."""
-    side = max(2, round(image.shape[1] / 4 ** (1 + 2 * position)))
+    """A corner of a crop, float [3, H, W], as large as the crop: 4 times and more by `position`, 0..1; at 1 a single
+    pixel of 128 by 128."""
+    side = max(1, round(image.shape[1] / 4 ** (1 + 2.75 * position)))
     part = image[None, :, :side, :side]
     return torch.nn.functional.interpolate(part, image.shape[1:], mode="bicubic", align_corners=True)[0].clamp(0, 1)
 

@@ -16,7 +16,7 @@ from vqcodec.model import lambdas
 from vqcodec.nets.autoencoder import Autoencoder, Reconstruction
 from vqcodec.nets.quality import psnr
 from vqcodec.prior.network import live_stages
-from vqcodec.training.autoencoder import AutoencoderTask, AutoencoderTraining
+from vqcodec.training.autoencoder import METRIC_SHARE, METRIC_STEPS, AutoencoderTask, AutoencoderTraining
 from vqcodec.training.data import Pixels, to_device
 from vqcodec.training.loop import Report
 from vqcodec.training.prior import Priors
@@ -82,6 +82,8 @@ class JointTask(AutoencoderTask):
         if self.fresh:
             return super().before(step, clock, config)
         self.ramp = 1.0  # the quantisers are on, the codebooks as they were trained
+        if step % METRIC_STEPS == 0:
+            self.measure_metric(config, METRIC_SHARE)
         return False
 
     def loss(self, network: nn.Module, batch: Any, config: TrainConfig) -> tuple[Tensor, dict[str, Tensor]]:
