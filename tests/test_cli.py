@@ -358,7 +358,7 @@ def test_paths_are_checked_before_torch_is_loaded(
 ) -> None:
     Path("text").write_text("neither image nor file")
     Path("there.vq2").write_bytes(b"precious")
-    foreign = container.Container(container.Header(8, 8, "RGB", bytes(8)), (b"",))
+    foreign = container.Container(container.Header(8, 8, "RGB", bytes(4)), (b"",))
     Path("foreign.vq2").write_bytes(container.pack(foreign))
     result = process(IMPORTED, *arguments, capture_output=True)
     *said, modules = result.stderr.decode().splitlines()
@@ -501,7 +501,7 @@ def test_sizes_in_words(text: str, size: int) -> None:
 
 
 def test_a_size_that_cannot_be_reached(folder: Path) -> None:
-    result = vq("encode", "a.png", "out.vq2", "--target-size", "60")
+    result = vq("encode", "a.png", "out.vq2", "--target-size", "50")
     assert result.exit_code == 1
     assert "too few" in result.stderr
     assert not Path("out.vq2").exists()

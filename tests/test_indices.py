@@ -174,7 +174,7 @@ def stopped(*columns: list[int], config: LevelConfig = STOPPING) -> Indices:
     maps = np.zeros((config.maps, 1, len(columns)), np.uint16)
     for x, column in enumerate(columns):
         maps[: len(column), 0, x] = column
-    return Indices((maps,), 8 * len(columns), 8, (config,), "stopping", bytes(8), 77)
+    return Indices((maps,), 8 * len(columns), 8, (config,), "stopping", bytes(4), 77)
 
 
 def test_positions_that_stop() -> None:
@@ -264,9 +264,9 @@ class Evil:
         ("model", npy("x" * 5000)),
         ("model", claim("()", "<U1") + b"\xff\xff\xff\xff"),
         ("model", npy("\x1b[2J")),
-        ("identity", npy("0123")),
-        ("identity", npy("zz" * 8)),
-        ("identity", npy("0" * 15 + "\n")),
+        ("identity", npy("012345")),
+        ("identity", npy("zz" * 4)),
+        ("identity", npy("0" * 7 + "\n")),
         ("level1", npy(np.zeros((2, 18, 34), np.int64))),
         ("level1", npy(np.zeros((2, 18, 34), ">u2"))),
         ("level1", npy(np.zeros((2, 17, 34), np.uint16))),

@@ -71,7 +71,7 @@ def read(data: bytes) -> File:
     width, height = head.varint(), head.varint()
     if not (0 < width < 65536 and 0 < height < 65536 and width * height <= 1 << 28):
         raise ValueError("a size beyond the limits")
-    model, rate, tiling, count = head.take(8), head.byte(), head.byte(), head.varint()
+    model, rate, tiling, count = head.take(4), head.byte(), head.byte(), head.varint()
     if head.left:
         raise ValueError("a longer header")
     mode = MODES[version_mode >> 4]
@@ -103,8 +103,8 @@ def _streams(file: Bytes, count: int, alpha: bool) -> tuple[bytes, ...]:
         letters += letter
         if letter == "I":
             stream = Bytes(payload)
-            if stream.varint() != len(streams) or stream.left % 4:
-                raise ValueError("a stream out of order, or not whole words")
+            if stream.left % 4:
+                raise ValueError("a stream of no whole words")
             streams.append(stream.take(stream.left))
     if file.left:
         raise ValueError("bytes behind the last chunk")

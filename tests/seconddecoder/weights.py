@@ -39,4 +39,4 @@ def read(path: Path) -> Model:
             first, last = entry["data_offsets"]
             values = np.frombuffer(data[start + first : start + last], TYPES[entry["dtype"]])
             tensors[int(level)][own] = values.astype(np.int64).reshape(entry["shape"])
-    return Model(hashlib.sha256(data).digest()[:8], config, tensors)
+    return Model(hashlib.sha256(data).digest()[:4], config, tensors)

@@ -48,7 +48,7 @@ def within(model: Model, chooser: Chooser, target: float, pack: Callable[[Encode
     made: list[tuple[int, Encoded]] = []
 
     def size(encoded: Encoded) -> int:
-        return fixed + sum(map(_chunk_size, range(len(empty)), encoded.streams))
+        return fixed + sum(map(_chunk_size, encoded.streams))
 
     def estimate(lmbda: float) -> int:
         return size(at(model, chooser, lmbda, rough=True))
@@ -66,6 +66,6 @@ def within(model: Model, chooser: Chooser, target: float, pack: Callable[[Encode
     return max(fitting, key=lambda pair: pair[0])[1]
 
 
-def _chunk_size(number: int, words: bytes) -> int:
+def _chunk_size(words: bytes) -> int:
     """Bytes of a file that a stream adds to what it has without its words."""
-    return len(container.stream_chunk(number, words)) - len(container.stream_chunk(number, b""))
+    return len(container.stream_chunk(words)) - len(container.stream_chunk(b""))

@@ -5,12 +5,12 @@
     Chunk  := type u8 (ASCII letter) | length varint | payload | CRC-32 u32 of type, length and payload
 
     'H' header    version and mode u8 (low nibble: the version, 2; high: the mode) | width varint | height varint |
-                  model identity 8 bytes | rate u8, the trade-off |
+                  model identity 4 bytes | rate u8, the trade-off |
                   tiling u8 (low nibble: log2 of the tile's side in pixels; high: log2 of tiles per group) |
                   number of chunks that follow, varint
     'C' 'E' 'X'   ICC profile, EXIF, XMP: each at most once, deflated (zlib)
     'A' alpha     a PNG of mode L, there exactly when the mode has alpha
-    'I' indices   stream number varint (group * levels + level) | range coder words, u32 each
+    'I' indices   range coder words, u32 each: one stream a group and level, group by group, coarsest level first
 
 Everything is little-endian; a varint is LEB128, minimal, at most 5 bytes; the chunks come in this order
 and nothing may follow the last. An upper-case type is critical (a reader that does not know it refuses the
@@ -43,7 +43,9 @@ MAX_RATE = 255
 """Largest `Header.rate`."""
 
 _MAX_HEADER = 64
-_IDENTITY = 8
+IDENTITY_BYTES = 4
+"""Length of `Header.model`."""
+
 _WORD = 4
 _METADATA = {"C": "icc", "E": "exif", "X": "xmp"}
 _ORDER = "CEXAI"
@@ -54,7 +56,7 @@ class Header:
     """What the first chunk says.
 
     Width and height are in pixels; `mode` is one of `MODES`; `model` is the identity of the model, the first
-    8 bytes of the SHA-256 of its weights file; `tile_size` is in pixels; `group_tiles` is the number of tiles
+    4 bytes of the SHA-256 of its weights file; `tile_size` is in pixels; `group_tiles` is the number of tiles
     that share one stream per level; these two are powers of two up to 2^15. `rate` is the
     trade-off: where the lmbda lies in the model's range, from 0, the lowest (the best pictures), to 255, the highest
     (the smallest files); prior and decoder know it. It is 0 for a model that has no such range.
@@ -160,15 +162,13 @@ def pack(container: Container) -> bytes:
             chunks.append(write_chunk(letter, deflate(block)))
     if container.alpha is not None:
         chunks.append(write_chunk("A", container.alpha))
-    chunks.extend(map(stream_chunk, range(len(container.streams)), container.streams))
+    chunks.extend(map(stream_chunk, container.streams))
     return b"".join([MAGIC, write_chunk("H", _header_payload(header, len(chunks))), *chunks])
 
 
-def stream_chunk(number: int, words: bytes) -> bytes:
+def stream_chunk(words: bytes) -> bytes:
     """The chunk of an index stream. Raises `FormatError` unless it is whole words."""
-    if len(words) % _WORD:
-        raise FormatError(f"index stream {number} is not a whole number of words")
-    return write_chunk("I", write_varint(number) + words)
+    return write_chunk("I", _whole_words(words))
 
 
 @timed("input and output")
@@ -224,7 +224,7 @@ def _parse(data: bytes) -> tuple[Container, Layout]:
     sizes = {"C": 0, "E": 0, "X": 0, "A": 0, "I": 0, "": 0}
     for chunk in _read_chunks(file, start.chunks):
         if chunk.letter == "I":
-            streams.append(_stream_words(chunk.payload, len(streams)))
+            streams.append(_whole_words(chunk.payload))
         elif chunk.letter == "A":
             alpha = chunk.payload
         else:
@@ -280,7 +280,7 @@ def _read_start(file: IO[bytes]) -> _Start:
         raise FormatError(f"unknown image mode {mode}")
     width, _ = read_varint(payload)
     height, _ = read_varint(payload)
-    model = take(payload, _IDENTITY)
+    model = take(payload, IDENTITY_BYTES)
     rate, tiling = take(payload, 2)
     count, _ = read_varint(payload)
     if payload.read(1):
@@ -297,8 +297,8 @@ def _check_header(header: Header) -> None:
         raise FormatError(f"{header.width}x{header.height} pixels: each side must be 1 to {MAX_SIDE}")
     if header.width * header.height > MAX_PIXELS:
         raise FormatError(f"{header.width}x{header.height} is over the limit of {MAX_PIXELS} pixels")
-    if len(header.model) != _IDENTITY:
-        raise FormatError(f"a model identity has {_IDENTITY} bytes, not {len(header.model)}")
+    if len(header.model) != IDENTITY_BYTES:
+        raise FormatError(f"a model identity has {IDENTITY_BYTES} bytes, not {len(header.model)}")
     if not 0 <= header.rate <= MAX_RATE:
         raise FormatError(f"the trade-off must be 0 to {MAX_RATE}, not {header.rate}")
     for name, value in ("tile size", header.tile_size), ("tiles per group", header.group_tiles):
@@ -340,11 +340,7 @@ def _take_metadata(chunk: Chunk, blocks: dict[str, bytes]) -> None:
         blocks[_METADATA[chunk.letter]] = inflate(chunk.payload)
 
 
-def _stream_words(payload: bytes, expected: int) -> bytes:
-    number, encoded = read_varint(io.BytesIO(payload))
-    if number != expected:
-        raise FormatError(f"index stream {number} stands where {expected} should be")
-    words = payload[len(encoded) :]
+def _whole_words(words: bytes) -> bytes:
     if len(words) % _WORD:
-        raise FormatError(f"index stream {number} is not a whole number of words")
+        raise FormatError(f"an index stream of {len(words)} bytes is not a whole number of words")
     return words

@@ -41,6 +41,7 @@ from vqcodec.config import LevelConfig
 from vqcodec.encoder.request import DEFAULT, DEFAULT_EFFORT, Request, lmbda_asked
 from vqcodec.errors import FormatError, ModelError
 from vqcodec.format import container
+from vqcodec.format.container import IDENTITY_BYTES
 from vqcodec.images import imaging
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ _ARRAYS = {field.name: _FIELDS.get(field.name, field.name) for field in fields(L
 """Field of `LevelConfig` -> its array."""
 _SAMPLES = 3  # indices per pixel that are believed, over all levels: no more than an image has numbers
 _MAX_HEADER = 512  # bytes before the values of an array; numpy writes 128
-_IDENTITY = re.compile("[0-9a-f]{16}")
+_IDENTITY = re.compile(f"[0-9a-f]{{{2 * IDENTITY_BYTES}}}")
 _HEADER = re.compile(
     rb"\{'descr': '([<|=]?[iuU]\d{1,4})', 'fortran_order': (True|False), 'shape': \((|\d+,|\d+(?:, \d+)+)\), \} *\n"
 )
@@ -71,7 +72,7 @@ class Indices:
     """The index maps of an image, and of which model.
 
     levels: uint16 [maps, H / stride, W / stride], coarsest first, H and W padded to the coarsest stride; width,
-    height: of the image, in pixels; configs: what the maps of each level are; model: its name, for people; identity: 8
+    height: of the image, in pixels; configs: what the maps of each level are; model: its name, for people; identity: 4
     bytes, the one that counts; rate: the trade-off, 0 to 255. Raises FormatError where these
     do not fit together: also where a position has an index after it has stopped.
     """

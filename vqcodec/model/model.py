@@ -13,6 +13,7 @@ from vqcodec.config import ModelConfig
 from vqcodec.errors import ModelError
 from vqcodec.exact.check import check_device
 from vqcodec.exact.network import IntegerPrior
+from vqcodec.format.container import IDENTITY_BYTES
 from vqcodec.model import lambdas, loading, schema, tiling, weights
 from vqcodec.model.registry import ModelFile
 from vqcodec.model.tiling import Tiling
@@ -42,7 +43,7 @@ class Model:
         self.config = config
         self.device = torch.device(device)
         self.name = ""
-        self.identity = bytes(8)
+        self.identity = bytes(IDENTITY_BYTES)
         check_device(self.device)
         schema.check_priors(config)
         levels = config.autoencoder.levels

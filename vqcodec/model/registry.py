@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from vqcodec.errors import ModelError
+from vqcodec.format.container import IDENTITY_BYTES
 
 DEFAULT_MODEL = "vq2-base"
 """Name of the model that encodes where none is asked for."""
 
 ENVIRONMENT = "VQCODEC_MODELS"
 SUFFIX = ".safetensors"
-IDENTITY_BYTES = 8
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 _identities: dict[tuple[str, int, int], bytes] = {}
@@ -34,7 +34,7 @@ _identities: dict[tuple[str, int, int], bytes] = {}
 
 @dataclass(frozen=True)
 class ModelFile:
-    """An installed model: its name, its weights file, and the first 8 bytes of that file's SHA-256."""
+    """An installed model: its name, its weights file, and the first bytes of that file's SHA-256."""
 
     name: str
     path: Path

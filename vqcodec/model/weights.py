@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from vqcodec.errors import ModelError
+from vqcodec.format.container import IDENTITY_BYTES
 
 MAX_BYTES = 1 << 32
 """Largest weights file of a model."""
@@ -94,7 +95,7 @@ def load_model(path: str | Path) -> ModelWeights:
     if not isinstance(text, str):
         raise ModelError(f"{path} is a safetensors file, but not one of vqcodec's")
     entries = {name: _entry(name, value, path) for name, value in header.items()}
-    return ModelWeights(Path(path), hashlib.sha256(data).digest()[:8], parsed(text, path), entries, data)
+    return ModelWeights(Path(path), hashlib.sha256(data).digest()[:IDENTITY_BYTES], parsed(text, path), entries, data)
 
 
 def check_ordinary(path: str | os.PathLike[str]) -> None:
