@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Known-answer test: a device, or a global setting, that does not compute exactly is refused before first use."""
+"""Known-answer test: a device, or a global setting, that does not compute exactly is refused before it is used."""
 
 from __future__ import annotations
 
@@ -7,26 +7,32 @@ import torch
 from torch import Tensor
 
 from vqcodec.errors import ExactnessError
-from vqcodec.exact import ops
+from vqcodec.exact import ops, settings
 
-_passed: set[tuple[str, str]] = set()
+_passed: set[tuple[object, ...]] = set()
 
 
 def check_device(device: torch.device | str) -> None:
-    """Compare each operation of the path with int64 arithmetic on the CPU, once per device and global setting.
+    """Compare each operation of the path with int64 arithmetic on the CPU, once per device and global settings.
 
-    Takes milliseconds. Raises ExactnessError, which names the operation, if anything differs in any bit.
+    Takes milliseconds. Raises ExactnessError, which names the operation, if anything differs in any bit, or if the
+    device fails.
     """
     device = torch.device(device)
-    setting = (str(device), torch.get_float32_matmul_precision())
-    if setting in _passed:
-        return
-    with torch.inference_mode(), torch.autocast(device.type, enabled=False):
-        _check_products(device)
-        _check_pointwise(device)
-        _check_tables(device)
-        _check_attention(device)
-    _passed.add(setting)
+    with settings.needed():
+        setting = (str(device), *settings.key())
+        if setting in _passed:
+            return
+        try:
+            with torch.inference_mode(), torch.autocast(device.type, enabled=False):
+                _check_products(device)
+                _check_pointwise(device)
+                _check_tables(device)
+                _check_attention(device)
+        except RuntimeError as error:  # PyTorch's own: a mode that forbids an operation, a device that is gone
+            reason = " ".join(str(error).split())[:300]
+            raise ExactnessError(f"{device} does not compute, as PyTorch is set here: {reason}") from error
+        _passed.add(setting)
 
 
 def _refuse(what: str, device: torch.device) -> None:

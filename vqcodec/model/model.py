@@ -11,6 +11,7 @@ from torch import Tensor
 
 from vqcodec.config import ModelConfig
 from vqcodec.errors import ModelError
+from vqcodec.exact import settings
 from vqcodec.exact.check import check_device
 from vqcodec.exact.network import IntegerPrior
 from vqcodec.format.container import IDENTITY_BYTES
@@ -46,6 +47,10 @@ class Model:
         self.identity = bytes(IDENTITY_BYTES)
         check_device(self.device)
         schema.check_priors(config)
+        with settings.needed():
+            self._build(config, tensors)
+
+    def _build(self, config: ModelConfig, tensors: dict[str, Tensor]) -> None:
         levels = config.autoencoder.levels
         self.autoencoder = Autoencoder(config.autoencoder)
         loading.fit(self.autoencoder, weights.part(tensors, "autoencoder"), "autoencoder")
@@ -65,7 +70,8 @@ class Model:
 
         Raises ModelError if it is none of a codec model, ExactnessError if the device is not exact.
         """
-        file = loading.read_codec(model.path)
+        with settings.needed():
+            file = loading.read_codec(model.path)
         loaded = cls(file.config, file.tensors, pick_device(device))
         loaded.name, loaded.identity = model.name, file.identity
         return loaded

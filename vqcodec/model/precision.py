@@ -5,10 +5,21 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 import torch
 
+from vqcodec.exact import settings
+from vqcodec.exact.check import check_device
+
+
+class HasDevice(Protocol):
+    """What computes on one device."""
+
+    device: torch.device
+
+
+M = TypeVar("M", bound=HasDevice)
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -27,12 +38,19 @@ def fast_bf16(device_type: str) -> bool:
     return any(bool(supported()) for name in names if (supported := getattr(torch.cpu, name, None)))
 
 
-def exactly(function: Callable[P, T]) -> Callable[P, T]:
-    """Run a function without gradients and outside any autocast of the caller, which would round what must be exact."""
+def exactly(function: Callable[Concatenate[M, P], T]) -> Callable[Concatenate[M, P], T]:
+    """Run a function of a model as the contract needs it: without gradients, outside any autocast of the caller, under
+    settings of PyTorch that round nothing, and only where the known-answer test passes (else ExactnessError)."""
 
     @functools.wraps(function)
-    def run(*arguments: P.args, **options: P.kwargs) -> T:
-        with torch.inference_mode(), torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
-            return function(*arguments, **options)
+    def run(model: M, /, *arguments: P.args, **options: P.kwargs) -> T:
+        with (
+            settings.needed(),
+            torch.inference_mode(),
+            torch.autocast("cpu", enabled=False),
+            torch.autocast("cuda", enabled=False),
+        ):
+            check_device(model.device)
+            return function(model, *arguments, **options)
 
     return run
