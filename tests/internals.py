@@ -21,11 +21,12 @@ from vqcodec.config import AutoencoderConfig, LevelConfig, ModelConfig, PriorCon
 from vqcodec.format import chunks, container
 from vqcodec.model import inventory, registry, schema, weights
 from vqcodec.model.loading import pack_model
+from vqcodec.model.maps import IndexMaps
 from vqcodec.nets.autoencoder import Autoencoder
 from vqcodec.stream import proportion
 from vqcodec.vae.model import VAEModel
 
-__all__ = ["Codec", "ModelConfig", "chunks", "container", "inventory", "proportion", "schema", "weights"]
+__all__ = ["Codec", "IndexMaps", "ModelConfig", "chunks", "container", "inventory", "proportion", "schema", "weights"]
 
 
 def load(path: Path) -> Codec:
@@ -49,14 +50,14 @@ def random_file(codec: Codec, width: int, height: int, place: int = 0) -> tuple[
     for i, level in enumerate(codec.config.autoencoder.levels):
         shape = codec.tiling(i, width, height).map_shape
         maps.append(random_maps(level, 1, *shape, seed=i)[0])
-    streams: Sequence[bytes] = codec.compress(maps, width, height, place)
+    streams: Sequence[bytes] = codec.compress(IndexMaps(tuple(maps), width, height), place)
     header = codec.header(width, height, "RGB", place)
     return container.pack(container.Container(header, tuple(streams))), [m.numpy() for m in maps]
 
 
 def index_maps(codec: Codec, file: bytes) -> list[NDArray[np.int64]]:
     """The index maps that the package decodes."""
-    return [maps.numpy() for maps in codec.read_indices(container.unpack(file))]
+    return [maps.numpy() for maps in codec.read_indices(container.unpack(file)).levels]
 
 
 def forged(

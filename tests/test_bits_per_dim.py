@@ -25,6 +25,7 @@ from vqcodec.config import VAE_PRESETS, LevelConfig
 from vqcodec.evaluation import bits_per_dim, rates
 from vqcodec.format import container
 from vqcodec.model import registry, weights
+from vqcodec.model.maps import IndexMaps
 from vqcodec.prior.export import from_integers
 from vqcodec.prior.network import LevelPrior
 from vqcodec.sampling import sample_indices
@@ -105,10 +106,10 @@ def test_measuring_changes_neither_file_nor_codec(tiny: Codec) -> None:
     assert tiny.__dict__ == before
 
 
-def packed(codec: Codec, maps: list[Tensor], size: tuple[int, int], tradeoff: int) -> bytes:
+def packed(codec: Codec, maps: IndexMaps, tradeoff: int) -> bytes:
     """The file of an RGB image that has these index maps."""
-    streams = tuple(codec.compress(maps, *size, tradeoff))
-    return container.pack(container.Container(codec.header(*size, "RGB", tradeoff), streams))
+    streams = tuple(codec.compress(maps, tradeoff))
+    return container.pack(container.Container(codec.header(*maps.size, "RGB", tradeoff), streams))
 
 
 def live(maps: Tensor, level: LevelConfig) -> Tensor:
@@ -124,10 +125,10 @@ def live(maps: Tensor, level: LevelConfig) -> Tensor:
 @pytest.mark.parametrize("size", [(70, 50), (16, 16), (5, 33)])
 def test_what_is_not_coded_is_not_counted(staged: Codec, size: tuple[int, int]) -> None:
     maps = sample_indices(staged, *size, seed=5, tradeoff=77)
-    found = rates.take_apart(staged, packed(staged, maps, size, 77))
+    found = rates.take_apart(staged, packed(staged, maps, 77))
     assert found.header.rate == 77
     groups = container.number_of_groups(found.header)
-    for level, own, tally in zip(staged.config.autoencoder.levels, maps, found.tallies, strict=True):
+    for level, own, tally in zip(staged.config.autoencoder.levels, maps.levels, found.tallies, strict=True):
         where = live(own, level)
         for index, mask, counts, codes in zip(own, where, tally.counts, level.alphabets, strict=True):
             assert counts.tolist() == torch.bincount(index[mask], minlength=codes).tolist()
@@ -204,7 +205,7 @@ def test_the_float_network_knows_stops_and_the_rate(staged: Codec) -> None:
     maps = sample_indices(staged, 64, 48, seed=5, tradeoff=200)
     found = []
     for tradeoff in (200, 0):
-        integers = rates.take_apart(staged, packed(staged, maps, (64, 48), tradeoff), floats=floats)
+        integers = rates.take_apart(staged, packed(staged, maps, tradeoff), floats=floats)
         assert all(tally.floating is not None for tally in integers.tallies)
         found.append([(tally.ideal, tally.floating) for tally in integers.tallies])
     for (ideal, floating), (other, _) in zip(*found, strict=True):

@@ -18,7 +18,6 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from randomprior import random_maps
-from torch import Tensor
 
 import vqcodec
 from vqcodec.codec import Codec
@@ -26,6 +25,7 @@ from vqcodec.errors import FormatError, ModelError, VqcodecError
 from vqcodec.evaluation.rates import measure
 from vqcodec.format import container
 from vqcodec.model import registry, tiling
+from vqcodec.model.maps import IndexMaps
 from vqcodec.sampling import sample
 from vqcodec.stream import reader
 from vqcodec.stream.writer import frequencies
@@ -44,19 +44,14 @@ def noise(width: int, height: int, mode: str = "RGB", seed: int = 1) -> Image.Im
     return Image.fromarray(pixels.squeeze(2) if mode == "L" else pixels, mode)
 
 
-def random_indices(codec: Codec, width: int, height: int) -> list[Tensor]:
+def random_indices(codec: Codec, width: int, height: int) -> IndexMaps:
     """Index maps for an image of that size in which every symbol can occur."""
     auto = codec.config.autoencoder
     rows, columns = (-(-side // auto.coarsest) * auto.coarsest for side in (height, width))
     generator = torch.Generator().manual_seed(width)
-    return [
-        torch.randint(0, v.codes, (v.maps, rows // v.stride, columns // v.stride), generator=generator)
-        for v in auto.levels
-    ]
-
-
-def same(a: Sequence[Tensor], b: Sequence[Tensor]) -> bool:
-    return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+    shapes = [(v.maps, rows // v.stride, columns // v.stride) for v in auto.levels]
+    levels = [torch.randint(0, v.codes, s, generator=generator) for v, s in zip(auto.levels, shapes, strict=True)]
+    return IndexMaps(tuple(levels), width, height)
 
 
 @pytest.fixture
@@ -71,16 +66,18 @@ def test_indices_come_back_exactly(tiny: Codec, width: int, height: int) -> None
     levels = len(tiny.priors)
     groups = -(-(-(-width // 64) * -(-height // 64)) // 16)
     for indices in (random_indices(tiny, width, height), tiny.to_indices(np.asarray(noise(width, height)))):
-        streams = tiny.compress(indices, width, height)
+        streams = tiny.compress(indices)
         assert len(streams) == groups * levels
-        assert same(tiny.decompress(streams, width, height), indices)
+        assert tiny.decompress(streams, width, height).equal(indices)
 
 
-def stopping_indices(codec: Codec, width: int, height: int) -> list[Tensor]:
+def stopping_indices(codec: Codec, width: int, height: int) -> IndexMaps:
     """Index maps in which positions stop at every stage."""
     coarsest = codec.config.autoencoder.coarsest
     rows, columns = (-(-side // coarsest) * coarsest for side in (height, width))
-    return [random_maps(v, 1, rows // v.stride, columns // v.stride, width)[0] for v in codec.config.autoencoder.levels]
+    levels = codec.config.autoencoder.levels
+    maps = (random_maps(v, 1, rows // v.stride, columns // v.stride, width)[0] for v in levels)
+    return IndexMaps(tuple(maps), width, height)
 
 
 def test_every_small_size_comes_back(staged: Codec) -> None:
@@ -88,19 +85,19 @@ def test_every_small_size_comes_back(staged: Codec) -> None:
     sizes = {(n, 41 - n) for n in range(1, 41)} | {(8 * i, 8 * j) for i in range(1, 6) for j in range(1, 6)}
     for width, height in sorted(sizes | {(n, 1) for n in range(1, 41, 5)} | {(1, n) for n in range(1, 41, 5)}):
         indices = stopping_indices(staged, width, height)
-        assert same(staged.decompress(staged.compress(indices, width, height), width, height), indices)
+        assert staged.decompress(staged.compress(indices), width, height).equal(indices)
 
 
 def test_pictures_through_stops_and_product_stages(staged: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is coded are the live positions inside the image, each once; other groups of tiles change nothing."""
     width, height = 100, 75
     indices = stopping_indices(staged, width, height)
-    streams = staged.compress(indices, width, height, 200)
-    assert same(staged.decompress(streams, width, height, tradeoff=200), indices)
-    assert staged.compress(indices, width, height, 0) != streams
+    streams = staged.compress(indices, 200)
+    assert staged.decompress(streams, width, height, tradeoff=200).equal(indices)
+    assert staged.compress(indices, 0) != streams
     bits = 0.0
-    levels = frequencies(staged, indices, width, height, tradeoff=200)
-    for level, maps, coded in zip(staged.config.autoencoder.levels, indices, levels, strict=True):
+    levels = frequencies(staged, indices, tradeoff=200)
+    for level, maps, coded in zip(staged.config.autoencoder.levels, indices.levels, levels, strict=True):
         tiles = staged.tiling(staged.config.autoencoder.levels.index(level), width, height).split(maps)
         assert len(coded) == level.maps
         for m, found in enumerate(coded):
@@ -114,10 +111,10 @@ def test_pictures_through_stops_and_product_stages(staged: Codec, monkeypatch: p
     assert bits <= words < bits + 64 * len(streams) + 0.001 * bits
     with monkeypatch.context() as patch:
         patch.setattr(tiling, "GROUP_TILES", 4)
-        streams = staged.compress(indices, width, height, 200)
+        streams = staged.compress(indices, 200)
     for together in (1, 2, 4):
         monkeypatch.setattr(reader, "BATCH_GROUPS", together)
-        assert same(staged.decompress(streams, width, height, 4, 200), indices)
+        assert staged.decompress(streams, width, height, 4, 200).equal(indices)
 
 
 def test_the_tradeoff_of_a_lmbda(staged: Codec, tiny: Codec) -> None:
@@ -140,7 +137,7 @@ def test_size_mode_and_alpha(tiny: Codec, width: int, height: int, mode: str) ->
 def test_pixels_are_those_of_the_indices(tiny: Codec, width: int, height: int) -> None:
     image = noise(width, height)
     found = tiny.decode(tiny.encode(image))
-    expected = tiny.from_indices(tiny.to_indices(np.asarray(image)), width, height)
+    expected = tiny.from_indices(tiny.to_indices(np.asarray(image)))
     assert expected.shape == (height, width, 3)
     assert np.array_equal(np.asarray(found), expected)
 
@@ -175,9 +172,9 @@ def test_another_process_decodes_to_the_same_pixels(tiny: Codec, installed: Path
 
 def test_batches_of_groups_do_not_matter(tiny: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
     indices = random_indices(tiny, 255, 257)
-    streams = tiny.compress(indices, 255, 257)
+    streams = tiny.compress(indices)
     monkeypatch.setattr(reader, "BATCH_GROUPS", 1)
-    assert same(tiny.decompress(streams, 255, 257), indices)
+    assert tiny.decompress(streams, 255, 257).equal(indices)
 
 
 @pytest.mark.parametrize("group_tiles", [1, 2, 8])
@@ -201,7 +198,7 @@ def test_one_level(one_level: Codec, width: int, height: int) -> None:
     assert len(parts.level_bytes) == 1
     assert parts.groups * 4 <= parts.level_bytes[0] < parts.file_bytes
     pixels = np.asarray(image.convert("RGB"))
-    expected = one_level.from_indices(one_level.to_indices(pixels), width, height)
+    expected = one_level.from_indices(one_level.to_indices(pixels))
     assert np.array_equal(np.asarray(found)[..., 0], expected[..., 0])
     (rates,) = measure(one_level, [pixels])
     assert rates.indices == -(-width // 4) * -(-height // 4)
@@ -215,12 +212,9 @@ def test_verify(tiny: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
     real = tiny.decompress
     for level in range(len(tiny.priors)):
 
-        def wrong(
-            streams: Sequence[bytes], width: int, height: int, *, tradeoff: int, level: int = level
-        ) -> list[Tensor]:
+        def wrong(streams: Sequence[bytes], width: int, height: int, *, tradeoff: int, level: int = level) -> IndexMaps:
             indices = real(streams, width, height, tradeoff=tradeoff)
-            indices[level] = indices[level].clone()
-            indices[level][-1, -1, -1] ^= 1
+            indices.levels[level][-1, -1, -1] ^= 1
             return indices
 
         monkeypatch.setattr(tiny, "decompress", wrong)
@@ -343,11 +337,11 @@ def test_settings_of_the_caller_do_not_matter(tiny: Codec, photo: NDArray[np.uin
 
 def test_samples_follow_the_prior(tiny: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
     """An index costs on average as many bits as the entropies of the distributions that it was drawn from."""
-    drawn: list[list[Tensor]] = []
+    drawn: list[IndexMaps] = []
     real = tiny.from_indices
-    monkeypatch.setattr(tiny, "from_indices", lambda maps, *size: drawn.append(list(maps)) or real(maps, *size))
+    monkeypatch.setattr(tiny, "from_indices", lambda maps, tradeoff: drawn.append(maps) or real(maps, tradeoff))
     sample(tiny, 256, 256, seed=1)
-    for maps in frequencies(tiny, drawn[0], 256, 256):
+    for maps in frequencies(tiny, drawn[0]):
         for coded in maps:
             p = (coded.frequencies / coded.frequencies.sum(1, keepdim=True)).double()
             bits = -p.log2()
@@ -368,5 +362,5 @@ def test_the_shipped_model_on_a_photograph(shipped: Codec, photo: NDArray[np.uin
     assert psnr >= 24
     levels = shipped.config.autoencoder.levels
     indices = shipped.to_indices(photo)
-    raw = sum(maps.numel() * math.log2(level.codes) for maps, level in zip(indices, levels, strict=True))
+    raw = sum(maps.numel() * math.log2(level.codes) for maps, level in zip(indices.levels, levels, strict=True))
     assert 8 * len(data) <= 0.75 * raw

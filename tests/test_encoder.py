@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from PIL import Image
 from randomprior import random_tensors
 from skimage import data
-from torch import Tensor
 
 from vqcodec.codec import Codec
 from vqcodec.config import ModelConfig
@@ -24,6 +23,7 @@ from vqcodec.encoder.request import EFFORTS, Request, lmbda_asked
 from vqcodec.format import container
 from vqcodec.model import weights
 from vqcodec.model.loading import pack_model
+from vqcodec.model.maps import IndexMaps
 from vqcodec.nets.autoencoder import Autoencoder
 from vqcodec.stream import writer
 
@@ -59,18 +59,18 @@ def part(photo: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.ascontiguousarray(photo[100:170, 100:157])
 
 
-def nats(model: Codec, maps: list[Tensor], width: int, height: int, place: int) -> list[float]:
+def nats(model: Codec, maps: IndexMaps, place: int) -> list[float]:
     """Of all that is coded, by level."""
     found = []
-    for level in writer.frequencies(model, maps, width, height, tradeoff=place):
+    for level in writer.frequencies(model, maps, tradeoff=place):
         own = [(m.frequencies.gather(1, m.symbols[:, None])[:, 0] / m.frequencies.sum(1)).log() for m in level]
         found.append(-float(torch.cat(own).double().sum()))
     return found
 
 
-def stopped(model: Codec, maps: list[Tensor]) -> bool:
+def stopped(model: Codec, maps: IndexMaps) -> bool:
     """Whether nothing follows a stop."""
-    for level, own in zip(model.config.autoencoder.levels, maps, strict=True):
+    for level, own in zip(model.config.autoencoder.levels, maps.levels, strict=True):
         live = torch.ones_like(own[0], dtype=torch.bool)
         for stage in range(level.stages):
             some = own[level.stage_maps(stage)].any(0)
@@ -88,7 +88,7 @@ def test_every_effort_gives_a_file_that_decodes_to_what_was_chosen(effort: int, 
     assert stopped(model, maps)
     encoded = model.encode(Image.fromarray(part), quality=60, effort=effort, verify=True)
     file = container.unpack(encoded)
-    assert all(torch.equal(a, b) for a, b in zip(model.read_indices(file), maps, strict=True))
+    assert model.read_indices(file).equal(maps)
     assert file.header.rate == model.tradeoff(lmbda_asked(asked, model.config.lmbdas)) > 0
 
 
@@ -103,7 +103,7 @@ def test_a_factor_moves_indices_between_levels(part: NDArray[np.uint8]) -> None:
     used = []
     for factors in ((), ((16.0, 16.0), (1.0, 1.0)), ((1.0, 1.0), (16.0, 16.0))):
         maps = codec(factors=factors).to_indices(part, Request(lmbda=0.4, effort=1))
-        used.append([int((level != 0).sum()) for level in maps])
+        used.append([int((level != 0).sum()) for level in maps.levels])
     assert used[1][0] < 0.6 * used[0][0]
     assert used[2][1] < 0.6 * used[0][1]
     assert used[2][0] == used[0][0]  # the coarsest level comes first
@@ -119,21 +119,19 @@ def test_finer_levels_see_the_coarser_ones_as_they_are_decoded(part: NDArray[np.
     auto, (top, bottom) = model.autoencoder, model.autoencoder.level_quantizers()
     with torch.inference_mode():
         features = auto.features(image, places)
-        state = auto.descend(0, top.lookup(maps[0][None]).permute(0, 3, 1, 2), None, places)
+        state = auto.descend(0, top.lookup(maps.levels[0][None]).permute(0, 3, 1, 2), None, places)
         z = auto.latent(1, features[1], state).permute(0, 2, 3, 1)
         again = bottom.choose(z, torch.tensor([0.3]))[0]
-    assert (again == maps[1]).float().mean() > 0.97  # up to bfloat16
+    assert (again == maps.levels[1]).float().mean() > 0.97  # up to bfloat16
 
 
 def test_costs_are_those_of_the_prior(part: NDArray[np.uint8]) -> None:
     """Code lengths in the context of maps against the frequencies that these are coded with."""
     model = codec()
-    height, width = part.shape[:2]
     maps = model.to_indices(part, Request(lmbda=0.2, effort=1))
     for level, prior in enumerate(model.priors):
-        tilings = [model.tiling(i, width, height) for i in range(level + 1)]
-        *coarse, own = (tiling.split(m) for tiling, m in zip(tilings, maps, strict=False))
-        valid = tilings[level].valid()
+        *coarse, own = model.split(maps)[: level + 1]
+        valid = model.tiling(level, *maps.size).valid()
         condition = prior.condition(coarse, (len(own), *own.shape[2:]), valid, 77)
         lengths = PriorLengths(prior, own, condition, valid)
         inside = torch.ones(len(own), *own.shape[2:], dtype=torch.bool) if valid is None else valid
@@ -149,7 +147,7 @@ def test_costs_are_those_of_the_prior(part: NDArray[np.uint8]) -> None:
                 told = lengths.handed_on(stage, index[:, None] if stage >= prior.level.codebooks else index[:, :1])
                 assert told is not None
                 earlier = told if earlier is None else earlier + told
-        assert total == pytest.approx(nats(model, maps, width, height, 77)[level], rel=0.02)
+        assert total == pytest.approx(nats(model, maps, 77)[level], rel=0.02)
 
 
 def test_bits_and_distortion_fall_with_effort(part: NDArray[np.uint8]) -> None:
@@ -168,8 +166,8 @@ def test_bits_and_distortion_fall_with_effort(part: NDArray[np.uint8]) -> None:
         maps = model.to_indices(pixels, Request(lmbda=rate, effort=effort))
         with torch.inference_mode():
             z = model.autoencoder.latent(0, model.autoencoder.features(image, places)[0], None)[0]
-            error = float((z - quantizer.lookup(maps[0][None])[0].permute(2, 0, 1)).square().sum())
-        bits = nats(model, maps, width, height, model.tradeoff(rate))[0] / math.log(2)
+            error = float((z - quantizer.lookup(maps.levels[0][None])[0].permute(2, 0, 1)).square().sum())
+        bits = nats(model, maps, model.tradeoff(rate))[0] / math.log(2)
         costs[effort] = error + rate * bits
     assert costs[6] < costs[3] < costs[1]
 

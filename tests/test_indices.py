@@ -72,7 +72,7 @@ def test_what_a_file_holds(tiny: Codec, image: Image.Image, found: Indices) -> N
     assert {name: held[name].tolist() for name in numbers} == numbers
     assert {str(held[name].dtype) for name in ("width", "height", *numbers)} == {"int64"}
     assert (str(held["rate"].dtype), held["rate"].shape, found.rate) == ("uint8", (), int(held["rate"]))
-    for level, maps in enumerate(tiny.to_indices(np.asarray(image))):
+    for level, maps in enumerate(tiny.to_indices(np.asarray(image)).levels):
         assert held[f"level{level}"].dtype == np.uint16
         assert np.array_equal(held[f"level{level}"], maps.numpy())
     assert held["level1"].shape == (2, 18, 34)
@@ -197,7 +197,7 @@ def test_positions_that_stop() -> None:
 
 def test_the_rate_goes_along(staged: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
     maps = sample_indices(staged, 40, 24, seed=5, tradeoff=200)
-    streams = tuple(staged.compress(maps, 40, 24, 200))
+    streams = tuple(staged.compress(maps, 200))
     data = container.pack(container.Container(staged.header(40, 24, "RGB", 200), streams))
     held = load(io.BytesIO(dumps(extract(staged, data))))
     assert (held.rate, held.configs) == (200, staged.config.autoencoder.levels)

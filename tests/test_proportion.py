@@ -12,7 +12,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from conftest import staged_config
-from internals import container, forged, load, proportion, random_file, save_random, shipped
+from internals import IndexMaps, container, forged, load, proportion, random_file, save_random, shipped
 from PIL import Image
 
 import vqcodec
@@ -60,7 +60,7 @@ def test_forged_files_are_refused_at_once(base, name):
 def test_no_stream_is_shorter_than_the_least(staged):
     """Indices that are as likely as can be take no less than `least_bits` says."""
     for size in [(1, 1), (40, 21), (200, 100)]:
-        tilings = [staged.tiling(level, *size) for level in range(2)]
+        tilings = staged.tilings(*size)
         for bias in (0, 60, 2000):
             priors = []
             for prior in staged.priors:
@@ -71,10 +71,12 @@ def test_no_stream_is_shorter_than_the_least(staged):
                 priors.append(copied)
             codec = object.__new__(type(staged))
             codec.__dict__ = staged.__dict__ | {"priors": priors}
-            maps = [torch.zeros(p.level.maps, *t.map_shape, dtype=torch.int64) for p, t in zip(priors, tilings)]  # noqa: B905
-            streams = codec.compress(maps, *size)
+            pairs = zip(priors, tilings, strict=True)
+            levels = (torch.zeros(p.level.maps, *t.map_shape, dtype=torch.int64) for p, t in pairs)
+            maps = IndexMaps(tuple(levels), *size)
+            streams = codec.compress(maps)
             proportion.check_lengths(priors, tilings, streams, 16)
-            assert all(map(torch.equal, codec.decompress(streams, *size), maps))
+            assert codec.decompress(streams, *size).equal(maps)
     bits = proportion.least_bits(priors[1]) * proportion.positions(tilings[1], 0, 16)
     assert len(streams[1]) * 8 < bits + 96  # with certainty so large, hardly more either
 
@@ -141,7 +143,7 @@ def test_the_estimate_of_memory_grows_with_the_image(base):
     sizes = [(256, 256), (1024, 1024), (4096, 4096), (9000, 9000)]
     estimates = []
     for size in sizes:
-        tilings = [base.tiling(level, *size) for level in range(2)]
+        tilings = base.tilings(*size)
         estimates.append(proportion.memory(base.config, tilings, 64))
     assert np.all(np.diff(estimates) > 0)
     assert 10 << 20 < estimates[0] < estimates[1] < 1 << 30

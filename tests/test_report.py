@@ -46,29 +46,29 @@ def curve(name: str, kind: str, factor: float, points: int = 4) -> Curve:
 def test_values_of_the_stream_find_their_places(tiny: Codec, width: int, height: int) -> None:
     pixels = np.random.default_rng(width).integers(0, 256, (height, width, 3), np.uint8)
     indices = tiny.to_indices(pixels)
-    found = level_maps(tiny, indices, width, height, 0, lambda symbols, _: symbols)
-    for maps, expected in zip(found, indices, strict=True):
+    found = level_maps(tiny, indices, 0, lambda symbols, _: symbols)
+    for maps, expected in zip(found, indices.levels, strict=True):
         assert torch.equal(maps.long(), expected)
 
 
 def test_places_where_nothing_is_coded_cost_nothing(staged: Codec) -> None:
     maps = sample_indices(staged, 70, 50, seed=5, tradeoff=77)
-    coded = level_maps(staged, maps, 70, 50, 77, lambda symbols, _: torch.ones_like(symbols))
-    found = level_maps(staged, maps, 70, 50, 77, lambda symbols, _: symbols)
-    for own, where, symbols in zip(maps, coded, found, strict=True):
+    coded = level_maps(staged, maps, 77, lambda symbols, _: torch.ones_like(symbols))
+    found = level_maps(staged, maps, 77, lambda symbols, _: symbols)
+    for own, where, symbols in zip(maps.levels, coded, found, strict=True):
         assert torch.equal(symbols.long(), own)  # what is not coded is 0
         assert where[0].all()
         assert 0 < where[1:].mean() < 1
-    bits = bits_map(staged, maps, 70, 50, 77)
+    bits = bits_map(staged, maps, 77)
     for level, where, used in zip(staged.config.autoencoder.levels, coded, bits.stages, strict=True):
         first = [level.stage_maps(stage).start for stage in range(level.stages)]
         assert used == pytest.approx(float(where[first].sum(0).mean()))
-    assert bits.levels != bits_map(staged, maps, 70, 50, 255).levels
+    assert bits.levels != bits_map(staged, maps, 255).levels
 
 
 def test_bits_map_sums_to_the_ideal_code_length(tiny: Codec, photo: NDArray[np.uint8]) -> None:
     height, width = photo.shape[:2]
-    found = bits_map(tiny, tiny.to_indices(photo), width, height, 0)
+    found = bits_map(tiny, tiny.to_indices(photo), 0)
     ideal = [level.ideal for level in rates.measure(tiny, [photo])]
     assert found.levels == pytest.approx(ideal, rel=1e-9)
     assert found.stages == (1.0, 2.0)
@@ -83,8 +83,8 @@ def test_bits_map_sums_to_the_ideal_code_length(tiny: Codec, photo: NDArray[np.u
 def test_coarse_bits_are_spread_over_what_they_cover(tiny: Codec, photo: NDArray[np.uint8]) -> None:
     crop = np.ascontiguousarray(photo[:96, :80])
     indices = tiny.to_indices(crop)
-    coarse, fine = (maps.sum(0).numpy() for maps in level_maps(tiny, indices, 80, 96, 0, code_length))
-    bits = bits_map(tiny, indices, 80, 96, 0).bits
+    coarse, fine = (maps.sum(0).numpy() for maps in level_maps(tiny, indices, 0, code_length))
+    bits = bits_map(tiny, indices, 0).bits
     times = fine.shape[0] // coarse.shape[0]
     for y, x in ((0, 0), (3, 1), (fine.shape[0] - 1, fine.shape[1] - 1)):
         assert bits[y, x] == pytest.approx(fine[y, x] + coarse[y // times, x // times] / times**2)

@@ -26,6 +26,7 @@ from vqcodec.exact import ops, orders
 from vqcodec.exact.engine import known
 from vqcodec.images.sheets import grid
 from vqcodec.model import registry, weights
+from vqcodec.model.maps import IndexMaps
 from vqcodec.sampling import Keep, draw, keep_top, keep_upper, sample, sample_indices, temperature_table
 from vqcodec.stream.writer import frequencies
 from vqcodec.vae.model import VAEModel
@@ -35,18 +36,14 @@ SIZE = (130, 70)  # six tiles, four of them cut
 ROWS = 32  # of its upper half, in pixels
 
 
-def same(a: list[Tensor], b: list[Tensor]) -> bool:
-    return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
-
-
 @pytest.fixture(scope="session")
-def source(tiny: Codec, photo: NDArray[np.uint8]) -> list[Tensor]:
+def source(tiny: Codec, photo: NDArray[np.uint8]) -> IndexMaps:
     """Index maps of a part of a photograph of that size."""
     return tiny.to_indices(np.ascontiguousarray(photo[100:170, 100:230]))
 
 
 @torch.inference_mode()
-def reference(codec: Codec, width: int, height: int, seed: int, keep: Keep | None = None) -> list[Tensor]:
+def reference(codec: Codec, width: int, height: int, seed: int, keep: Keep | None = None) -> IndexMaps:
     """What a seed means: index by index from whole maps and the model's own table, in Python's integers."""
     generator = random.Random(seed)
     tiles: list[Tensor] = []
@@ -55,7 +52,9 @@ def reference(codec: Codec, width: int, height: int, seed: int, keep: Keep | Non
         shape = (tiling.grid[0] * tiling.grid[1], *tiling.tile_shape)
         valid = tiling.valid()
         maps = torch.zeros(shape[0], prior.level.maps, shape[1] * shape[2], dtype=torch.int64)
-        kept = None if keep is None else (tiling.split(keep.maps[level]), tiling.split(keep.masks[level][None])[:, 0])
+        kept = None
+        if keep is not None:
+            kept = tiling.split(keep.maps.levels[level]), tiling.split(keep.masks[level][None])[:, 0]
         condition = prior.condition(tiles, shape, valid)
         for step in orders.order(prior.config.order, *shape[1:]).step.unique().tolist():
             for stage in range(prior.level.stages):
@@ -74,29 +73,30 @@ def reference(codec: Codec, width: int, height: int, seed: int, keep: Keep | Non
                             chosen = int(kept[0][tile, m].flatten()[position])
                         maps[tile, m, position] = chosen
         tiles.append(maps.view(shape[0], -1, *shape[1:]))
-    return [codec.tiling(level, width, height).join(maps) for level, maps in enumerate(tiles)]
+    levels = (tiling.join(maps) for tiling, maps in zip(codec.tilings(width, height), tiles, strict=True))
+    return IndexMaps(tuple(levels), width, height)
 
 
 def test_what_a_seed_means(tiny: Codec, one_level: Codec, staged: Codec) -> None:
     for codec in (tiny, one_level, staged):
         for seed in (0, 5):
-            assert same(sample_indices(codec, 70, 24, seed=seed), reference(codec, 70, 24, seed))
-    assert same(sample_indices(tiny, 70, 24, seed=5, temperature=1), reference(tiny, 70, 24, 5))
+            assert sample_indices(codec, 70, 24, seed=seed).equal(reference(codec, 70, 24, seed))
+    assert sample_indices(tiny, 70, 24, seed=5, temperature=1).equal(reference(tiny, 70, 24, 5))
 
 
 def test_what_is_kept_informs_what_is_drawn(tiny: Codec, staged: Codec) -> None:
     for codec in (tiny, staged):
         maps = sample_indices(codec, 70, 40, seed=9)
-        keep = keep_upper(codec, maps, 40)
+        keep = keep_upper(codec, maps)
         drawn = sample_indices(codec, 70, 40, seed=3, keep=keep)
-        assert same(drawn, reference(codec, 70, 40, 3, keep))
-        assert not same(drawn, sample_indices(codec, 70, 40, seed=3))
+        assert drawn.equal(reference(codec, 70, 40, 3, keep))
+        assert not drawn.equal(sample_indices(codec, 70, 40, seed=3))
 
 
 def test_stops_are_drawn(staged: Codec) -> None:
     """Nothing is drawn behind a stop, and what is drawn can be coded; the place matters."""
     drawn = sample_indices(staged, *SIZE, seed=2, tradeoff=9)
-    for level, maps in zip(staged.config.autoencoder.levels, drawn, strict=True):
+    for level, maps in zip(staged.config.autoencoder.levels, drawn.levels, strict=True):
         live = torch.ones_like(maps[0], dtype=torch.bool)
         for stage in range(level.stages):
             part = maps[level.stage_maps(stage)]
@@ -104,14 +104,14 @@ def test_stops_are_drawn(staged: Codec) -> None:
             assert part.any()
             live = live & part.any(0)
         assert 0 < live.double().mean() < 0.9
-    assert same(staged.decompress(staged.compress(drawn, *SIZE, 9), *SIZE, tradeoff=9), drawn)
-    assert not same(sample_indices(staged, *SIZE, seed=2, tradeoff=255), drawn)
+    assert staged.decompress(staged.compress(drawn, 9), *SIZE, tradeoff=9).equal(drawn)
+    assert not sample_indices(staged, *SIZE, seed=2, tradeoff=255).equal(drawn)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("temperature", [1.0, 0.8])
 def test_each_of_many_is_what_its_seed_gives_alone(
-    tiny: Codec, source: list[Tensor], threads: int, temperature: float
+    tiny: Codec, source: IndexMaps, threads: int, temperature: float
 ) -> None:
     torch.set_num_threads(threads)
     for keep in (None, keep_top(tiny, source)):
@@ -119,13 +119,13 @@ def test_each_of_many_is_what_its_seed_gives_alone(
         assert len(found) == 23
         for i in (0, 9, 10, 22):
             alone = sample_indices(tiny, *SIZE, seed=5 + i, temperature=temperature, keep=keep)
-            assert same(found[i], alone)
-        fine = {maps[1].numpy().tobytes() for maps in found}
+            assert found[i].equal(alone)
+        fine = {maps.levels[1].numpy().tobytes() for maps in found}
         assert len(fine) == 23
 
 
 @pytest.mark.parametrize("size", [(0, 5), (5, -1)])
-def test_wrong_arguments(tiny: Codec, source: list[Tensor], size: tuple[int, int]) -> None:
+def test_wrong_arguments(tiny: Codec, source: IndexMaps, size: tuple[int, int]) -> None:
     keep = keep_top(tiny, source)
     with pytest.raises(ValueError, match="at least 1"):
         sample_indices(tiny, *size)
@@ -169,7 +169,7 @@ def test_extreme_temperatures(tiny: Codec) -> None:
     assert temperature_table(2**14, 3, 1e-300) == [2**14] + 255 * [0]
     assert temperature_table(2**14, 3, 10)[254:] == [3349, 3]
     coldest = sample_indices(tiny, *SIZE, seed=1, temperature=1e-3)
-    for maps in frequencies(tiny, coldest, *SIZE):
+    for maps in frequencies(tiny, coldest):
         for coded in maps:
             chosen = coded.frequencies.gather(1, coded.symbols[:, None])[:, 0]
             assert torch.equal(chosen, coded.frequencies.amax(1))
@@ -178,25 +178,25 @@ def test_extreme_temperatures(tiny: Codec) -> None:
 def test_colder_samples_are_likelier(tiny: Codec) -> None:
     def bits(temperature: float) -> float:
         found = sample_indices(tiny, 256, 256, seed=1, temperature=temperature)
-        coded = [one for maps in frequencies(tiny, found, 256, 256) for one in maps]
+        coded = [one for maps in frequencies(tiny, found) for one in maps]
         pairs = [(one.symbols, one.frequencies) for one in coded]
         return -sum(float((f.gather(1, i[:, None])[:, 0] / f.sum(1)).double().log2().sum()) for i, f in pairs)
 
     before = [prior.table.clone() for prior in tiny.priors]
     costs = [bits(temperature) for temperature in (0.1, 0.5, 1, 2, 10)]
     assert all(0.9 * b > a for a, b in zip(costs, costs[1:], strict=False))
-    assert same(before, [prior.table for prior in tiny.priors])
+    assert all(torch.equal(a, prior.table) for a, prior in zip(before, tiny.priors, strict=True))
 
 
-def test_the_top_map_is_kept(tiny: Codec, source: list[Tensor]) -> None:
+def test_the_top_map_is_kept(tiny: Codec, source: IndexMaps) -> None:
     keep = keep_top(tiny, source)
-    found = [sample_indices(tiny, *SIZE, seed=seed, keep=keep) for seed in (1, 2)]
+    found = [sample_indices(tiny, *SIZE, seed=seed, keep=keep).levels for seed in (1, 2)]
     for maps in found:
-        assert torch.equal(maps[0], source[0])
-        assert (maps[1] != source[1]).double().mean() > 0.5
+        assert torch.equal(maps[0], source.levels[0])
+        assert (maps[1] != source.levels[1]).double().mean() > 0.5
     assert (found[0][1] != found[1][1]).double().mean() > 0.5
     # the finer level is drawn under what is kept, not under what the seed would have drawn
-    assert not torch.equal(found[0][1], sample_indices(tiny, *SIZE, seed=1)[1])
+    assert not torch.equal(found[0][1], sample_indices(tiny, *SIZE, seed=1).levels[1])
 
 
 @pytest.mark.parametrize("size", [SIZE, (600, 610)])
@@ -204,26 +204,26 @@ def test_the_upper_half_is_kept_at_all_levels(tiny: Codec, size: tuple[int, int]
     """The second size is drawn in two batches of tiles."""
     width, height = size
     known = sample_indices(tiny, width, height, seed=8, temperature=3)
-    found = sample_indices(tiny, width, height, seed=1, keep=keep_upper(tiny, known, height))
-    again = sample_indices(tiny, width, height, seed=2, keep=keep_upper(tiny, known, height))
+    found = sample_indices(tiny, width, height, seed=1, keep=keep_upper(tiny, known))
+    again = sample_indices(tiny, width, height, seed=2, keep=keep_upper(tiny, known))
     for i, level in enumerate(tiny.config.autoencoder.levels):
         rows = height // 2 // 8 * 8 // level.stride
         for other in (found, again):
-            assert torch.equal(other[i][:, :rows], known[i][:, :rows])
-            assert (other[i][:, rows:] != known[i][:, rows:]).double().mean() > 0.4
-        assert not torch.equal(found[i][:, rows], again[i][:, rows])
+            assert torch.equal(other.levels[i][:, :rows], known.levels[i][:, :rows])
+            assert (other.levels[i][:, rows:] != known.levels[i][:, rows:]).double().mean() > 0.4
+        assert not torch.equal(found.levels[i][:, rows], again.levels[i][:, rows])
 
 
 def test_one_level_and_small_images(tiny: Codec, one_level: Codec) -> None:
     maps = sample_indices(one_level, *SIZE, seed=1)
-    found = sample_indices(one_level, *SIZE, seed=2, keep=keep_upper(one_level, maps, SIZE[1]))
-    assert torch.equal(found[0][:, : ROWS // 4], maps[0][:, : ROWS // 4])
-    assert not torch.equal(found[0], maps[0])
+    found = sample_indices(one_level, *SIZE, seed=2, keep=keep_upper(one_level, maps))
+    assert torch.equal(found.levels[0][:, : ROWS // 4], maps.levels[0][:, : ROWS // 4])
+    assert not found.equal(maps)
     assert sample(one_level).size == (64, 64)
     with pytest.raises(ModelError, match="single level"):
         keep_top(one_level, maps)
     with pytest.raises(ImageError, match="needs 16"):
-        keep_upper(tiny, sample_indices(tiny, 20, 15), 15)
+        keep_upper(tiny, sample_indices(tiny, 20, 15))
 
 
 def test_grid() -> None:
@@ -242,14 +242,12 @@ def test_grid() -> None:
 
 
 @pytest.fixture
-def folder(
-    tmp_path: Path, tiny_models: Path, source: list[Tensor], tiny: Codec, monkeypatch: pytest.MonkeyPatch
-) -> Path:
+def folder(tmp_path: Path, tiny_models: Path, source: IndexMaps, tiny: Codec, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working directory, with a.png; the tiny model is installed and the default."""
     monkeypatch.setenv(registry.ENVIRONMENT, str(tiny_models))
     monkeypatch.setattr(registry, "DEFAULT_MODEL", "tiny")
     monkeypatch.chdir(tmp_path)
-    Image.fromarray(tiny.from_indices(source, *SIZE)).save("a.png")
+    Image.fromarray(tiny.from_indices(source)).save("a.png")
     return tmp_path
 
 
@@ -304,7 +302,7 @@ def test_around_an_image(folder: Path, tiny: Codec, like: str, monkeypatch: pyte
     assert vq("top.png", "--like", like, "--keep", "top", "--seed", 3).exit_code == 0
     assert shows("top.png", sample(tiny, *SIZE, seed=3, keep=keep_top(tiny, maps)))
     assert vq("upper.png", "--like", like, "--keep", "upper", "--seed", 3, "--count", 2).exit_code == 0
-    pictures = [sample(tiny, *SIZE, seed=3 + i, keep=keep_upper(tiny, maps, SIZE[1])) for i in range(2)]
+    pictures = [sample(tiny, *SIZE, seed=3 + i, keep=keep_upper(tiny, maps)) for i in range(2)]
     assert shows("upper.png", grid(iter(pictures), 2, 2))
 
 

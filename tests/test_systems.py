@@ -54,7 +54,7 @@ def test_figures_of_a_codec(tiny: Codec, tiny_models: Path, pictures):
     dims = sum(p.size for p in pictures)
     assert found.file_bits_per_dim == pytest.approx(8 * sum(map(len, files)) / dims)
     assert 0 < found.index_bits_per_dim < found.file_bits_per_dim
-    indices = [tiny.to_indices(p) for p in pictures]
+    indices = [tiny.to_indices(p).levels for p in pictures]
     for level, maps in enumerate(zip(*indices, strict=True)):
         codes = tiny.config.autoencoder.levels[level].codes
         for stage, usage in enumerate(found.usage[level]):

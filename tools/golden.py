@@ -15,10 +15,10 @@ import click
 import numpy as np
 from PIL import Image
 from skimage import data
-from torch import Tensor
 
 from vqcodec.codec import Codec, load_model
 from vqcodec.format import container
+from vqcodec.model.maps import IndexMaps
 
 FOLDER = Path(__file__).resolve().parent.parent / "tests" / "golden"
 MODELS = ("vq2-base", "vqvae-base")
@@ -34,15 +34,15 @@ def pictures() -> dict[str, Image.Image]:
     }
 
 
-def indices_hash(indices: list[Tensor]) -> str:
+def indices_hash(indices: IndexMaps) -> str:
     """SHA-256 over all index maps as little-endian 16-bit numbers, level by level."""
     digest = hashlib.sha256()
-    for maps in indices:
+    for maps in indices.levels:
         digest.update(np.ascontiguousarray(maps.numpy().astype("<u2")).tobytes())
     return digest.hexdigest()
 
 
-def decoded_indices(codec: Codec, file: bytes) -> list[Tensor]:
+def decoded_indices(codec: Codec, file: bytes) -> IndexMaps:
     """The index maps that a file holds."""
     parts = container.unpack(file)
     return codec.decompress(parts.streams, parts.header.width, parts.header.height, parts.header.group_tiles)

@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
-from torch import Tensor
 
 from vqcodec.encoder import fitting
 from vqcodec.encoder.choice import chooser
@@ -26,6 +25,7 @@ from vqcodec.format import container
 from vqcodec.images import imaging
 from vqcodec.model import registry, tiling
 from vqcodec.model.limits import DEFAULT_LIMITS, Deadline, Limits
+from vqcodec.model.maps import IndexMaps
 from vqcodec.model.model import Model, pick_device
 from vqcodec.model.precision import exactly
 from vqcodec.nets import strips
@@ -37,7 +37,7 @@ Pixels = npt.NDArray[np.uint8]
 class Codec(Model):
     """A model, ready to encode and decode on one device.
 
-    Index maps are as of `Model`. tradeoff: where the lmbda of an image lies in the model's range, 0 (the lowest: the
+    tradeoff: where the lmbda of an image lies in the model's range, 0 (the lowest: the
     best picture) to 255.
     """
 
@@ -88,7 +88,7 @@ class Codec(Model):
             encoded = fitting.within(self, choice, target, pack)
         if verify:
             again = self.decompress(encoded.streams, width, height, tradeoff=encoded.tradeoff)
-            if not all(torch.equal(a, b) for a, b in zip(encoded.indices, again, strict=True)):
+            if not encoded.maps.equal(again):
                 raise VqcodecError("verification failed: the file would not decode to the indices that were encoded")
         return pack(encoded)
 
@@ -98,13 +98,13 @@ class Codec(Model):
         head = container.read_header(data)
         limits.check_pixels(head.width, head.height)
         file = container.unpack(data)
-        indices = self.read_indices(file, limits)
-        pixels = self.from_indices(indices, head.width, head.height, head.rate)
+        maps = self.read_indices(file, limits)
+        pixels = self.from_indices(maps, head.rate)
         alpha = None if file.alpha is None else imaging.decode_alpha(file.alpha, head.width, head.height)
         return imaging.to_pil(imaging.Picture(pixels, alpha, head.mode, file.icc, file.exif, file.xmp))
 
     @exactly
-    def to_indices(self, pixels: Pixels, asked: Request = DEFAULT) -> list[Tensor]:
+    def to_indices(self, pixels: Pixels, asked: Request = DEFAULT) -> IndexMaps:
         """Choose the index maps of an image, uint8 [H, W, 3], which is padded by repeating its edge. Raises ModelError
         as `encode`, ValueError if a size is asked for."""
         if asked.sized:
@@ -112,19 +112,19 @@ class Codec(Model):
         return chooser(self, pixels, asked).maps(lmbda_asked(asked, self.config.lmbdas))
 
     @exactly
-    def from_indices(self, indices: Sequence[Tensor], width: int, height: int, tradeoff: int = 0) -> Pixels:
+    def from_indices(self, maps: IndexMaps, tradeoff: int = 0) -> Pixels:
         """Make pixels, uint8 [height, width, 3], of index maps. Floating point: may differ by 1 between devices."""
-        maps = [m[None].to(self.device) for m in indices]
+        levels = [m[None].to(self.device) for m in maps.levels]
         options: dict[str, Any] = {"tradeoff": tradeoff / (TRADEOFFS - 1)} if self.config.autoencoder.gains else {}
-        image = strips.decode(self.autoencoder, maps, **options)[0]
+        image = strips.decode(self.autoencoder, levels, **options)[0]
         if not bool(torch.isfinite(image).all()):
             raise ModelError(f"model {self.name} decodes these indices to no finite picture")
         pixels = (image.permute(1, 2, 0) * 255).round().clamp(0, 255).to(torch.uint8)
-        return np.ascontiguousarray(pixels[:height, :width].cpu().numpy())
+        return np.ascontiguousarray(pixels[: maps.height, : maps.width].cpu().numpy())
 
-    def compress(self, indices: Sequence[Tensor], width: int, height: int, tradeoff: int = 0) -> list[bytes]:
+    def compress(self, maps: IndexMaps, tradeoff: int = 0) -> list[bytes]:
         """Write index maps into streams: see `stream.writer`."""
-        return writer.compress(self, indices, width, height, tradeoff)
+        return writer.compress(self, maps, tradeoff)
 
     def decompress(
         self,
@@ -134,7 +134,7 @@ class Codec(Model):
         group_tiles: int = tiling.GROUP_TILES,
         tradeoff: int = 0,
         deadline: Deadline | None = None,
-    ) -> list[Tensor]:
+    ) -> IndexMaps:
         """Read index maps from streams: see `stream.reader`. Raises FormatError on a stream that `compress` would not
         write, ImageError after the deadline."""
         return reader.decompress(self, streams, width, height, group_tiles, tradeoff, deadline)
@@ -143,7 +143,7 @@ class Codec(Model):
         """The header of the files that this codec writes."""
         return container.Header(width, height, mode, self.identity, self.tile_size, tiling.GROUP_TILES, tradeoff)
 
-    def read_indices(self, file: container.Container, limits: Limits = DEFAULT_LIMITS) -> list[Tensor]:
+    def read_indices(self, file: container.Container, limits: Limits = DEFAULT_LIMITS) -> IndexMaps:
         """The index maps that a file holds. Raises FormatError, ModelError and ImageError as `decode`."""
         head = file.header
         if head.model != self.identity:

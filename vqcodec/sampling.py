@@ -28,6 +28,7 @@ from vqcodec.exact import ops
 from vqcodec.exact.engine import Batch
 from vqcodec.exact.network import IntegerPrior
 from vqcodec.model import registry, weights
+from vqcodec.model.maps import IndexMaps
 from vqcodec.model.model import Model, pick_device
 from vqcodec.stream.reader import produce
 from vqcodec.vae.model import VAEModel
@@ -42,32 +43,32 @@ _EXACT = decimal.Context(prec=50, rounding=decimal.ROUND_HALF_EVEN)  # decimal r
 class Keep:
     """Index maps, and where sampling leaves them as they are.
 
-    maps: per level int64 [maps, H / stride, W / stride], as of `Model`. masks: per level bool
-    [H / stride, W / stride], True where all indices are kept.
+    Args:
+        maps: of an image.
+        masks: by level bool [H / stride, W / stride], True where all indices are kept.
 
     Positions are drawn in the order in which they are coded. A kept index therefore informs what is coded after it, and
     nothing before; tiles never inform each other.
     """
 
-    maps: tuple[Tensor, ...]
+    maps: IndexMaps
     masks: tuple[Tensor, ...]
 
 
-def keep_top(model: Model, maps: Sequence[Tensor]) -> Keep:
+def keep_top(model: Model, maps: IndexMaps) -> Keep:
     """Keep the coarsest level's maps and draw all finer levels: exactly the model's conditional distribution.
 
-    maps: as of `Codec.to_indices`. Raises ModelError if the model has one level only, as nothing would be drawn.
+    Raises ModelError if the model has one level only, as nothing would be drawn.
     """
-    if len(maps) == 1:
+    if len(maps.levels) == 1:
         raise ModelError(f"model {model.name} has a single level: with its top map kept, nothing is left to draw")
-    return Keep(tuple(maps), tuple(torch.full(m.shape[1:], not i, dtype=torch.bool) for i, m in enumerate(maps)))
+    return Keep(maps, tuple(torch.full(m.shape[1:], not i, dtype=torch.bool) for i, m in enumerate(maps.levels)))
 
 
-def keep_upper(model: Model, maps: Sequence[Tensor], height: int) -> Keep:
+def keep_upper(model: Model, maps: IndexMaps) -> Keep:
     """Keep all levels' indices in the upper half of an image, and draw the rest.
 
-    maps: as of `Codec.to_indices`; height: of the image, in pixels. Half of it is rounded down to the coarsest stride.
-    Raises ImageError if nothing is left of it.
+    Half of its height is rounded down to the coarsest stride. Raises ImageError if nothing is left of it.
 
     What is drawn is not quite the model's conditional distribution, as something that is kept may come after what is
     drawn and would have to inform it. In the order "waves" the convolutions never look at rows below, and only
@@ -76,16 +77,16 @@ def keep_upper(model: Model, maps: Sequence[Tensor], height: int) -> Keep:
     are kept were once conditioned on coarser indices that are now drawn without knowing them. Tiles are independent of
     each other: below a border between tiles, nothing is known of what is above.
     """
-    rows = height // 2 // model.config.autoencoder.coarsest * model.config.autoencoder.coarsest
+    rows = maps.height // 2 // model.config.autoencoder.coarsest * model.config.autoencoder.coarsest
     if not rows:
         least = 2 * model.config.autoencoder.coarsest
-        raise ImageError(f"{height} rows of pixels have no upper half to keep; model {model.name} needs {least}")
+        raise ImageError(f"{maps.height} rows of pixels have no upper half to keep; model {model.name} needs {least}")
     masks = []
-    for level, level_maps in zip(model.config.autoencoder.levels, maps, strict=True):
+    for level, level_maps in zip(model.config.autoencoder.levels, maps.levels, strict=True):
         mask = torch.zeros(level_maps.shape[1:], dtype=torch.bool)
         mask[: rows // level.stride] = True
         masks.append(mask)
-    return Keep(tuple(maps), tuple(masks))
+    return Keep(maps, tuple(masks))
 
 
 def temperature_table(top: int, floor: int, temperature: float) -> list[int]:
@@ -123,8 +124,8 @@ def draw(
     temperature: float = 1.0,
     keep: Keep | None = None,
     tradeoff: int = 0,
-) -> Iterator[list[Tensor]]:
-    """Index maps as of `Model`, for one image per seed, each the same as if it were drawn alone.
+) -> Iterator[IndexMaps]:
+    """Index maps, for one image per seed, each the same as if it were drawn alone.
 
     width, height: in pixels; seeds: from 0; keep: indices that all images share. Raises ValueError on other arguments.
     """
@@ -132,16 +133,17 @@ def draw(
         raise ValueError(f"width and height must be at least 1, got {width}x{height}")
     if any(seed < 0 for seed in seeds):
         raise ValueError("seeds must not be negative")
-    tilings = [model.tiling(level, width, height) for level in range(len(model.priors))]
+    tilings = model.tilings(width, height)
     shapes = [(v.maps, *t.map_shape) for v, t in zip(model.config.autoencoder.levels, tilings, strict=True)]
-    if keep is not None and [tuple(m.shape) for m in keep.maps] != shapes:
+    kept_shapes = None if keep is None else [tuple(m.shape) for m in keep.maps.levels]
+    if keep is not None and (keep.maps.size != (width, height) or kept_shapes != shapes):
         raise ValueError(f"the maps to keep are not those of an image of {width}x{height} pixels")
     if keep is not None and [tuple(m.shape) for m in keep.masks] != [shape[1:] for shape in shapes]:
         raise ValueError("the masks do not fit the maps to keep")
     priors = [tempered(prior, temperature) for prior in model.priors]
     tiles = tilings[0].grid[0] * tilings[0].grid[1]
     together = max(1, BATCH_TILES // tiles)
-    known = None if keep is None else [_in_tiles(model, keep, level, width, height) for level in range(len(priors))]
+    known = None if keep is None else _in_tiles(model, keep)
     for start in range(0, len(seeds), together):
         generators = [random.Random(seed) for seed in seeds[start : start + together]]
         source = partial(_Draw, model, generators, known, tiles)
@@ -150,14 +152,15 @@ def draw(
         )
         for i in range(len(generators)):
             part = slice(i * tiles, (i + 1) * tiles)
-            yield [tiling.join(maps[part]) for tiling, maps in zip(tilings, drawn, strict=True)]
+            levels = tuple(tiling.join(maps[part]) for tiling, maps in zip(tilings, drawn, strict=True))
+            yield IndexMaps(levels, width, height)
 
 
-def _in_tiles(model: Model, keep: Keep, level: int, width: int, height: int) -> tuple[Tensor, Tensor]:
-    """Indices [tiles, maps, h * w] and mask [tiles, h * w] of a level."""
-    tiling = model.tiling(level, width, height)
-    masks = tiling.split(keep.masks[level].cpu()[None])[:, 0]
-    return tiling.split(keep.maps[level].cpu()).flatten(2), masks.flatten(1)
+def _in_tiles(model: Model, keep: Keep) -> list[tuple[Tensor, Tensor]]:
+    """Indices [tiles, maps, h * w] and mask [tiles, h * w], by level."""
+    tilings = model.tilings(*keep.maps.size)
+    masks = [tiling.split(mask[None])[:, 0].flatten(1) for tiling, mask in zip(tilings, keep.masks, strict=True)]
+    return [(maps.flatten(2), mask) for maps, mask in zip(model.split(keep.maps), masks, strict=True)]
 
 
 class _Draw:
@@ -246,7 +249,7 @@ class IndexSampler:
         """See `Sampler.images`. Raises ValueError on other arguments."""
         drawn = draw(self.codec, width, height, seeds, temperature=temperature, keep=self.keep, tradeoff=self.tradeoff)
         for maps in drawn:
-            yield Image.fromarray(self.codec.from_indices(maps, width, height, self.tradeoff))
+            yield Image.fromarray(self.codec.from_indices(maps, self.tradeoff))
 
 
 def sample_indices(
@@ -258,7 +261,7 @@ def sample_indices(
     temperature: float = 1.0,
     keep: Keep | None = None,
     tradeoff: int = 0,
-) -> list[Tensor]:
+) -> IndexMaps:
     """Draw the index maps of an image from the priors; the same arguments give the same on every machine.
 
     Args:
@@ -269,7 +272,7 @@ def sample_indices(
         keep: indices that are given, see `keep_top` and `keep_upper`.
         tradeoff: 0 to 255.
 
-    Returns: index maps as of `Model`. Raises ValueError on other arguments.
+    Raises ValueError on other arguments.
     """
     return next(draw(model, width, height, [seed], temperature=temperature, keep=keep, tradeoff=tradeoff))
 

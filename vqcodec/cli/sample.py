@@ -136,5 +136,5 @@ def _kept(data: bytes, keep: str, model: str | None, device: str) -> tuple[Sampl
     loaded = codec.load_model(model, device)
     indices = arrays.extract(loaded, data if coded else open_image(data))
     maps = arrays.index_maps(loaded, indices)
-    kept = sampling.keep_top(loaded, maps) if keep == "top" else sampling.keep_upper(loaded, maps, indices.height)
-    return sampling.IndexSampler(loaded, kept, indices.rate), (indices.width, indices.height)
+    kept = sampling.keep_top(loaded, maps) if keep == "top" else sampling.keep_upper(loaded, maps)
+    return sampling.IndexSampler(loaded, kept, indices.rate), maps.size

@@ -23,6 +23,7 @@ from vqcodec.encoder.lengths import PriorLengths
 from vqcodec.encoder.request import DEFAULT, EFFORTS, TUNES, Effort, Request
 from vqcodec.exact.condition import Condition
 from vqcodec.model import lambdas
+from vqcodec.model.maps import IndexMaps
 from vqcodec.model.model import Model
 from vqcodec.model.precision import fast_bf16
 from vqcodec.nets import strips
@@ -75,23 +76,23 @@ class Chooser:
 
     @timing.timed("choice of codes")
     @torch.inference_mode()
-    def maps(self, lmbda: float) -> list[Tensor]:
-        """Index maps as of `Model`, coarsest level first. lmbda: weight of a bit."""
+    def maps(self, lmbda: float) -> IndexMaps:
+        """Index maps at lmbda, the weight of a bit."""
         effort = self._effort
         gains = None
         if effort.gain and self._original.whole:
             model = self._model
             rough = [maps[None].to(model.device) for maps in self._descended(lmbda, ROUGH, None)]
             gains = local_gains(model.autoencoder, rough, model.tradeoff(lmbda) / lambdas.HIGHEST_TRADEOFF)
-        return self._descended(lmbda, effort, gains)
+        return IndexMaps(tuple(self._descended(lmbda, effort, gains)), *self.size)
 
     @torch.inference_mode()
-    def rough(self, lmbda: float) -> list[Tensor]:
+    def rough(self, lmbda: float) -> IndexMaps:
         """Index maps of the lowest effort: those of any effort have nearly the same size."""
-        return self._descended(lmbda, ROUGH, None, RANGE)
+        return IndexMaps(tuple(self._descended(lmbda, ROUGH, None, RANGE)), *self.size)
 
     def _descended(self, lmbda: float, effort: Effort, gains: list[Tensor] | None, near: int = 0) -> list[Tensor]:
-        """Level after level. gains: of `local_gains`, or None. near: as of `_analysed`."""
+        """Maps level after level. gains: of `local_gains`, or None. near: as of `_analysed`."""
         model, autoencoder = self._model, self._model.autoencoder
         tradeoff = model.tradeoff(lmbda)
         features = list(self._analysed(tradeoff, near))

@@ -6,13 +6,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from torch import Tensor
-
 from vqcodec.encoder.choice import Chooser
 from vqcodec.encoder.request import scale
 from vqcodec.encoder.target import search
 from vqcodec.errors import ImageError
 from vqcodec.format import container
+from vqcodec.model.maps import IndexMaps
 from vqcodec.model.model import Model
 from vqcodec.stream.writer import compress
 
@@ -21,16 +20,16 @@ from vqcodec.stream.writer import compress
 class Encoded:
     """Index maps of an image, their streams, and the trade-off that they were chosen for, 0 to 255."""
 
-    indices: list[Tensor]
+    maps: IndexMaps
     streams: list[bytes]
     tradeoff: int
 
 
 def at(model: Model, chooser: Chooser, lmbda: float, rough: bool = False) -> Encoded:
     """Choose and compress at a weight of a bit. rough: with the lowest effort."""
-    indices = chooser.rough(lmbda) if rough else chooser.maps(lmbda)
+    maps = chooser.rough(lmbda) if rough else chooser.maps(lmbda)
     tradeoff = model.tradeoff(lmbda)
-    return Encoded(indices, compress(model, indices, *chooser.size, tradeoff), tradeoff)
+    return Encoded(maps, compress(model, maps, tradeoff), tradeoff)
 
 
 def within(model: Model, chooser: Chooser, target: float, pack: Callable[[Encoded], bytes]) -> Encoded:
@@ -44,7 +43,7 @@ def within(model: Model, chooser: Chooser, target: float, pack: Callable[[Encode
     """
     scale(model.config.lmbdas)
     empty = [b""] * (len(model.groups(*chooser.size)) * len(model.priors))
-    fixed = len(pack(Encoded([], empty, 0)))  # metadata and all, packed once
+    fixed = len(pack(Encoded(IndexMaps((), *chooser.size), empty, 0)))  # metadata and all, packed once
     made: list[tuple[int, Encoded]] = []
 
     def size(encoded: Encoded) -> int:

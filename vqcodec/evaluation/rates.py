@@ -20,6 +20,7 @@ from vqcodec.codec import Codec, Pixels
 from vqcodec.errors import ModelError
 from vqcodec.format import container
 from vqcodec.model import loading, weights
+from vqcodec.model.maps import IndexMaps
 from vqcodec.model.registry import ModelFile
 from vqcodec.prior.export import from_integers
 from vqcodec.prior.network import LevelPrior
@@ -142,19 +143,16 @@ def float_priors(model: ModelFile, codec: Codec) -> list[LevelPrior]:
     return priors
 
 
-def coded(
-    codec: Codec, indices: Sequence[Tensor], width: int, height: int, tradeoff: int
-) -> Iterator[tuple[slice, list[list[Coded]]]]:
+def coded(codec: Codec, maps: IndexMaps, tradeoff: int) -> Iterator[tuple[slice, list[list[Coded]]]]:
     """What an image has in its streams: for every group of tiles, those tiles and, by level and index map, its indices.
 
     Args:
         codec: whose indices they are.
-        indices: index maps as of `Codec`.
-        width, height: of the image, in pixels.
+        maps: of an image.
         tradeoff: 0 to 255.
     """
-    for tiles in codec.groups(width, height):
-        yield tiles, frequencies(codec, indices, width, height, tiles, tradeoff)
+    for tiles in codec.groups(*maps.size):
+        yield tiles, frequencies(codec, maps, tiles, tradeoff)
 
 
 def measure(codec: Codec, images: Iterable[Pixels], floats: Sequence[LevelPrior] | None = None) -> list[LevelRates]:
@@ -187,20 +185,19 @@ def take_apart(codec: Codec, data: bytes, name: str = "", floats: Sequence[Level
     """
     file, parts = container.unpack(data), container.layout(data)
     header = file.header
-    width, height = header.width, header.height
-    indices = codec.read_indices(file)
-    whole = width % codec.tile_size == height % codec.tile_size == 0
+    maps = codec.read_indices(file)
+    whole = maps.width % codec.tile_size == maps.height % codec.tile_size == 0
     bits = None
     if floats is not None and whole:
-        bits = float_bits(codec, floats, indices, width, height, header.rate)
-    tallies = _tallies(codec, indices, header, parts.levels, bits)
+        bits = float_bits(codec, floats, maps, header.rate)
+    tallies = _tallies(codec, maps, header.rate, parts.levels, bits)
     return FileRates(name, header, len(data), parts, tallies)
 
 
 def _tallies(
     codec: Codec,
-    indices: Sequence[Tensor],
-    header: container.Header,
+    maps: IndexMaps,
+    tradeoff: int,
     streams: Sequence[int],
     floating: npt.NDArray[np.float64] | None,
 ) -> tuple[Tally, ...]:
@@ -208,16 +205,16 @@ def _tallies(
     levels = codec.config.autoencoder.levels
     counts = [[np.zeros(codes, np.int64) for codes in level.alphabets] for level in levels]
     used, ideal = [0] * len(levels), [0.0] * len(levels)
-    for _, by_level in coded(codec, indices, header.width, header.height, header.rate):
-        for i, (level, maps) in enumerate(zip(levels, by_level, strict=True)):
-            for one, counted in zip(maps, counts[i], strict=True):
+    for _, by_level in coded(codec, maps, tradeoff):
+        for i, (level, level_maps) in enumerate(zip(levels, by_level, strict=True)):
+            for one, counted in zip(level_maps, counts[i], strict=True):
                 counted += np.bincount(one.symbols.numpy(), minlength=len(counted))
                 ideal[i] += float(code_length(one.symbols, one.frequencies).sum())
-            used[i] += sum(len(maps[level.stage_maps(stage).start].symbols) for stage in range(level.stages))
+            used[i] += sum(len(level_maps[level.stage_maps(stage).start].symbols) for stage in range(level.stages))
     return tuple(
         Tally(
             counts=tuple(counts[i]),
-            positions=indices[i][0].numel(),
+            positions=maps.levels[i][0].numel(),
             used=used[i],
             ideal=ideal[i],
             floating=None if floating is None else float(floating[i]),
@@ -236,16 +233,14 @@ def total(tallies: Iterable[Tally]) -> Tally:
 
 
 @torch.inference_mode()
-def float_bits(
-    codec: Codec, priors: Sequence[LevelPrior], indices: Sequence[Tensor], width: int, height: int, tradeoff: int
-) -> npt.NDArray[np.float64]:
+def float_bits(codec: Codec, priors: Sequence[LevelPrior], maps: IndexMaps, tradeoff: int) -> npt.NDArray[np.float64]:
     """Ideal code length of the float networks, bits by level; tradeoff: 0 to 255. Raises ModelError
     unless all tiles are whole."""
-    _check_whole(codec, width, height)
-    tiles = [codec.tiling(level, width, height).split(maps) for level, maps in enumerate(indices)]
+    _check_whole(codec, *maps.size)
+    tiles = codec.split(maps)
     bits = np.zeros(len(priors))
-    for group in codec.groups(width, height):
-        parts = [maps[group] for maps in tiles]
+    for group in codec.groups(*maps.size):
+        parts = [m[group] for m in tiles]
         tradeoffs = torch.full((group.stop - group.start,), tradeoff / container.MAX_RATE)
         for i, prior in enumerate(priors):
             bits[i] += float(prior(parts[i], parts[:i], exact=False, tradeoffs=tradeoffs).double().sum()) / math.log(2)

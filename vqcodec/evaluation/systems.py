@@ -95,7 +95,7 @@ def reconstruction(model: Codec | VAEModel, pixels: Pixels) -> Pixels:
     """What is left of an image after the model: uint8 [H, W, 3] to the same."""
     if isinstance(model, VAEModel):
         return model.reconstruct(pixels)
-    return model.from_indices(model.to_indices(pixels), pixels.shape[1], pixels.shape[0])
+    return model.from_indices(model.to_indices(pixels))
 
 
 def training_minutes(meta: Mapping[str, Any]) -> float:

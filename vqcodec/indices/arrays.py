@@ -45,9 +45,8 @@ from vqcodec.format.container import IDENTITY_BYTES
 from vqcodec.images import imaging
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from vqcodec.codec import Codec
+    from vqcodec.model.maps import IndexMaps
 
 _MAX_LEVELS = 16
 _MAX_SMALL = 4096  # bytes of an array that is no index map
@@ -158,29 +157,30 @@ def extract(codec: Codec, source: Image.Image | bytes, asked: Request = DEFAULT)
     if isinstance(source, bytes):
         file = container.unpack(source)
         maps = codec.read_indices(file)
-        width, height, alpha = file.header.width, file.header.height, file.header.has_alpha
-        rate = file.header.rate
+        alpha, rate = file.header.has_alpha, file.header.rate
     else:
         picture = imaging.from_pil(source)
         maps = codec.to_indices(picture.pixels, asked)
-        height, width = picture.pixels.shape[:2]
         alpha, rate = picture.alpha is not None, codec.tradeoff(lmbda_asked(asked, codec.config.lmbdas))
     if alpha:
         warnings.warn("indices carry no alpha channel: it is left out", stacklevel=2)
-    levels = tuple(m.numpy().astype(np.uint16) for m in maps)
-    return Indices(levels, width, height, codec.config.autoencoder.levels, codec.name, codec.identity, rate)
+    levels = tuple(m.numpy().astype(np.uint16) for m in maps.levels)
+    return Indices(levels, *maps.size, codec.config.autoencoder.levels, codec.name, codec.identity, rate)
 
 
-def index_maps(codec: Codec, indices: Indices) -> list[Tensor]:
-    """Index maps as `Codec` takes them. Raises ModelError if they are those of another model."""
+def index_maps(codec: Codec, indices: Indices) -> IndexMaps:
+    """The same as `Codec` takes them. Raises ModelError if they are those of another model."""
     import torch
+
+    from vqcodec.model.maps import IndexMaps
 
     if indices.identity != codec.identity:
         needed = f"{indices.model} ({indices.identity.hex()})"
         raise ModelError(f"the indices are those of model {needed}, this is {codec.name} ({codec.identity.hex()})")
     if indices.configs != codec.config.autoencoder.levels:
         raise FormatError(f"the levels of these indices are not those of model {codec.name}")
-    return [torch.from_numpy(maps.astype(np.int64)) for maps in indices.levels]
+    levels = tuple(torch.from_numpy(maps.astype(np.int64)) for maps in indices.levels)
+    return IndexMaps(levels, indices.width, indices.height)
 
 
 def to_indices(
@@ -208,15 +208,14 @@ def from_indices(indices: Indices, *, model: str | os.PathLike[str] | None = Non
     """Indices -> a Pillow image of mode RGB, with the installed model that they name, or with `model`, which must be
     the same. Raises ModelError if it is not installed or not theirs."""
     codec = _codec(indices, model, device)
-    maps = index_maps(codec, indices)
-    return Image.fromarray(codec.from_indices(maps, indices.width, indices.height, indices.rate))
+    return Image.fromarray(codec.from_indices(index_maps(codec, indices), indices.rate))
 
 
 def to_vq2(indices: Indices, *, model: str | os.PathLike[str] | None = None, device: str = "auto") -> bytes:
     """Indices -> the bytes of a `.vq2` file: those of `encode`, for an RGB image that has these indices and no
     metadata. Takes and raises what `from_indices` does."""
     codec = _codec(indices, model, device)
-    streams = codec.compress(index_maps(codec, indices), indices.width, indices.height, indices.rate)
+    streams = codec.compress(index_maps(codec, indices), indices.rate)
     header = codec.header(indices.width, indices.height, "RGB", indices.rate)
     return container.pack(container.Container(header, tuple(streams)))
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,6 +15,7 @@ from vqcodec.exact.check import check_device
 from vqcodec.exact.network import IntegerPrior
 from vqcodec.format.container import IDENTITY_BYTES
 from vqcodec.model import lambdas, loading, schema, tiling, weights
+from vqcodec.model.maps import IndexMaps
 from vqcodec.model.registry import ModelFile
 from vqcodec.model.tiling import Tiling
 from vqcodec.nets.autoencoder import Autoencoder
@@ -27,8 +27,7 @@ if TYPE_CHECKING:
 class Model:
     """A float autoencoder and integer priors, one a level, on one device.
 
-    Index maps are lists over levels, coarsest first, of int64 tensors [maps, H / stride, W / stride] on the CPU, H and
-    W padded to multiples of the coarsest stride.
+    What it codes are the `IndexMaps` of an image.
     """
 
     def __init__(self, config: ModelConfig, tensors: dict[str, Tensor], device: str = "cpu") -> None:
@@ -92,15 +91,18 @@ class Model:
         auto = self.config.autoencoder
         return Tiling(width, height, self.config.tile_size, auto.coarsest, auto.levels[level].stride)
 
+    def tilings(self, width: int, height: int) -> list[Tiling]:
+        """The same of all levels, coarsest first."""
+        return [self.tiling(level, width, height) for level in range(len(self.priors))]
+
     def groups(self, width: int, height: int) -> list[slice]:
         """The tiles of an image by the streams that they share."""
         rows, columns = self.tiling(0, width, height).grid
         return tiling.groups(rows * columns)
 
-    def split(self, indices: Sequence[Tensor], width: int, height: int) -> tuple[list[Tensor], Tensor | None]:
-        """Tiles [n, maps, h, w] of some levels from the coarsest on, and where those of the last one are valid."""
-        tilings = [self.tiling(level, width, height) for level in range(len(indices))]
-        return [cut.split(maps) for cut, maps in zip(tilings, indices, strict=True)], tilings[-1].valid()
+    def split(self, maps: IndexMaps) -> list[Tensor]:
+        """Index maps cut into tiles: by level int64 [tiles, maps, h, w]."""
+        return [tiling.split(m) for tiling, m in zip(self.tilings(*maps.size), maps.levels, strict=True)]
 
 
 def pick_device(name: str) -> str:

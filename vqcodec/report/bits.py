@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from vqcodec.codec import Codec
 from vqcodec.evaluation.rates import code_length, coded
+from vqcodec.model.maps import IndexMaps
 
 Floats = NDArray[np.float64]
 Value = Callable[[Tensor, Tensor], Tensor]  # indices int64 [n], frequencies [n, K] -> [n]
@@ -37,8 +38,8 @@ class BitsMap:
         return self.bits / self.stride**2
 
 
-def bits_map(codec: Codec, indices: Sequence[Tensor], width: int, height: int, tradeoff: int) -> BitsMap:
-    """Bits of the index maps of an image of width x height pixels, at a trade-off, 0 to 255.
+def bits_map(codec: Codec, maps: IndexMaps, tradeoff: int) -> BitsMap:
+    """Bits of the index maps of an image, at a trade-off, 0 to 255.
 
     All index maps of a level are added. The bits of an index of a coarser level are spread evenly over the finest
     level's squares that it covers.
@@ -46,11 +47,11 @@ def bits_map(codec: Codec, indices: Sequence[Tensor], width: int, height: int, t
     levels = codec.config.autoencoder.levels
     finest = min(level.stride for level in levels)
     total, sums, used = None, [], []
-    for level, maps in zip(levels, level_maps(codec, indices, width, height, tradeoff, code_length), strict=True):
-        bits = maps.sum(0).numpy()  # [h, w]
+    for level, lengths in zip(levels, level_maps(codec, maps, tradeoff, code_length), strict=True):
+        bits = lengths.sum(0).numpy()  # [h, w]
         sums.append(float(bits.sum()))
         first = [level.stage_maps(stage).start for stage in range(level.stages)]
-        used.append(float((maps[first] > 0).double().sum(0).mean()))  # whatever is coded costs something
+        used.append(float((lengths[first] > 0).double().sum(0).mean()))  # whatever is coded costs something
         times = level.stride // finest
         spread = np.repeat(np.repeat(bits, times, 0), times, 1) / times**2
         total = spread if total is None else total + spread
@@ -60,17 +61,15 @@ def bits_map(codec: Codec, indices: Sequence[Tensor], width: int, height: int, t
 
 
 @torch.inference_mode()
-def level_maps(
-    codec: Codec, indices: Sequence[Tensor], width: int, height: int, tradeoff: int, value: Value
-) -> list[Tensor]:
+def level_maps(codec: Codec, maps: IndexMaps, tradeoff: int, value: Value) -> list[Tensor]:
     """By level, float64 [maps, h, w]: a value of every index and its frequencies, where that index is in its map; 0
     where none is coded."""
-    tilings = [codec.tiling(level, width, height) for level in range(len(indices))]
-    pieces: list[list[Tensor]] = [[] for _ in indices]
-    for part, by_level in coded(codec, indices, width, height, tradeoff):
-        for tiling, maps, tiles in zip(tilings, by_level, pieces, strict=True):
-            values = torch.zeros(len(maps), part.stop - part.start, *tiling.tile_shape, dtype=torch.float64)
-            for whole, one in zip(values, maps, strict=True):
+    tilings = codec.tilings(*maps.size)
+    pieces: list[list[Tensor]] = [[] for _ in tilings]
+    for part, by_level in coded(codec, maps, tradeoff):
+        for tiling, level, tiles in zip(tilings, by_level, pieces, strict=True):
+            values = torch.zeros(len(level), part.stop - part.start, *tiling.tile_shape, dtype=torch.float64)
+            for whole, one in zip(values, level, strict=True):
                 whole.view(-1)[one.position] = value(one.symbols, one.frequencies).double()
             tiles.append(values.transpose(0, 1))  # [tiles, maps, h, w]
     return [tiling.join(torch.cat(tiles)) for tiling, tiles in zip(tilings, pieces, strict=True)]

@@ -51,7 +51,7 @@ def case(path: Path, ours: Ours, groups: Sequence[Sequence[str]] = GROUPS) -> Ca
     comparison = compare_image(path.name, image, ours, groups)
     codec = load_model(ours.model, ours.device)
     file = container.unpack(comparison.data)
-    bits = bits_map(codec, codec.read_indices(file), *image.size, file.header.rate)
+    bits = bits_map(codec, codec.read_indices(file), file.header.rate)
     shown, sources = zip(*((_facts(s), lossless(s.image)) for s in comparison.shown), strict=True)
     return Case(path.name, shown, sources, *image.size, bits, sum(map(len, file.streams)))
 

@@ -16,6 +16,7 @@ from vqcodec.exact import orders
 from vqcodec.exact.engine import Batch, Draw, run
 from vqcodec.exact.network import IntegerPrior
 from vqcodec.model.limits import Deadline
+from vqcodec.model.maps import IndexMaps
 from vqcodec.model.model import Model
 from vqcodec.model.precision import exactly
 from vqcodec.model.tiling import GROUP_TILES
@@ -35,7 +36,7 @@ def decompress(
     group_tiles: int = GROUP_TILES,
     tradeoff: int = 0,
     deadline: Deadline | None = None,
-) -> list[Tensor]:
+) -> IndexMaps:
     """Read index maps from streams. Inverse of `writer.compress`. Raises FormatError on a stream that it would not
     write, ImageError after the deadline.
 
@@ -47,7 +48,7 @@ def decompress(
         tradeoff: in the range of rates, 0 to 255.
         deadline: looked at before every batch of indices.
     """
-    tilings = [model.tiling(level, width, height) for level in range(len(model.priors))]
+    tilings = model.tilings(width, height)
     proportion.check_lengths(model.priors, tilings, streams, group_tiles)
     clock = Deadline() if deadline is None else deadline
     sources: list[Source] = []
@@ -62,13 +63,14 @@ def decompress(
     batch = max(1, _batch_tiles(model, width, height) // group_tiles) * group_tiles
     tiles = produce(model, source, width, height, batch, tradeoff=tradeoff)
     sources[-1].check()
-    return [tiling.join(maps) for tiling, maps in zip(tilings, tiles, strict=True)]
+    levels = tuple(tiling.join(maps) for tiling, maps in zip(tilings, tiles, strict=True))
+    return IndexMaps(levels, width, height)
 
 
 def memory(model: Model, width: int, height: int, group_tiles: int) -> int:
     """About how many bytes reading an image of this size takes, see `proportion.memory`."""
-    tilings = [model.tiling(level, width, height) for level in range(len(model.priors))]
-    return proportion.memory(model.config, tilings, max(group_tiles, _batch_tiles(model, width, height)))
+    together = max(group_tiles, _batch_tiles(model, width, height))
+    return proportion.memory(model.config, model.tilings(width, height), together)
 
 
 @exactly
@@ -94,7 +96,7 @@ def produce(
         priors: in place of the model's own.
         tradeoff: 0 to 255.
     """
-    tilings = [model.tiling(level, width, height) for level in range(len(model.priors))]
+    tilings = model.tilings(width, height)
     masks = [tiling.valid() for tiling in tilings]
     number = images * math.prod(tilings[0].grid)
     tiles: list[list[Tensor]] = [[] for _ in tilings]

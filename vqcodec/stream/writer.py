@@ -14,27 +14,27 @@ from torch import Tensor
 from vqcodec import timing
 from vqcodec.exact.engine import Batch, known
 from vqcodec.exact.network import IntegerPrior
+from vqcodec.model.maps import IndexMaps
 from vqcodec.model.model import Model
 from vqcodec.model.precision import exactly
 from vqcodec.stream.coding import SymbolEncoder
 
 
 @exactly
-def compress(model: Model, indices: Sequence[Tensor], width: int, height: int, tradeoff: int = 0) -> list[bytes]:
+def compress(model: Model, maps: IndexMaps, tradeoff: int = 0) -> list[bytes]:
     """Write index maps into one stream per group of tiles and level, group by group. Inverse of `reader.decompress`.
 
     Args:
         model: whose indices they are.
-        indices: index maps as of `Model`.
-        width, height: of the image, in pixels.
+        maps: of an image.
         tradeoff: 0 to 255.
     """
-    levels = [model.split(indices[: level + 1], width, height) for level in range(len(model.priors))]
+    tiles, masks = model.split(maps), [tiling.valid() for tiling in model.tilings(*maps.size)]
     streams = []
-    for part in model.groups(width, height):
-        for maps, valid in levels:
-            group = [m[part] for m in maps], None if valid is None else valid[part]
-            streams.append(pack_stream(coded(model, *group, tradeoff)))
+    for group in model.groups(*maps.size):
+        for level, valid in enumerate(masks):
+            inside = None if valid is None else valid[group]
+            streams.append(pack_stream(coded(model, [m[group] for m in tiles[: level + 1]], inside, tradeoff)))
     return streams
 
 
@@ -82,15 +82,20 @@ class Coded:
 
 @timing.timed("prior")
 @exactly
-def frequencies(
-    model: Model, indices: Sequence[Tensor], width: int, height: int, tiles: slice = slice(None), tradeoff: int = 0
-) -> list[list[Coded]]:
-    """What the encoder codes of the given tiles, by level and index map. Arguments as of `compress`."""
-    levels = []
-    for level, prior in enumerate(model.priors):
-        split, valid = model.split(indices[: level + 1], width, height)
-        batches = coded(model, [maps[tiles] for maps in split], None if valid is None else valid[tiles], tradeoff)
-        levels.append(by_map(prior, batches, math.prod(split[level].shape[2:])))
+def frequencies(model: Model, maps: IndexMaps, tiles: slice = slice(None), tradeoff: int = 0) -> list[list[Coded]]:
+    """What the encoder codes of some tiles, by level and index map.
+
+    Args:
+        model: whose indices they are.
+        maps: of an image.
+        tiles: of the image, in raster order; all by default.
+        tradeoff: 0 to 255.
+    """
+    levels, split = [], [m[tiles] for m in model.split(maps)]
+    for level, (prior, tiling) in enumerate(zip(model.priors, model.tilings(*maps.size), strict=True)):
+        valid = tiling.valid()
+        batches = coded(model, split[: level + 1], None if valid is None else valid[tiles], tradeoff)
+        levels.append(by_map(prior, batches, math.prod(tiling.tile_shape)))
     return levels
 
 
