@@ -62,7 +62,7 @@ def write(codec: Codec, folder: Path) -> None:
         old.unlink()
     hashes = {}
     for name, picture in pictures().items():
-        file = codec.encode(picture, verify=True)
+        file = codec.encode(picture, verify=True, fallback=False)
         (folder / f"{name}.vq2").write_bytes(file)
         hashes[name] = indices_hash(decoded_indices(codec, file))
         click.echo(f"{codec.name}, {name}: {len(file)} bytes, indices {hashes[name]}")

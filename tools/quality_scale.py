@@ -47,12 +47,12 @@ def check(path: Path, model: str | None, effort: int, qualities: Sequence[float]
     image = load_rgb(path)
     pixels, points, hits = np.asarray(image), [], []
     for quality in qualities:
-        data = codec.encode(image, quality=quality, effort=effort)
+        data = codec.encode(image, quality=quality, effort=effort, fallback=False)
         points.append((len(data), metrics.psnr(pixels, np.asarray(codec.decode(data)))))
     for bpp in targets:
         asked = math.floor(bpp * image.width * image.height / 8)
         try:
-            hits.append(len(codec.encode(image, size=asked, effort=effort)) / asked)
+            hits.append(len(codec.encode(image, size=asked, effort=effort, fallback=False)) / asked)
         except ImageError:
             hits.append(0.0)
     return Found(path.name, tuple(points), tuple(hits))

@@ -9,37 +9,33 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import Image
 
+from vqcodec.encoder import fallback as fallbacks
 from vqcodec.encoder import fitting
 from vqcodec.encoder.choice import chooser
 from vqcodec.encoder.request import DEFAULT, DEFAULT_EFFORT, DEFAULT_TUNE, Request, lmbda_asked
-from vqcodec.errors import FormatError, ModelError, VqcodecError
-from vqcodec.exact.condition import TRADEOFFS
+from vqcodec.errors import ImageError, VqcodecError
 from vqcodec.format import container
-from vqcodec.images import imaging
-from vqcodec.model import registry, tiling
+from vqcodec.images import imaging, whole
+from vqcodec.model import pixels, registry, tiling
 from vqcodec.model.limits import DEFAULT_LIMITS, Deadline, Limits
 from vqcodec.model.maps import IndexMaps
 from vqcodec.model.model import Model, pick_device
 from vqcodec.model.precision import exactly
-from vqcodec.nets import strips
 from vqcodec.stream import reader, writer
 
 Pixels = npt.NDArray[np.uint8]
 
 
 class Codec(Model):
-    """A model, ready to encode and decode on one device.
-
-    tradeoff: where the lmbda of an image lies in the model's range, 0 (the lowest: the
-    best picture) to 255.
-    """
+    """A model, ready to encode and decode on one device. tradeoff: where the lmbda of an image lies in the model's
+    range, 0 (the lowest: the best picture) to 255."""
 
     @exactly
     def encode(
@@ -52,9 +48,14 @@ class Codec(Model):
         bpp: float | None = None,
         effort: int = DEFAULT_EFFORT,
         tune: str = DEFAULT_TUNE,
+        psnr: float | None = None,
+        ssimulacra2: float | None = None,
+        lossless: bool = False,
+        fallback: bool = True,
         verify: bool = False,
     ) -> bytes:
-        """Encode an image. At most one of quality, lmbda, size and bpp; none of them: the middle of the scale.
+        """Encode an image. At most one of quality, lmbda, size, bpp, psnr and ssimulacra2; none of them: the middle of
+        the scale.
 
         Args:
             image: a Pillow image of any size.
@@ -64,15 +65,21 @@ class Codec(Model):
             bpp: the same in bits per pixel.
             effort: 1 (fast) to 9 (small).
             tune: psnr or ssim, see `encoder.request.Request`.
+            psnr: dB that the picture shall have at least.
+            ssimulacra2: the same by that measure; needs the extra `eval`.
+            lossless: store the picture itself, whatever else is asked.
+            fallback: store graphics so where that is smaller, or the model does them badly (`encoder.fallback`).
             verify: decode the indices again and compare.
 
         Returns: the bytes of a .vq2 file, with the image's metadata.
 
-        Raises ValueError on other values, ImageError on an image that cannot be encoded or not in that size, ModelError
-        if the model has a single quality and another is asked for.
+        Raises ValueError on other values, ImageError on an image that cannot be encoded or not as asked, ModelError if
+        the model has a single quality and another is asked for.
         """
-        asked = Request(quality, lmbda, size, bpp, effort, tune)
+        asked = Request(quality, lmbda, size, bpp, effort, tune, psnr, ssimulacra2)
         picture = imaging.from_pil(image)
+        if lossless:
+            return whole.file(picture)
         height, width = picture.pixels.shape[:2]
         alpha = None if picture.alpha is None else imaging.encode_alpha(picture.alpha)
 
@@ -81,16 +88,23 @@ class Codec(Model):
             file = container.Container(header, tuple(encoded.streams), alpha, picture.icc, picture.exif, picture.xmp)
             return container.pack(file)
 
-        choice, target = chooser(self, picture.pixels, asked), asked.target(width * height)
-        if target is None:
-            encoded = fitting.at(self, choice, lmbda_asked(asked, self.config.lmbdas))
-        else:
-            encoded = fitting.within(self, choice, target, pack)
+        def decoded(maps: IndexMaps, tradeoff: int) -> Pixels:
+            return fallbacks.as_seen(self.from_indices(maps, tradeoff), picture.mode)
+
+        choice = chooser(self, picture.pixels, asked)
+        try:
+            encoded = fitting.fitted(self, choice, asked, picture.pixels, pack, decoded)
+        except ImageError as error:
+            if not fallback:
+                raise
+            return fallbacks.rescued(picture, asked, error)
         if verify:
             again = self.decompress(encoded.streams, width, height, tradeoff=encoded.tradeoff)
             if not encoded.maps.equal(again):
                 raise VqcodecError("verification failed: the file would not decode to the indices that were encoded")
-        return pack(encoded)
+        shown = partial(decoded, encoded.maps, encoded.tradeoff)
+        data = pack(encoded)
+        return fallbacks.chosen(picture, asked, self.config.lmbdas, data, shown) if fallback else data
 
     def decode(self, data: bytes, *, limits: Limits = DEFAULT_LIMITS) -> Image.Image:
         """Decode the bytes of a .vq2 file to an image, with its metadata. Raises FormatError on a damaged file,
@@ -98,29 +112,24 @@ class Codec(Model):
         head = container.read_header(data)
         limits.check_pixels(head.width, head.height)
         file = container.unpack(data)
+        if file.lossless is not None:
+            return whole.image(file)
         maps = self.read_indices(file, limits)
-        pixels = self.from_indices(maps, head.rate)
+        colours = self.from_indices(maps, head.rate)
         alpha = None if file.alpha is None else imaging.decode_alpha(file.alpha, head.width, head.height)
-        return imaging.to_pil(imaging.Picture(pixels, alpha, head.mode, file.icc, file.exif, file.xmp))
+        return imaging.to_pil(imaging.Picture(colours, alpha, head.mode, file.icc, file.exif, file.xmp))
 
     @exactly
-    def to_indices(self, pixels: Pixels, asked: Request = DEFAULT) -> IndexMaps:
+    def to_indices(self, image: Pixels, asked: Request = DEFAULT) -> IndexMaps:
         """Choose the index maps of an image, uint8 [H, W, 3], which is padded by repeating its edge. Raises ModelError
         as `encode`, ValueError if a size is asked for."""
         if asked.sized:
             raise ValueError("index maps have no size: give a quality or a lmbda")
-        return chooser(self, pixels, asked).maps(lmbda_asked(asked, self.config.lmbdas))
+        return chooser(self, image, asked).maps(lmbda_asked(asked, self.config.lmbdas))
 
-    @exactly
     def from_indices(self, maps: IndexMaps, tradeoff: int = 0) -> Pixels:
         """Make pixels, uint8 [height, width, 3], of index maps. Floating point: may differ by 1 between devices."""
-        levels = [m[None].to(self.device) for m in maps.levels]
-        options: dict[str, Any] = {"tradeoff": tradeoff / (TRADEOFFS - 1)} if self.config.autoencoder.gains else {}
-        image = strips.decode(self.autoencoder, levels, **options)[0]
-        if not bool(torch.isfinite(image).all()):
-            raise ModelError(f"model {self.name} decodes these indices to no finite picture")
-        pixels = (image.permute(1, 2, 0) * 255).round().clamp(0, 255).to(torch.uint8)
-        return np.ascontiguousarray(pixels[: maps.height, : maps.width].cpu().numpy())
+        return pixels.make(self, maps, tradeoff)
 
     def compress(self, maps: IndexMaps, tradeoff: int = 0) -> list[bytes]:
         """Write index maps into streams: see `stream.writer`."""
@@ -145,17 +154,7 @@ class Codec(Model):
 
     def read_indices(self, file: container.Container, limits: Limits = DEFAULT_LIMITS) -> IndexMaps:
         """The index maps that a file holds. Raises FormatError, ModelError and ImageError as `decode`."""
-        head = file.header
-        if head.model != self.identity:
-            raise ModelError(f"the file needs model {head.model.hex()}, this is {self.name} ({self.identity.hex()})")
-        if head.tile_size != self.config.tile_size or file.levels != len(self.priors):
-            raise FormatError(f"tiles of {head.tile_size} pixels, {file.levels} levels do not fit model {self.name}")
-        if head.group_tiles > tiling.GROUP_TILES:
-            raise FormatError(f"groups have at most {tiling.GROUP_TILES} tiles, not {head.group_tiles}")
-        limits.check_pixels(head.width, head.height)
-        limits.check_memory(reader.memory(self, head.width, head.height, head.group_tiles))
-        size = head.width, head.height
-        return self.decompress(file.streams, *size, head.group_tiles, head.rate, limits.deadline())
+        return reader.read(self, file, limits)
 
 
 _loaded: dict[tuple[str, bytes, str], Codec] = {}
@@ -192,4 +191,6 @@ def decode(data: bytes, *, device: str = "auto", limits: Limits = DEFAULT_LIMITS
     """Decode a .vq2 file with the installed model that it names. See `Codec.decode`."""
     head = container.read_header(data)
     limits.check_pixels(head.width, head.height)  # ahead of loading the model
+    if head.lossless:
+        return whole.image(container.unpack(data))
     return load_identity(head.model, device).decode(data, limits=limits)

@@ -37,6 +37,7 @@ class Vq2ImageFile(ImageFile.ImageFile):
     n_frames = 1
     is_animated = False
     _start = 0
+    _lossless = False
     _decoded = True  # also of what unpickling makes
 
     def _open(self) -> None:
@@ -51,15 +52,14 @@ class Vq2ImageFile(ImageFile.ImageFile):
         self._mode = head.header.mode
         blocks = {"icc_profile": head.icc, "exif": head.exif, "xmp": head.xmp}
         self.info.update({name: block for name, block in blocks.items() if block is not None})
+        self._lossless = head.header.lossless
 
     def load(self) -> Any:
         """Decode the pixels on the first call; a file that Pillow opened is closed then."""
         if not self._decoded:
             data = self._read_all()
-            from vqcodec import codec
-
             try:
-                decoded = codec.decode(data)
+                decoded = self._image(data)
             except VqcodecError as error:
                 raise OSError(str(error)) from error
             self.im = decoded.im
@@ -78,6 +78,17 @@ class Vq2ImageFile(ImageFile.ImageFile):
         finally:
             self._release()
 
+    def _image(self, data: bytes) -> Image.Image:
+        if self._lossless:
+            from vqcodec.images import whole
+            from vqcodec.model.limits import DEFAULT_LIMITS
+
+            DEFAULT_LIMITS.check_pixels(*self._size)
+            return whole.image(container.unpack(data))
+        from vqcodec import codec
+
+        return codec.decode(data)
+
     def _file(self) -> IO[bytes]:
         if self.fp is None:
             raise OSError("the file of this image is closed")
@@ -94,12 +105,14 @@ class Vq2ImageFile(ImageFile.ImageFile):
         self.fp = None
 
 
-_ASKED = ("quality", "effort", "size", "bpp", "lmbda", "tune")
+_ASKED = (
+    "quality", "effort", "size", "bpp", "lmbda", "tune", "psnr", "ssimulacra2", "lossless", "fallback", "verify",
+)  # fmt: skip
 
 
 def _save(image: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
-    """Encode for `Image.save`: takes quality=, effort=, size=, bpp=, lmbda= and tune= as `Codec.encode` does, model=,
-    exif=, icc_profile= and xmp=; other parameters are ignored.
+    """Encode for `Image.save`: takes what `Codec.encode` does (quality=, lossless= and so on), model=, exif=,
+    icc_profile= and xmp=; other parameters are ignored.
 
     Metadata that are not given are taken from the image, as the profile is by other plugins; an empty value leaves
     them out. Raises `OSError` where the image cannot be encoded.

@@ -175,6 +175,10 @@ class Options(TypedDict, total=False):
     bpp: float | None
     effort: int
     tune: str
+    psnr: float | None
+    ssimulacra2: float | None
+    lossless: bool
+    fallback: bool
     model: str | os.PathLike[str] | None
     device: str
     verify: bool

@@ -96,7 +96,7 @@ class Ours:
         return joined | {"OMP_NUM_THREADS": number, "MKL_NUM_THREADS": number}
 
     def encode(self, image: Image.Image) -> bytes:
-        return self.codec.encode(image)
+        return self.codec.encode(image, fallback=False)
 
     def decode(self, data: bytes) -> Image.Image:
         return self.codec.decode(data)

@@ -64,7 +64,8 @@ def decode(
         files.check_target(job.target, force)
         source = files.read(job.source)
         header = read_header(source)
-        registry.find_identity(header.model)
+        if not header.lossless:
+            registry.find_identity(header.model)
         image_format(job.target, format)
         limits.check_pixels(header.width, header.height)
         return source

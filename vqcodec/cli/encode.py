@@ -57,6 +57,10 @@ def parse_size(_context: click.Context, _option: click.Parameter, value: str | N
 @click.option(
     "--tune", type=click.Choice(list(TUNES)), default=DEFAULT_TUNE, show_default=True, help="What to optimise."
 )
+@click.option("--target-psnr", type=Number(0, min_open=True), metavar="DB", help="At least so like the original.")
+@click.option("--target-ssimulacra2", type=Number(0, 100, min_open=True), help="The same by SSIMULACRA2.")
+@click.option("--lossless", is_flag=True, help="Store the picture itself, as WebP or PNG.")
+@click.option("--no-fallback", is_flag=True, help="Never do so unasked. By default: graphics, where it is better.")
 @model_option
 @click.option("--verify", is_flag=True, help="Decode the result and compare before it is written.")
 @force_option
@@ -71,6 +75,10 @@ def encode(
     lmbda: float | None,
     effort: int,
     tune: str,
+    target_psnr: float | None,
+    target_ssimulacra2: float | None,
+    lossless: bool,
+    no_fallback: bool,
     model: str | None,
     verify: bool,
     force: bool,
@@ -82,8 +90,9 @@ def encode(
     One image goes to OUTPUT, or to a file of the same name with the extension .vq2. More than two names, or -O, make
     all of them inputs. `-` is stdin or stdout.
     """
-    if sum(asked is not None for asked in (quality, target_size, target_bpp, lmbda)) > 1:
-        raise click.UsageError("give one of --quality, --target-size, --target-bpp and --lambda")
+    targets = target_size, target_bpp, target_psnr, target_ssimulacra2
+    if sum(asked is not None for asked in (quality, lmbda, *targets)) + lossless > 1:
+        raise click.UsageError("give one of --quality, --lambda, --lossless and the targets")
     jobs = files.plan(paths, output_dir, ".vq2")
     if len(paths) == 2 and not output_dir and Path(paths[1]).suffix.lower() != ".vq2" and Path(paths[1]).is_file():
         raise click.UsageError(f"{paths[1]} is not a .vq2 file; for two inputs give -O DIR")
@@ -116,6 +125,10 @@ def encode(
             bpp=target_bpp,
             effort=effort,
             tune=tune,
+            psnr=target_psnr,
+            ssimulacra2=target_ssimulacra2,
+            lossless=lossless,
+            fallback=not no_fallback,
             verify=verify,
         )
         return size, data, image.width * image.height

@@ -1,19 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An image as streams: at a weight of a bit, or as the largest file of at most so many bytes."""
+"""An image as streams: at a weight of a bit, as the largest file of at most so many bytes, or as like the original as
+asked."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from vqcodec.encoder.choice import Chooser
-from vqcodec.encoder.request import scale
-from vqcodec.encoder.target import search
+from vqcodec.encoder.request import Request, lmbda_asked, scale
+from vqcodec.encoder.target import LIKENESSES, reach, search
 from vqcodec.errors import ImageError
 from vqcodec.format import container
+from vqcodec.images import metrics
 from vqcodec.model.maps import IndexMaps
 from vqcodec.model.model import Model
 from vqcodec.stream.writer import compress
+
+Pixels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +37,23 @@ def at(model: Model, chooser: Chooser, lmbda: float, rough: bool = False) -> Enc
     maps = chooser.rough(lmbda) if rough else chooser.maps(lmbda)
     tradeoff = model.tradeoff(lmbda)
     return Encoded(maps, compress(model, maps, tradeoff), tradeoff)
+
+
+def fitted(
+    model: Model,
+    chooser: Chooser,
+    asked: Request,
+    original: Pixels,
+    pack: Callable[[Encoded], bytes],
+    decoded: Callable[[IndexMaps, int], Pixels],
+) -> Encoded:
+    """As asked: see `at`, `within` and `reaching`."""
+    target = asked.target(original.shape[0] * original.shape[1])
+    if target is not None:
+        return within(model, chooser, target, pack)
+    if asked.aimed:
+        return reaching(model, chooser, original, asked, decoded)
+    return at(model, chooser, lmbda_asked(asked, model.config.lmbdas))
 
 
 def within(model: Model, chooser: Chooser, target: float, pack: Callable[[Encoded], bytes]) -> Encoded:
@@ -63,6 +87,54 @@ def within(model: Model, chooser: Chooser, target: float, pack: Callable[[Encode
         smallest = min((length for length, _ in made), default=fixed)
         raise ImageError(f"{target:.0f} bytes are too few for this image: the least that was reached is {smallest}")
     return max(fitting, key=lambda pair: pair[0])[1]
+
+
+def reaching(
+    model: Model,
+    chooser: Chooser,
+    original: Pixels,
+    asked: Request,
+    decoded: Callable[[IndexMaps, int], Pixels],
+) -> Encoded:
+    """The picture of the highest weight of a bit that is as like the original as asked. Raises ImageError if none is.
+
+    Args:
+        model: to encode with.
+        chooser: of the image.
+        original: uint8 [H, W, 3].
+        asked: a PSNR or SSIMULACRA2.
+        decoded: index maps and their trade-off -> uint8 [H, W, 3], as a decoder shows them.
+    """
+    scale(model.config.lmbdas)
+    name = "psnr" if asked.psnr is not None else "ssimulacra2"
+    measure, target = getattr(metrics, name), getattr(asked, name)
+    if name == "ssimulacra2":
+        _check_ssimulacra2(original)
+    made: list[tuple[float, float, IndexMaps]] = []
+
+    def likeness(lmbda: float) -> float:
+        maps = chooser.maps(lmbda)
+        made.append((lmbda, measure(original, decoded(maps, model.tradeoff(lmbda))), maps))
+        return made[-1][1]
+
+    def estimate(lmbda: float) -> float:
+        return measure(original, decoded(chooser.rough(lmbda), model.tradeoff(lmbda)))
+
+    reach(likeness, estimate, target, LIKENESSES[name], model.config.lmbdas)
+    fitting = [(lmbda, maps) for lmbda, value, maps in made if value >= target]
+    if not fitting:
+        highest = max(value for _, value, _ in made)
+        raise ImageError(f"a {name} of {target:g} is out of reach for this image: the highest reached is {highest:.2f}")
+    lmbda, maps = max(fitting, key=lambda pair: pair[0])
+    tradeoff = model.tradeoff(lmbda)
+    return Encoded(maps, compress(model, maps, tradeoff), tradeoff)
+
+
+def _check_ssimulacra2(original: Pixels) -> None:
+    if not metrics.has_ssimulacra2():
+        raise ImageError('SSIMULACRA2 is not installed: pip install "vqcodec[eval]"')
+    if min(original.shape[:2]) < metrics.SSIMULACRA2_MIN_SIDE:
+        raise ImageError(f"SSIMULACRA2 needs sides of at least {metrics.SSIMULACRA2_MIN_SIDE} pixels")
 
 
 def _chunk_size(words: bytes) -> int:

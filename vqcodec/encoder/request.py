@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is asked of an encoder: a quality, a lmbda or a size, and how hard it shall try."""
+"""What is asked of an encoder: a quality, a lmbda, a size or a likeness, and how hard it shall try."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ MARGIN = 2.0
 @dataclass(frozen=True)
 class Request:
     """At most one of: quality 0 to 100; lmbda, the weight of a bit (from 0: nearest codes); size in bytes of the
-    file; bpp, its bits per pixel. None of them: the middle of the scale. effort: 1 to 9, see `Effort`. tune: "psnr" for
+    file; bpp, its bits per pixel; psnr in dB, or ssimulacra2, that the picture shall reach. None of them: the middle of
+    the scale. effort: 1 to 9, see `Effort`. tune: "psnr" for
     the least squared error, "ssim" to move bits from where contrast hides errors to smooth places.
 
     Raises ValueError on anything else.
@@ -32,17 +33,22 @@ class Request:
     bpp: float | None = None
     effort: int = DEFAULT_EFFORT
     tune: str = DEFAULT_TUNE
+    psnr: float | None = None
+    ssimulacra2: float | None = None
 
     def __post_init__(self) -> None:
-        if sum(value is not None for value in (self.quality, self.lmbda, self.size, self.bpp)) > 1:
-            raise ValueError("give one of quality, lmbda, size and bpp")
+        asked = (self.quality, self.lmbda, self.size, self.bpp, self.psnr, self.ssimulacra2)
+        if sum(value is not None for value in asked) > 1:
+            raise ValueError("give one of quality, lmbda, size, bpp, psnr and ssimulacra2")
         if self.quality is not None and not 0 <= self.quality <= 100:
             raise ValueError(f"the quality must be 0 to 100, not {self.quality:g}")
         if self.lmbda is not None and not (self.lmbda >= 0 and math.isfinite(self.lmbda)):
             raise ValueError(f"the weight of a bit must be 0 or more, not {self.lmbda:g}")
-        for name, value in (("size", self.size), ("bpp", self.bpp)):
+        for name, value in (("size", self.size), ("bpp", self.bpp), ("psnr", self.psnr)):
             if value is not None and not (value > 0 and math.isfinite(value)):
                 raise ValueError(f"the {name} must be above 0, not {value:g}")
+        if self.ssimulacra2 is not None and not 0 < self.ssimulacra2 <= 100:
+            raise ValueError(f"the ssimulacra2 must be above 0, at most 100, not {self.ssimulacra2:g}")
         if self.effort not in EFFORTS:
             raise ValueError(f"the effort must be 1 to 9, not {self.effort}")
         if self.tune not in TUNES:
@@ -52,6 +58,11 @@ class Request:
     def sized(self) -> bool:
         """Whether a size is asked for."""
         return self.size is not None or self.bpp is not None
+
+    @property
+    def aimed(self) -> bool:
+        """Whether a likeness to the original is asked for."""
+        return self.psnr is not None or self.ssimulacra2 is not None
 
     def target(self, pixels: int) -> float | None:
         """Bytes that the file of an image of so many pixels may have, None if it was not asked for a size."""
@@ -95,6 +106,12 @@ def lmbda_of(quality: float, lmbdas: tuple[float, float]) -> float:
     over MARGIN at 100. Raises ModelError if the model has no range."""
     low, high = scale(lmbdas)
     return high * (low / high) ** (quality / 100)
+
+
+def quality_of(lmbda: float, lmbdas: tuple[float, float]) -> float:
+    """Inverse of `lmbda_of`; 0 or 100 beyond the ends of the scale."""
+    low, high = scale(lmbdas)
+    return 100 * math.log(high / min(high, max(low, lmbda))) / math.log(high / low)
 
 
 def scale(lmbdas: tuple[float, float]) -> tuple[float, float]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The weight of a bit at which a file has a given size, in few passes.
+"""The weight of a bit at which a file has a given size, or a picture a given likeness, in few passes.
 
 Sizes fall nearly as a power of the weight, and those of the lowest effort differ by nearly the same factor everywhere.
 So the weight is looked for among such estimates first; then files are made in earnest.
@@ -19,6 +19,9 @@ NEAR = 0.08  # of an estimate's logarithm: then its power law is trusted
 USUAL = 0.95  # bytes of a file against its estimate
 POWER = -0.6  # of sizes against weights, until two are known
 POWERS = (-2.0, -0.2)  # that are believed
+
+LIKENESSES = {"psnr": 0.2, "ssimulacra2": 0.05}  # names, and how much of a unit is a unit of a size's logarithm
+HIGHEST = 100.0  # likeness, of equal pictures
 
 Points = list[tuple[float, float]]  # logarithms of weights and sizes
 
@@ -65,6 +68,35 @@ def search(
         if any(abs(weight - other) < 1e-6 for other, _ in points):
             break
     return math.exp(best)
+
+
+def reach(
+    likeness: Callable[[float], float],
+    estimate: Callable[[float], float],
+    target: float,
+    unit: float,
+    lmbdas: tuple[float, float],
+) -> float:
+    """The highest weight of a bit, of those that were tried, at which a picture is as like its original as asked.
+
+    Likeness falls with the logarithm of the weight nearly as a line, as that of sizes does: what `search` looks for is
+    the largest exp(unit * -likeness) not above the target's, over the inverse of the weight.
+
+    Args:
+        likeness: makes a picture at a weight and compares it, larger is better.
+        estimate: of one of the lowest effort.
+        target: at least so like.
+        unit: of a likeness, as of `LIKENESSES`.
+        lmbdas: lowest and highest weight that the model was trained for.
+
+    Returns: 0 if no picture is so like.
+    """
+
+    def size(of: Callable[[float], float]) -> Callable[[float], float]:
+        return lambda inverse: math.exp(unit * (HIGHEST - min(HIGHEST, of(1 / inverse))))
+
+    wanted = math.exp(unit * (HIGHEST - min(HIGHEST, target)))
+    return 1 / search(size(likeness), size(estimate), wanted, (1 / lmbdas[1], 1 / lmbdas[0]))
 
 
 def _estimated(

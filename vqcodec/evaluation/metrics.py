@@ -8,10 +8,7 @@ rate-distortion curves need packages of the ``eval`` extra.
 from __future__ import annotations
 
 import functools
-import importlib
 import importlib.metadata
-import importlib.util
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,43 +16,38 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from vqcodec.images.metrics import PEAK, SSIMULACRA2_MIN_SIDE, check_pair, has_ssimulacra2, psnr, ssimulacra2
 from vqcodec.nets.similarity import MS_SSIM_WEIGHTS
+
+__all__ = [
+    "MS_SSIM_MIN_SIDE",
+    "SSIMULACRA2_MIN_SIDE",
+    "BDRate",
+    "bd_rate",
+    "bits_per_pixel",
+    "has_ssimulacra2",
+    "ms_ssim",
+    "ms_ssim_db",
+    "ms_ssim_of_db",
+    "psnr",
+    "quality_at_rate",
+    "rate_at_quality",
+    "ssimulacra2",
+    "version",
+]
 
 Floats = NDArray[np.float64]
 
-_PEAK = 255.0
 _WINDOW = 11  # taps of the Gaussian window
 _SIGMA = 1.5  # its standard deviation, pixels
-_C1 = (0.01 * _PEAK) ** 2
-_C2 = (0.03 * _PEAK) ** 2
+_C1 = (0.01 * PEAK) ** 2
+_C2 = (0.03 * PEAK) ** 2
 
 MS_SSIM_MIN_SIDE = (_WINDOW - 1) * 2 ** (len(MS_SSIM_WEIGHTS) - 1) + 1
 """Shortest image side, in pixels, for which the window still fits at the coarsest scale (161)."""
 
-SSIMULACRA2_MIN_SIDE = 8
-"""Shortest image side, in pixels, that SSIMULACRA2 takes."""
-
 _VERSION = 1  # to be raised whenever a function here gives another value than before
-
-
-def psnr(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
-    """Peak signal-to-noise ratio of two images, in dB, over all channels together.
-
-    Args:
-        a: uint8 RGB image [H, W, 3].
-        b: the other image, same shape.
-
-    Returns:
-        10 log10(255^2 / MSE); infinity when the images are equal.
-
-    Raises:
-        ValueError: wrong shape or dtype, or the shapes differ.
-    """
-    _check_pair(a, b)
-    mse = float(np.mean(np.square(a.astype(np.float64) - b)))
-    return math.inf if mse == 0.0 else 10.0 * math.log10(_PEAK**2 / mse)
 
 
 def ms_ssim(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
@@ -77,7 +69,7 @@ def ms_ssim(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
     Raises:
         ValueError: wrong shape or dtype, the shapes differ, or an image too small for five scales.
     """
-    _check_pair(a, b)
+    check_pair(a, b)
     if min(a.shape[:2]) < MS_SSIM_MIN_SIDE:
         raise ValueError(f"MS-SSIM needs sides of at least {MS_SSIM_MIN_SIDE} pixels, not {a.shape[1]}x{a.shape[0]}")
     x = np.moveaxis(a, 2, 0).astype(np.float64)  # [3, H, W]
@@ -112,38 +104,6 @@ def ms_ssim_db(value: float) -> float:
 def ms_ssim_of_db(decibels: float) -> float:
     """Inverse of ``ms_ssim_db``: MS-SSIM, at most 1."""
     return 1 - 10 ** (-decibels / 10)
-
-
-def ssimulacra2(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
-    """SSIMULACRA2 (Sneyers, Cloudinary 2023), a perceptual measure fitted to people's opinions of coded images.
-
-    As the package ``ssimulacra2`` computes it. The first image is the original: the measure is not symmetric.
-
-    Args:
-        a: uint8 RGB image [H, W, 3], sRGB, both sides at least ``SSIMULACRA2_MIN_SIDE`` pixels.
-        b: what became of it, same shape.
-
-    Returns:
-        100 for equal images, 90 where no difference can be seen, 70 for high, 50 for medium, 30 for low quality;
-        below 0 for the worst.
-
-    Raises:
-        ValueError: wrong shape or dtype, the shapes differ, or an image too small.
-        ModuleNotFoundError: the package is not installed.
-    """
-    _check_pair(a, b)
-    if min(a.shape[:2]) < SSIMULACRA2_MIN_SIDE:
-        raise ValueError(f"SSIMULACRA2 needs sides of at least {SSIMULACRA2_MIN_SIDE} pixels")
-    compute: Any = importlib.import_module("ssimulacra2").compute_ssimulacra2
-    files = io.BytesIO(), io.BytesIO()  # the package reads files
-    for image, file in zip((a, b), files, strict=True):
-        Image.fromarray(image).save(file, "PPM")
-    return float(compute(*files))
-
-
-def has_ssimulacra2() -> bool:
-    """Whether the package that ``ssimulacra2`` needs is installed."""
-    return importlib.util.find_spec("ssimulacra2") is not None
 
 
 @functools.cache
@@ -231,14 +191,6 @@ def quality_at_rate(rates: Sequence[float], quality: Sequence[float], at: float)
         return None
     curve = _pchip(_log(rates), np.asarray(quality, dtype=np.float64), "rate")
     return float(curve(math.log(at)))
-
-
-def _check_pair(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> None:
-    for image in (a, b):
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
-            raise ValueError(f"expected a uint8 RGB image [H, W, 3], got {image.dtype} {list(image.shape)}")
-    if a.shape != b.shape:
-        raise ValueError(f"the images differ in shape: {list(a.shape)} and {list(b.shape)}")
 
 
 def _gaussian() -> Floats:

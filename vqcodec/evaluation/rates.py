@@ -174,7 +174,7 @@ def measure_file(
 ) -> FileRates:
     """Encode an image, as it is and with its metadata, and take the file apart: see `take_apart`. Raises ImageError on
     an image that cannot be encoded."""
-    return take_apart(codec, codec.encode(image), name, floats)
+    return take_apart(codec, codec.encode(image, fallback=False), name, floats)
 
 
 def take_apart(codec: Codec, data: bytes, name: str = "", floats: Sequence[LevelPrior] | None = None) -> FileRates:

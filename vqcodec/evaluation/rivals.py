@@ -173,7 +173,8 @@ class Ours:
         return f"{OURS} {find(self.model).identity.hex()} {asked} {version}"
 
     def encode(self, image: Image.Image) -> bytes:
-        return bytes(self._codec().encode(image, quality=self.quality, effort=self.effort, tune=self.tune))
+        asked = {"quality": self.quality, "effort": self.effort, "tune": self.tune}
+        return bytes(self._codec().encode(image, **asked, fallback=False))
 
     def decode(self, data: bytes) -> Image.Image:
         decoded: Image.Image = self._codec().decode(data)

@@ -7,9 +7,10 @@
     'H' header    version and mode u8 (low nibble: the version, 2; high: the mode) | width varint | height varint |
                   model identity 4 bytes | rate u8, the trade-off |
                   tiling u8 (low nibble: log2 of the tile's side in pixels; high: log2 of tiles per group) |
-                  number of chunks that follow, varint
+                  number of chunks that follow, varint; a lossless file (mode + 8) has no identity, rate and tiling
     'C' 'E' 'X'   ICC profile, EXIF, XMP: each at most once, deflated (zlib)
     'A' alpha     a PNG of mode L, there exactly when the mode has alpha
+    'L' lossless  the whole picture, alpha too, in place of 'A' and 'I': a PNG file, or a VP8L bitstream (WebP)
     'I' indices   range coder words, u32 each: one stream a group and level, group by group, coarsest level first
 
 Everything is little-endian; a varint is LEB128, minimal, at most 5 bytes; the chunks come in this order
@@ -48,7 +49,9 @@ IDENTITY_BYTES = 4
 
 _WORD = 4
 _METADATA = {"C": "icc", "E": "exif", "X": "xmp"}
-_ORDER = "CEXAI"
+_PICTURES = {"A": "alpha", "L": "lossless"}
+_ORDER = "CEXALI"
+_LOSSLESS = 8  # in the nibble of the mode
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,8 @@ class Header:
     4 bytes of the SHA-256 of its weights file; `tile_size` is in pixels; `group_tiles` is the number of tiles
     that share one stream per level; these two are powers of two up to 2^15. `rate` is the
     trade-off: where the lmbda lies in the model's range, from 0, the lowest (the best pictures), to 255, the highest
-    (the smallest files); prior and decoder know it. It is 0 for a model that has no such range.
+    (the smallest files); prior and decoder know it. It is 0 for a model that has no such range. `lossless`: the
+    file holds the picture itself and no indices; then `model` is empty and the last three say nothing.
     """
 
     width: int
@@ -69,6 +73,7 @@ class Header:
     tile_size: int = 256
     group_tiles: int = 16
     rate: int = 0
+    lossless: bool = False
 
     @property
     def channels(self) -> int:
@@ -86,7 +91,8 @@ class Container:
     """A whole file, taken apart.
 
     `streams[group * levels + level]` holds range coder words, little-endian u32s; `alpha` is a PNG file of
-    mode L; the metadata blocks are as they were in the source image, None where there was none.
+    mode L; the metadata blocks are as they were in the source image, None where there was none. A lossless file has
+    `lossless`, the payload of its chunk, and neither streams nor alpha.
     """
 
     header: Header
@@ -95,11 +101,12 @@ class Container:
     icc: bytes | None = None
     exif: bytes | None = None
     xmp: bytes | None = None
+    lossless: bytes | None = None
 
     @property
     def levels(self) -> int:
         """Number of index maps that each group of tiles has."""
-        return len(self.streams) // number_of_groups(self.header)
+        return len(self.streams) // max(1, number_of_groups(self.header))
 
 
 @dataclass(frozen=True)
@@ -116,9 +123,9 @@ class Head:
 class Layout:
     """Where the bytes of a file went; the fields add up to its size.
 
-    `header` counts the magic and the header chunk; `icc`, `exif`, `xmp` and `alpha` whole chunks; `levels` the
-    range coder words of each level over all groups; `framing` what surrounds those words; `ancillary` the
-    chunks that this version skips.
+    `header` counts the magic and the header chunk; `icc`, `exif`, `xmp`, `alpha` and `lossless` whole chunks;
+    `levels` the range coder words of each level over all groups; `framing` what surrounds those words; `ancillary`
+    the chunks that this version skips.
     """
 
     header: int
@@ -129,16 +136,19 @@ class Layout:
     levels: tuple[int, ...]
     framing: int
     ancillary: int
+    lossless: int = 0
 
     @property
     def total(self) -> int:
         """Size of the file in bytes."""
-        parts = self.header, self.icc, self.exif, self.xmp, self.alpha, self.framing, self.ancillary
+        parts = self.header, self.icc, self.exif, self.xmp, self.alpha, self.framing, self.ancillary, self.lossless
         return sum(parts) + sum(self.levels)
 
 
 def number_of_groups(header: Header) -> int:
-    """Number of tile groups of an image with this header, at least 1."""
+    """Number of tile groups of an image with this header, at least 1; 0 in a lossless file."""
+    if header.lossless:
+        return 0
     across = -(-header.width // header.tile_size)
     down = -(-header.height // header.tile_size)
     return -(-across * down // header.group_tiles)
@@ -153,8 +163,7 @@ def pack(container: Container) -> bytes:
     """
     header = container.header
     _check_header(header)
-    _check_streams(header, len(container.streams))
-    _check_alpha(header, container.alpha)
+    _check_parts(container)
     chunks = []
     for letter, name in _METADATA.items():
         block: bytes | None = getattr(container, name)
@@ -162,6 +171,8 @@ def pack(container: Container) -> bytes:
             chunks.append(write_chunk(letter, deflate(block)))
     if container.alpha is not None:
         chunks.append(write_chunk("A", container.alpha))
+    if container.lossless is not None:
+        chunks.append(write_chunk("L", container.lossless))
     chunks.extend(map(stream_chunk, container.streams))
     return b"".join([MAGIC, write_chunk("H", _header_payload(header, len(chunks))), *chunks])
 
@@ -202,7 +213,7 @@ def read_head(source: bytes | IO[bytes]) -> Head:
     file = io.BytesIO(source) if isinstance(source, bytes) else source
     start = _read_start(file)
     blocks: dict[str, bytes] = {}
-    for chunk in _read_chunks(file, start.chunks, stop="AI"):
+    for chunk in _read_chunks(file, start.chunks, stop="ALI"):
         _take_metadata(chunk, blocks)
     return Head(start.header, **blocks)
 
@@ -219,43 +230,36 @@ def _parse(data: bytes) -> tuple[Container, Layout]:
     start = _read_start(file)
     header = start.header
     blocks: dict[str, bytes] = {}
-    alpha: bytes | None = None
+    pictures: dict[str, bytes] = {}
     streams: list[bytes] = []
-    sizes = {"C": 0, "E": 0, "X": 0, "A": 0, "I": 0, "": 0}
+    sizes = {"C": 0, "E": 0, "X": 0, "A": 0, "L": 0, "I": 0, "": 0}
     for chunk in _read_chunks(file, start.chunks):
         if chunk.letter == "I":
             streams.append(_whole_words(chunk.payload))
-        elif chunk.letter == "A":
-            alpha = chunk.payload
+        elif chunk.letter in _PICTURES:
+            pictures[_PICTURES[chunk.letter]] = chunk.payload
         else:
             _take_metadata(chunk, blocks)
         sizes["" if chunk.letter.islower() else chunk.letter] += chunk.size
     if file.tell() != len(data):
         raise FormatError(f"{len(data) - file.tell()} bytes follow the last chunk")
-    _check_streams(header, len(streams))
-    _check_alpha(header, alpha)
-    container = Container(header, tuple(streams), alpha, **blocks)
+    container = Container(header, tuple(streams), **pictures, **blocks)
+    _check_parts(container)
     levels = container.levels
     words = tuple(sum(map(len, streams[level::levels])) for level in range(levels))
     parts = Layout(
         header=start.size, icc=sizes["C"], exif=sizes["E"], xmp=sizes["X"], alpha=sizes["A"],
-        levels=words, framing=sizes["I"] - sum(words), ancillary=sizes[""],
+        levels=words, framing=sizes["I"] - sum(words), ancillary=sizes[""], lossless=sizes["L"],
     )  # fmt: skip
     return container, parts
 
 
 def _header_payload(header: Header, count: int) -> bytes:
     tiling = (header.tile_size.bit_length() - 1) | (header.group_tiles.bit_length() - 1) << 4
-    return b"".join(
-        [
-            bytes([VERSION | MODES.index(header.mode) << 4]),
-            write_varint(header.width),
-            write_varint(header.height),
-            header.model,
-            bytes([header.rate, tiling]),
-            write_varint(count),
-        ]
-    )
+    mode = MODES.index(header.mode) | _LOSSLESS * header.lossless
+    size = write_varint(header.width) + write_varint(header.height)
+    coding = b"" if header.lossless else header.model + bytes([header.rate, tiling])
+    return bytes([VERSION | mode << 4]) + size + coding + write_varint(count)
 
 
 def _read_start(file: IO[bytes]) -> _Start:
@@ -268,7 +272,7 @@ def _read_start(file: IO[bytes]) -> _Start:
         raise FormatError("the file does not begin with a header")
     payload = io.BytesIO(chunk.payload)
     first = take(payload, 1)[0]
-    version, mode = first & 15, first >> 4
+    version, mode, lossless = first & 15, first >> 4 & ~_LOSSLESS, bool(first >> 4 & _LOSSLESS)
     if version == 1:
         raise FormatError(
             "the file is written in version 1 of the format by an early vqcodec, which this version no longer reads: "
@@ -280,12 +284,14 @@ def _read_start(file: IO[bytes]) -> _Start:
         raise FormatError(f"unknown image mode {mode}")
     width, _ = read_varint(payload)
     height, _ = read_varint(payload)
-    model = take(payload, IDENTITY_BYTES)
-    rate, tiling = take(payload, 2)
+    header = Header(width, height, MODES[mode], b"", lossless=True)
+    if not lossless:
+        model = take(payload, IDENTITY_BYTES)
+        rate, tiling = take(payload, 2)
+        header = Header(width, height, MODES[mode], model, 1 << (tiling & 15), 1 << (tiling >> 4), rate)
     count, _ = read_varint(payload)
     if payload.read(1):
         raise FormatError("the header is longer than it should be")
-    header = Header(width, height, MODES[mode], model, 1 << (tiling & 15), 1 << (tiling >> 4), rate)
     _check_header(header)
     return _Start(header, count, len(MAGIC) + chunk.size)
 
@@ -297,8 +303,8 @@ def _check_header(header: Header) -> None:
         raise FormatError(f"{header.width}x{header.height} pixels: each side must be 1 to {MAX_SIDE}")
     if header.width * header.height > MAX_PIXELS:
         raise FormatError(f"{header.width}x{header.height} is over the limit of {MAX_PIXELS} pixels")
-    if len(header.model) != IDENTITY_BYTES:
-        raise FormatError(f"a model identity has {IDENTITY_BYTES} bytes, not {len(header.model)}")
+    if len(header.model) != (0 if header.lossless else IDENTITY_BYTES):
+        raise FormatError(f"a model identity has {IDENTITY_BYTES} bytes, 0 without a model, not {len(header.model)}")
     if not 0 <= header.rate <= MAX_RATE:
         raise FormatError(f"the trade-off must be 0 to {MAX_RATE}, not {header.rate}")
     for name, value in ("tile size", header.tile_size), ("tiles per group", header.group_tiles):
@@ -306,15 +312,19 @@ def _check_header(header: Header) -> None:
             raise FormatError(f"{name} {value} is no power of two up to 2^15")
 
 
-def _check_streams(header: Header, number: int) -> None:
+def _check_parts(container: Container) -> None:
+    """Raise FormatError unless there is what the header promises, and nothing else."""
+    header, number = container.header, len(container.streams)
+    if header.lossless or container.lossless is not None:
+        if not header.lossless or container.lossless is None or number or container.alpha is not None:
+            raise FormatError("a lossless file has its picture in one chunk, any other file has no such chunk")
+        return
     groups = number_of_groups(header)
     if number == 0 or number % groups:
         raise FormatError(f"{number} index streams for {groups} group{'s' * (groups > 1)} of tiles")
-
-
-def _check_alpha(header: Header, alpha: bytes | None) -> None:
-    if (alpha is not None) != header.has_alpha:
-        raise FormatError(f"mode {header.mode} {'without' if alpha is None else 'with'} an alpha channel")
+    if (container.alpha is not None) != header.has_alpha:
+        alpha = "without" if container.alpha is None else "with"
+        raise FormatError(f"mode {header.mode} {alpha} an alpha channel")
 
 
 def _read_chunks(file: IO[bytes], count: int, stop: str = "") -> Iterator[Chunk]:

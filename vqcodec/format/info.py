@@ -16,10 +16,10 @@ class FileInfo:
     `bpp` is 8 * file_bytes / pixels, all bytes of the file counted; `bits_per_dim` divides that by the numbers that a
     pixel has: 1 in mode L, 2 in LA, 3 in RGB, 4 in RGBA. `level_bytes` are the index streams, `level_bits` the same in
     bits, the coarsest level first. These parts add up to `file_bytes`: header_bytes, metadata_bytes, alpha_bytes,
-    the sum of level_bytes, and overhead_bytes (the framing of the streams and chunks that readers skip).
+    lossless_bytes, the sum of level_bytes, and overhead_bytes (framing of the streams and chunks that readers skip).
     `metadata_bytes` in turn is icc_bytes + exif_bytes + xmp_bytes, each None where there is no such block. `rate` is
     the trade-off, 0 (the best pictures) to 255 (the smallest files), and 0 for a model that
-    has no such range.
+    has no such range. A `lossless` file holds its picture itself: it has no model, levels, tiles and groups.
     """
 
     width: int
@@ -42,6 +42,8 @@ class FileInfo:
     tile_size: int
     groups: int
     rate: int
+    lossless: bool
+    lossless_bytes: int
 
 
 def measured(data: bytes, model_name: Callable[[bytes], str | None] = lambda identity: None) -> FileInfo:
@@ -61,7 +63,7 @@ def measured(data: bytes, model_name: Callable[[bytes], str | None] = lambda ide
         height=header.height,
         mode=header.mode,
         model_identity=header.model.hex(),
-        model_name=model_name(header.model),
+        model_name=None if header.lossless else model_name(header.model),
         file_bytes=len(data),
         bpp=bpp,
         bits_per_dim=bpp / header.channels,
@@ -77,24 +79,33 @@ def measured(data: bytes, model_name: Callable[[bytes], str | None] = lambda ide
         tile_size=header.tile_size,
         groups=container.number_of_groups(header),
         rate=header.rate,
+        lossless=header.lossless,
+        lossless_bytes=parts.lossless,
     )
 
 
 def describe(name: str, file: FileInfo) -> str:
     """What `vqcodec info` says of a file of that name: lines of text."""
+    model = "none, the picture is stored without loss"
+    if not file.lossless:
+        model = f"{file.model_name or 'not installed'} ({file.model_identity})"
     rows = [
         ("image", f"{file.width} x {file.height} pixels, {file.mode}"),
-        ("model", f"{file.model_name or 'not installed'} ({file.model_identity})"),
+        ("model", model),
         ("file", f"{file.file_bytes} bytes, {file.bpp:.4f} bpp, {file.bits_per_dim:.4f} bits per dim"),
-        ("trade-off", f"{file.rate} of 0 (best) to {container.MAX_RATE} (smallest) on the model's range"),
-        ("header", f"{file.header_bytes} bytes"),
     ]
+    if not file.lossless:
+        rows.append(("trade-off", f"{file.rate} of 0 (best) to {container.MAX_RATE} (smallest) on the model's range"))
+    rows.append(("header", f"{file.header_bytes} bytes"))
     blocks = (("ICC profile", file.icc_bytes), ("EXIF", file.exif_bytes), ("XMP", file.xmp_bytes))
     rows += [(label, f"{size} bytes") for label, size in blocks if size is not None]
     if file.alpha_bytes:
         rows.append(("alpha", f"{file.alpha_bytes} bytes"))
+    if file.lossless:
+        rows.append(("picture", f"{file.lossless_bytes} bytes"))
     for level, size in enumerate(file.level_bytes):
         rows.append((f"level {level}", f"{size} bytes, {8 * size} bits, {100 * size / file.file_bytes:.1f} %"))
     rows.append(("overhead", f"{file.overhead_bytes} bytes"))
-    rows.append(("tiles", f"{file.tile_size} x {file.tile_size} pixels, {file.groups} group(s)"))
+    if not file.lossless:
+        rows.append(("tiles", f"{file.tile_size} x {file.tile_size} pixels, {file.groups} group(s)"))
     return "\n".join([name, *(f"  {label:<12}{text}" for label, text in rows)])

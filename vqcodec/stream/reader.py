@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from vqcodec import timing
-from vqcodec.errors import FormatError
+from vqcodec.errors import FormatError, ImageError, ModelError
 from vqcodec.exact import orders
 from vqcodec.exact.engine import Batch, Draw, run
 from vqcodec.exact.network import IntegerPrior
-from vqcodec.model.limits import Deadline
+from vqcodec.format.container import Container
+from vqcodec.model.limits import DEFAULT_LIMITS, Deadline, Limits
 from vqcodec.model.maps import IndexMaps
 from vqcodec.model.model import Model
 from vqcodec.model.precision import exactly
@@ -25,6 +26,24 @@ from vqcodec.stream.coding import SymbolDecoder
 
 BATCH_GROUPS = 4  # groups decoded together at most; bounds the memory of large images
 STEP_ROWS = 1024  # positions of a step from which a processor gains nothing by decoding more groups together
+
+
+def read(model: Model, file: Container, limits: Limits = DEFAULT_LIMITS) -> IndexMaps:
+    """The index maps that a file holds. Raises FormatError on a damaged one, ModelError if it was made with another
+    model, and ImageError if it holds none or would cost more than the limits."""
+    head = file.header
+    if head.lossless:
+        raise ImageError("the file holds its picture without loss and no indices")
+    if head.model != model.identity:
+        raise ModelError(f"the file needs model {head.model.hex()}, this is {model.name} ({model.identity.hex()})")
+    if head.tile_size != model.config.tile_size or file.levels != len(model.priors):
+        raise FormatError(f"tiles of {head.tile_size} pixels, {file.levels} levels do not fit model {model.name}")
+    if head.group_tiles > GROUP_TILES:
+        raise FormatError(f"groups have at most {GROUP_TILES} tiles, not {head.group_tiles}")
+    limits.check_pixels(head.width, head.height)
+    limits.check_memory(memory(model, head.width, head.height, head.group_tiles))
+    size = head.width, head.height
+    return decompress(model, file.streams, *size, head.group_tiles, head.rate, limits.deadline())
 
 
 @exactly
