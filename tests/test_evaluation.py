@@ -157,7 +157,7 @@ def test_ours_is_a_list_over_models_and_qualities(monkeypatch: pytest.MonkeyPatc
     assert [point.setting for point in points] == ["a", "a q40", "b", "b q40"]
     assert {point.name for point in points} == {codecs.OURS}
     assert [point.encode(drawing()) for point in points] == [b"file"] * 4
-    usual = {"effort": 5, "tune": "psnr"}
+    usual = {"effort": 5, "tune": "psnr", "fallback": False}
     expected = [("a", {"quality": None, **usual}), ("a", {"quality": 40, **usual})]
     assert asked == [*expected, *(("there/b.safetensors", options) for _, options in expected)]
 

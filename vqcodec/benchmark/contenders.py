@@ -102,7 +102,7 @@ class Ours:
         return self.codec.decode(data)
 
     def encode_command(self, source: Path, target: Path, threads: int) -> list[str]:
-        return [*self._command("encode", source, target), "--model", str(self._file.path)]
+        return [*self._command("encode", source, target), "--no-fallback", "--model", str(self._file.path)]
 
     def decode_command(self, source: Path, target: Path, threads: int) -> list[str]:
         return self._command("decode", source, target)
