@@ -16,20 +16,14 @@ from randomprior import random_tensors
 from skimage import data
 
 from vqcodec.codec import Codec
-from vqcodec.config import (
-    VQVAE2_PRESETS,
-    VQVAE_PRESETS,
-    AutoencoderConfig,
-    LevelConfig,
-    ModelConfig,
-    PriorConfig,
-)
+from vqcodec.config import AutoencoderConfig, LevelConfig, ModelConfig, PriorConfig
 from vqcodec.encoder import fallback
 from vqcodec.model import registry, weights
 from vqcodec.model.loading import pack_model
 from vqcodec.nets.autoencoder import Autoencoder
 from vqcodec.prior.export import to_integers
 from vqcodec.prior.network import LevelPrior
+from vqcodec.training.presets import VQVAE2_PRESETS, VQVAE_PRESETS
 
 # The models of tests are untrained: they do every picture so badly that all files would be lossless. `test_whole.py`
 # puts these back.

@@ -9,9 +9,10 @@ import pytest
 import torch
 from conftest import untrained
 
-from vqcodec.config import VQVAE2_PRESETS, AutoencoderConfig, LevelConfig, ModelConfig
+from vqcodec.config import AutoencoderConfig, LevelConfig, ModelConfig
 from vqcodec.nets import strips
 from vqcodec.nets.autoencoder import Autoencoder
+from vqcodec.training.presets import VQVAE2_PRESETS
 
 LEVELS = {
     "one": (LevelConfig(8, 1, 16, 4),),

@@ -19,9 +19,9 @@ from conftest import load_tool
 from PIL import Image
 
 from vqcodec import timing
-from vqcodec.benchmark import contenders, growth, launch, measure, plots, report, stages
+from vqcodec.benchmark import contenders, growth, launch, parts, plots, report, timings
 from vqcodec.benchmark.contenders import Ours, Pillow
-from vqcodec.benchmark.measure import Direction, Measurement, Plan
+from vqcodec.benchmark.timings import Direction, Plan, Timing
 from vqcodec.codec import Codec
 from vqcodec.errors import FormatError
 
@@ -47,14 +47,14 @@ class Ticks:
 
 def test_stages_count_their_own_time_only(monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = Ticks()
-    monkeypatch.setattr(stages, "time", ticks)
-    clock = stages.Clock(CPU)
-    with clock.stage("prior"):
+    monkeypatch.setattr(parts, "time", ticks)
+    clock = parts.Clock(CPU)
+    with clock.part("prior"):
         ticks.now += 2
         for _ in range(3):
-            with clock.stage("entropy coding"):
+            with clock.part("entropy coding"):
                 ticks.now += 5
-                with clock.stage("network"):
+                with clock.part("network"):
                     ticks.now += 7
         ticks.now += 11
     assert {name: seconds for name, seconds in clock.seconds.items() if seconds} == {
@@ -67,29 +67,29 @@ def test_stages_count_their_own_time_only(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_a_gpu_is_waited_for_at_both_ends_of_a_stage(monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = Ticks()
-    monkeypatch.setattr(stages, "time", ticks)
+    monkeypatch.setattr(parts, "time", ticks)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda *_: setattr(ticks, "now", ticks.now + 1))
-    clock = stages.Clock(torch.device("cuda"))
-    with clock.stage("prior"), clock.stage("network"):
+    clock = parts.Clock(torch.device("cuda"))
+    with clock.part("prior"), clock.part("network"):
         pass
     # the wait before the network is for what the prior had asked for, the one after it for the network
     assert (clock.seconds["network"], clock.seconds["prior"]) == (1, 2)
 
 
 def test_the_clock_changes_nothing(tiny: Codec) -> None:
-    image = measure.drawn(150, 90)
+    image = timings.drawn(150, 90)
     data = tiny.encode(image)
     decoded = np.asarray(tiny.decode(data))
-    with stages.clocked(CPU) as encoding:
+    with parts.clocked(CPU) as encoding:
         assert tiny.encode(image) == data
-    with stages.clocked(CPU) as decoding:
+    with parts.clocked(CPU) as decoding:
         assert np.array_equal(np.asarray(tiny.decode(data)), decoded)
     for clock in (encoding, decoding):
-        assert all(clock.seconds[stage] > 0 for stage in stages.STAGES if stage != "choice of codes")
+        assert all(clock.seconds[part] > 0 for part in parts.PARTS if part != "choice of codes")
         assert clock.seconds["rest"] < 0.5 * clock.total
         assert clock.seconds["prior"] > clock.seconds["input and output"]
     assert encoding.seconds["choice of codes"] > decoding.seconds["choice of codes"] == 0
-    with pytest.raises(FormatError), stages.clocked(CPU):
+    with pytest.raises(FormatError), parts.clocked(CPU):
         tiny.decode(data[:-1])
     assert not timing._watchers
 
@@ -120,21 +120,21 @@ def test_commands_that_fail(code: str, message: str) -> None:
 
 
 def test_pictures_have_their_size_and_keep_their_detail() -> None:
-    source = measure.drawn(60, 40)
+    source = timings.drawn(60, 40)
     pixels = np.asarray(source)
     for megapixels in (0.0006, 0.05, 1.0):
-        image = measure.picture(source, megapixels)
+        image = timings.picture(source, megapixels)
         assert image.width * image.height == pytest.approx(megapixels * 1e6, rel=0.03)
         assert image.width / image.height == pytest.approx(1.5, rel=0.03)
         width, height = min(60, image.width), min(40, image.height)
         assert np.array_equal(np.asarray(image)[:height, :width], pixels[:height, :width])
-    large = np.asarray(measure.picture(source, 0.05))
+    large = np.asarray(timings.picture(source, 0.05))
     assert np.array_equal(large[40:80, :60], pixels[::-1])
     assert np.array_equal(large[:40, 120:180], pixels)
 
 
 def test_the_rivals_quality_is_the_highest_that_fits() -> None:
-    image = measure.drawn(96, 64)
+    image = timings.drawn(96, 64)
     sizes = [len(Pillow("JPEG", quality).encode(image)) for quality in range(1, 101)]
     found = contenders.within("JPEG", image, sizes[59])
     assert sizes[found.quality - 1] <= sizes[59] < sizes[found.quality]
@@ -144,15 +144,15 @@ def test_the_rivals_quality_is_the_highest_that_fits() -> None:
 
 def test_runs_end_with_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = Ticks()
-    monkeypatch.setattr(measure, "time", ticks)
+    monkeypatch.setattr(timings, "time", ticks)
 
     def call() -> float:
         ticks.now += 4
         return ticks.now
 
-    assert measure.repeated(call, Plan((1,), runs=9, seconds=10)) == [4, 8, 12]
-    assert measure.repeated(call, Plan((1,), runs=2, seconds=10)) == [16, 20]
-    assert len(measure.repeated(call, Plan((1,), runs=9, seconds=0))) == 1
+    assert timings.repeated(call, Plan((1,), runs=9, seconds=10)) == [4, 8, 12]
+    assert timings.repeated(call, Plan((1,), runs=2, seconds=10)) == [16, 20]
+    assert len(timings.repeated(call, Plan((1,), runs=9, seconds=0))) == 1
 
 
 def test_a_line_and_a_power_law_are_found() -> None:
@@ -206,7 +206,7 @@ OUT_OF_MEMORY = [MemoryError(), torch.OutOfMemoryError("CUDA out of memory."), R
 def test_running_out_of_memory_is_reported_and_the_next_size_follows(error: Exception) -> None:
     plan = Plan((0.01, 0.04, 0.012), threads=(1, 2), runs=3, processes=False)
     lines: list[str] = []
-    found = measure.benchmark([Brittle(error)], measure.drawn(), plan, lines.append)
+    found = timings.benchmark([Brittle(error)], timings.drawn(), plan, lines.append)
     assert [(m.threads, m.failure is None) for m in found] == [(1, 1), (2, 1), (1, 0), (2, 0), (1, 1), (2, 1)]
     failed = found[2]
     assert failed.failure is not None
@@ -220,7 +220,7 @@ def test_running_out_of_memory_is_reported_and_the_next_size_follows(error: Exce
 
 def test_threads_are_set_for_those_who_can_use_them() -> None:
     several, single = Brittle(MemoryError()), Brittle(MemoryError(), threaded=False)
-    found = measure.benchmark([several, single], measure.drawn(), Plan((0.001,), (1, 3), 1, processes=False))
+    found = timings.benchmark([several, single], timings.drawn(), Plan((0.001,), (1, 3), 1, processes=False))
     assert [m.threads for m in found] == [1, 3, 1]
     assert (several.threads, single.threads) == (3, 1)
     assert [Pillow(name, 50).threaded for name in contenders.RIVALS] == [False, False, True]
@@ -234,7 +234,7 @@ def test_memory_of_a_gpu_is_that_of_each_direction(monkeypatch: pytest.MonkeyPat
         monkeypatch.setattr(torch.cuda, name, lambda *_, name=name: calls.append(name))
     brittle = Brittle(MemoryError(), device=torch.device("cuda"))
     plan = Plan((1,), runs=2, processes=False)
-    found = measure.attempt(brittle, measure.drawn(100, 20), plan, 1)
+    found = timings.attempt(brittle, timings.drawn(100, 20), plan, 1)
     assert (found.encode.gpu_peak_bytes, found.decode.gpu_peak_bytes) == (11, 22)
     once = ["reset_peak_memory_stats", *["synchronize"] * (calls.count("synchronize") // 2)]
     assert calls == [*once, *once, "empty_cache"]
@@ -243,30 +243,30 @@ def test_memory_of_a_gpu_is_that_of_each_direction(monkeypatch: pytest.MonkeyPat
 
 def test_other_errors_are_not_taken_for_want_of_memory() -> None:
     with pytest.raises(RuntimeError, match="a bug"):
-        measure.attempt(Brittle(RuntimeError("a bug")), measure.drawn(200, 20), Plan((1,), processes=False), 1)
+        timings.attempt(Brittle(RuntimeError("a bug")), timings.drawn(200, 20), Plan((1,), processes=False), 1)
 
 
 def test_a_process_that_fails_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     brittle = Brittle(MemoryError())
     monkeypatch.setattr(brittle, "encode_command", lambda *_: [sys.executable, "-S", "-c", "raise MemoryError('big')"])
-    found = measure.attempt(brittle, measure.drawn(100, 20), Plan((1,)), 1)
+    found = timings.attempt(brittle, timings.drawn(100, 20), Plan((1,)), 1)
     assert found.failure == "process: MemoryError: big"
     assert found.encode == found.decode == Direction()
 
 
 def test_the_commands_do_what_is_done_in_process(ours: Ours, tmp_path: Path) -> None:
-    image = measure.drawn(48, 32)
+    image = timings.drawn(48, 32)
     image.save(tmp_path / "in.ppm")
     for contender in (ours, Pillow("WebP", 60)):
         contender.use_threads(1)  # another number may round another way
         coded, out = tmp_path / f"a{contender.suffix}", tmp_path / "out.ppm"
         plan = Plan((1,), runs=1)
-        encode = measure._process(
+        encode = timings._process(
             contender.encode_command(tmp_path / "in.ppm", coded, 1), contender.environment(1), plan
         )
         data = contender.encode(image)
         assert coded.read_bytes() == data
-        measure._process(contender.decode_command(coded, out, 1), contender.environment(1), plan)
+        timings._process(contender.decode_command(coded, out, 1), contender.environment(1), plan)
         with Image.open(out) as decoded:
             assert np.array_equal(np.asarray(decoded), np.asarray(contender.decode(data)))
         assert encode.process_seconds is not None
@@ -289,13 +289,13 @@ def test_command_line(tool: ModuleType, tiny_models: Path, tmp_path: Path) -> No
     result = CliRunner().invoke(tool.main, [*arguments, *outputs], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     found = json.loads((tmp_path / "a.json").read_text())
-    rows = [Measurement(**row) for row in found["measurements"]]
+    rows = [Timing(**row) for row in found["measurements"]]
     assert [(row.codec, row.threads) for row in rows] == [("vqcodec", 1), ("JPEG", 1), ("AVIF", 1)] * 3
     for row in rows:
         direction = row.decode
         assert direction["seconds"] > 0
         assert direction["runs"] == 2
-        assert (direction["stages"] is not None) == (row.codec == "vqcodec")
+        assert (direction["parts"] is not None) == (row.codec == "vqcodec")
     jpeg = [row for row in rows if row.codec == "JPEG"]
     assert jpeg[-1].file_bytes <= rows[-3].file_bytes  # matched at the largest size, as all are small
     grown = [(g["codec"], g["threads"], g["direction"], g["quantity"]) for g in found["growth"]]
@@ -315,6 +315,6 @@ def test_wrong_command_lines(tool: ModuleType, tiny_models: Path, arguments: lis
 
 def test_an_empty_series_can_be_drawn(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    nothing = Measurement("vqcodec", "m", "cpu", 1, 3, 2, 6e-6, None, Direction(), Direction(), "out of memory: x")
+    nothing = Timing("vqcodec", "m", "cpu", 1, 3, 2, 6e-6, None, Direction(), Direction(), "out of memory: x")
     plots.plot(tmp_path / "a.png", [nothing], [])
     assert (tmp_path / "a.png").stat().st_size > 1000

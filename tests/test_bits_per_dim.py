@@ -21,7 +21,7 @@ from torch import Tensor
 
 import vqcodec
 from vqcodec.codec import Codec
-from vqcodec.config import VAE_PRESETS, LevelConfig
+from vqcodec.config import LevelConfig
 from vqcodec.evaluation import bits_per_dim, rates
 from vqcodec.format import container
 from vqcodec.model import registry, weights
@@ -29,6 +29,7 @@ from vqcodec.model.maps import IndexMaps
 from vqcodec.prior.export import from_integers
 from vqcodec.prior.network import LevelPrior
 from vqcodec.sampling import sample_indices
+from vqcodec.training.presets import VAE_PRESETS
 from vqcodec.vae.network import VAE
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -79,7 +80,7 @@ def test_the_parts_add_up_to_the_file(picture: str, model: str, request: pytest.
     codec: Codec = request.getfixturevalue(model)
     image = PICTURES[picture]
     data = codec.encode(image)
-    found = rates.measure_file(codec, image, picture)
+    found = rates.encoded_rates(codec, image, picture)
     parts = bits_per_dim.parts(found)
     assert sum(parts.values()) == found.size == len(data)
     assert (found.bpp, found.bits_per_dim) == (vqcodec.info(data).bpp, vqcodec.info(data).bits_per_dim)
@@ -101,7 +102,7 @@ def test_the_parts_add_up_to_the_file(picture: str, model: str, request: pytest.
 def test_measuring_changes_neither_file_nor_codec(tiny: Codec) -> None:
     before = dict(tiny.__dict__)
     data = tiny.encode(PICTURES["rgb"])
-    assert rates.measure_file(tiny, PICTURES["rgb"]).size == len(data)
+    assert rates.encoded_rates(tiny, PICTURES["rgb"]).size == len(data)
     assert tiny.encode(PICTURES["rgb"]) == data
     assert tiny.__dict__ == before
 
@@ -148,9 +149,9 @@ def test_what_is_not_coded_is_not_counted(staged: Codec, size: tuple[int, int]) 
 
 def test_sums_over_a_set_are_those_of_the_images(tiny: Codec) -> None:
     images = [PICTURES["rgb"], PICTURES["several groups"]]
-    files = [rates.measure_file(tiny, image, str(i)) for i, image in enumerate(images)]
+    files = [rates.encoded_rates(tiny, image, str(i)) for i, image in enumerate(images)]
     found = bits_per_dim.summary(files)
-    together = rates.measure(tiny, [np.asarray(image) for image in images])
+    together = rates.level_rates(tiny, [np.asarray(image) for image in images])
     assert list(found["levels"]) == ["top", "bottom"]
     for level, expected in zip(found["levels"].values(), together, strict=True):
         assert level["stream_bits"] == expected.stream
@@ -166,7 +167,7 @@ def test_sums_over_a_set_are_those_of_the_images(tiny: Codec) -> None:
 
 
 def test_the_worst_image_is_named_and_the_median_is_one_of_the_middle(tiny: Codec) -> None:
-    base = rates.measure_file(tiny, PICTURES["rgb"])
+    base = rates.encoded_rates(tiny, PICTURES["rgb"])
     files = [replace(base, name=str(size), size=size) for size in (900, 100, 500)]
     found = bits_per_dim.summary(files)
     assert found["worst_image"] == "900"
@@ -186,7 +187,7 @@ def test_order_zero_is_the_entropy_of_the_indices() -> None:
 
 def test_the_float_network_is_evaluated_where_tiles_are_whole(tiny: Codec, tiny_models: Path) -> None:
     floats = rates.float_priors(registry.find(tiny_models / "tiny.safetensors"), tiny)
-    whole, cut = (rates.measure_file(tiny, drawn("RGB", w, 64), str(w), floats) for w in (1280, 100))
+    whole, cut = (rates.encoded_rates(tiny, drawn("RGB", w, 64), str(w), floats) for w in (1280, 100))
     assert [tally.floating is None for tally in (*whole.tallies, *cut.tallies)] == [False, False, True, True]
     cost = bits_per_dim.rounding_cost([whole, cut])
     assert cost is not None

@@ -22,7 +22,7 @@ from randomprior import random_maps
 import vqcodec
 from vqcodec.codec import Codec
 from vqcodec.errors import FormatError, ModelError, VqcodecError
-from vqcodec.evaluation.rates import measure
+from vqcodec.evaluation.rates import level_rates
 from vqcodec.format import container
 from vqcodec.model import registry, tiling
 from vqcodec.model.maps import IndexMaps
@@ -200,7 +200,7 @@ def test_one_level(one_level: Codec, width: int, height: int) -> None:
     pixels = np.asarray(image.convert("RGB"))
     expected = one_level.from_indices(one_level.to_indices(pixels))
     assert np.array_equal(np.asarray(found)[..., 0], expected[..., 0])
-    (rates,) = measure(one_level, [pixels])
+    (rates,) = level_rates(one_level, [pixels])
     assert rates.indices == -(-width // 4) * -(-height // 4)
     assert rates.stream == 8 * parts.level_bytes[0]
 

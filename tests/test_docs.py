@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vqcodec.cli import main
-from vqcodec.config import VQVAE_PRESETS
 from vqcodec.model import registry
+from vqcodec.training.presets import VQVAE_PRESETS
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"

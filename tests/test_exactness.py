@@ -11,7 +11,7 @@ from conftest import staged_config, untrained
 from randomprior import random_maps, random_tensors
 from torch import Tensor
 
-from vqcodec.config import VQVAE2_PRESETS, LevelConfig
+from vqcodec.config import LevelConfig
 from vqcodec.errors import ExactnessError, ModelError
 from vqcodec.exact import check, ops, orders
 from vqcodec.exact.check import check_device
@@ -19,6 +19,7 @@ from vqcodec.exact.engine import known
 from vqcodec.exact.network import IntegerPrior
 from vqcodec.prior.export import from_integers, to_integers
 from vqcodec.prior.network import LevelPrior
+from vqcodec.training.presets import VQVAE2_PRESETS
 
 
 @pytest.mark.parametrize("name", sorted(orders.KINDS))

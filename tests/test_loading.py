@@ -13,10 +13,10 @@ import torch
 from conftest import save_untrained
 
 from vqcodec.codec import Codec
-from vqcodec.config import VAE_PRESETS, VQVAE2_PRESETS
 from vqcodec.errors import ModelError
 from vqcodec.model import loading, registry, weights
 from vqcodec.training.export import load_model_file
+from vqcodec.training.presets import VAE_PRESETS, VQVAE2_PRESETS
 from vqcodec.vae.model import VAEModel
 from vqcodec.vae.network import VAE
 

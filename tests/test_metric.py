@@ -9,11 +9,11 @@ import pytest
 import torch
 from conftest import untrained
 
-from vqcodec.config import VQVAE2_PRESETS
 from vqcodec.encoder.emphasis import GAIN_POWER, local_gains
 from vqcodec.nets.autoencoder import Autoencoder
 from vqcodec.nets.quantizer import ResidualQuantizer
-from vqcodec.training.metric import PIXEL_VARIANCE, followed, measure, root, squared_jacobians
+from vqcodec.training.metric import PIXEL_VARIANCE, followed, measure_metric, root, squared_jacobians
+from vqcodec.training.presets import VQVAE2_PRESETS
 
 
 def small() -> tuple[Autoencoder, list[torch.Tensor], torch.Tensor]:
@@ -67,7 +67,7 @@ def test_measuring_a_trained_model_keeps_its_units() -> None:
     batch = torch.rand(2, 3, 32, 32), torch.zeros(2, 2), places.expand(2)
     quantizer = model.level_quantizers()[1]
     quantizer.metric.mul_(3)
-    measure(model, [batch] * 2)
+    measure_metric(model, [batch] * 2)
     for found, scale in zip(model.level_quantizers(), (1, 9), strict=True):
         assert float(found.metric.square().sum()) == pytest.approx(scale * found.level.dim, rel=1e-4)
         assert (found.metric - found.metric.diagonal().diag()).abs().max() > 0.01

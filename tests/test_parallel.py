@@ -16,7 +16,6 @@ import torch
 from PIL import Image
 from skimage import data
 
-from vqcodec.config import VQVAE2_PRESETS, VQVAE_PRESETS
 from vqcodec.model import weights
 from vqcodec.nets import parallel
 from vqcodec.nets.autoencoder import Autoencoder
@@ -24,6 +23,7 @@ from vqcodec.nets.blocks import LatentNorm
 from vqcodec.nets.quantizer import ResidualQuantizer
 from vqcodec.training.autoencoder import AutoencoderTask, AutoencoderTraining
 from vqcodec.training.loop import train
+from vqcodec.training.presets import VQVAE2_PRESETS, VQVAE_PRESETS
 from vqcodec.training.prior import Priors, PriorTask, coded_tiles
 from vqcodec.training.schedule import TrainConfig
 
@@ -97,7 +97,7 @@ def quantize(folder: Path) -> None:
     joint = torch.randn(8, level.dim, 6, 6) * 3 + 1
     joint.requires_grad_(True)
     weight = torch.randn(8, level.dim, 6, 6)
-    own = parallel.share(8)
+    own = parallel.rank_rows(8)
     with parallel.shared_draws(3):
         normal = norm(joint[own])
         (normal * weight[own]).sum().backward()
@@ -151,7 +151,7 @@ def test_priors_follow_the_joint_batch(tmp_path):
 def test_a_batch_that_cannot_be_shared_is_refused(monkeypatch):
     monkeypatch.setattr(parallel, "world", lambda: 3)
     with pytest.raises(ValueError, match="cannot be divided"):
-        parallel.share(8)
+        parallel.rank_rows(8)
 
 
 def test_the_tool_under_torchrun(tmp_path):

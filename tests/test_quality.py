@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vqcodec.codec import Codec
-from vqcodec.config import VQVAE2_PRESETS
 from vqcodec.encoder.emphasis import emphasis
 from vqcodec.encoder.request import DEFAULT_EFFORT, EFFORTS, Request, lmbda_of
 from vqcodec.encoder.target import PASSES, PRECISION, search
@@ -23,6 +22,7 @@ from vqcodec.evaluation import metrics
 from vqcodec.format import container
 from vqcodec.model import lambdas
 from vqcodec.nets.quality import C2
+from vqcodec.training.presets import VQVAE2_PRESETS
 
 LMBDAS = (0.06, 2.0)
 

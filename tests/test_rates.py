@@ -8,14 +8,14 @@ import pytest
 from skimage import data
 
 from vqcodec.errors import ModelError
-from vqcodec.evaluation.rates import float_priors, measure
+from vqcodec.evaluation.rates import float_priors, level_rates
 from vqcodec.model import registry
 
 
 @pytest.fixture(scope="module")
 def rates(shipped):
     image = np.ascontiguousarray(data.coffee()[100:356, 50:562])
-    return measure(shipped, [image], float_priors(registry.find(), shipped))
+    return level_rates(shipped, [image], float_priors(registry.find(), shipped))
 
 
 def test_the_stream_is_as_long_as_the_ideal_code(rates):
@@ -37,4 +37,4 @@ def test_the_priors_save_bits_at_every_level(shipped, rates):
 
 def test_the_float_network_knows_no_cut_tiles(shipped):
     with pytest.raises(ModelError, match="multiples of 256"):
-        measure(shipped, [np.zeros((100, 256, 3), np.uint8)], float_priors(registry.find(), shipped))
+        level_rates(shipped, [np.zeros((100, 256, 3), np.uint8)], float_priors(registry.find(), shipped))

@@ -69,7 +69,7 @@ def test_places_where_nothing_is_coded_cost_nothing(staged: Codec) -> None:
 def test_bits_map_sums_to_the_ideal_code_length(tiny: Codec, photo: NDArray[np.uint8]) -> None:
     height, width = photo.shape[:2]
     found = bits_map(tiny, tiny.to_indices(photo), 0)
-    ideal = [level.ideal for level in rates.measure(tiny, [photo])]
+    ideal = [level.ideal for level in rates.level_rates(tiny, [photo])]
     assert found.levels == pytest.approx(ideal, rel=1e-9)
     assert found.stages == (1.0, 2.0)
     assert found.bits.sum() == pytest.approx(sum(ideal), rel=1e-9)

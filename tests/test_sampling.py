@@ -20,7 +20,6 @@ import vqcodec
 from vqcodec import sampling
 from vqcodec.cli import main
 from vqcodec.codec import Codec
-from vqcodec.config import VAE_PRESETS
 from vqcodec.errors import ImageError, ModelError
 from vqcodec.exact import ops, orders
 from vqcodec.exact.engine import known
@@ -29,6 +28,7 @@ from vqcodec.model import registry, weights
 from vqcodec.model.maps import IndexMaps
 from vqcodec.sampling import Keep, draw, keep_top, keep_upper, sample, sample_indices, temperature_table
 from vqcodec.stream.writer import frequencies
+from vqcodec.training.presets import VAE_PRESETS
 from vqcodec.vae.model import VAEModel
 from vqcodec.vae.network import VAE
 

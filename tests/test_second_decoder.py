@@ -15,7 +15,7 @@ from internals import ModelConfig, index_maps, load, random_file, save_random
 from internals import container as parts
 from seconddecoder import container, prior, ranges, weights, whole
 
-from vqcodec.config import VQVAE2_PRESETS
+from vqcodec.training.presets import VQVAE2_PRESETS
 
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = sorted((ROOT / "tests" / "golden").glob("*/*.vq2"))

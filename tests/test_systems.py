@@ -14,9 +14,9 @@ from conftest import load_tool
 from PIL import Image
 
 from vqcodec.codec import Codec
-from vqcodec.config import VAE_PRESETS
 from vqcodec.evaluation import systems
 from vqcodec.model import registry, weights
+from vqcodec.training.presets import VAE_PRESETS
 from vqcodec.vae.model import VAEModel
 from vqcodec.vae.network import VAE
 
@@ -47,7 +47,7 @@ def pictures(photo) -> list[np.ndarray]:
 
 
 def test_figures_of_a_codec(tiny: Codec, tiny_models: Path, pictures):
-    found = systems.measure(tiny, registry.find(tiny_models / "tiny.safetensors"), pictures, 0)
+    found = systems.figures(tiny, registry.find(tiny_models / "tiny.safetensors"), pictures, 0)
     assert found.system == "VQ-VAE-2"
     assert found.bound is None
     files = [tiny.encode(Image.fromarray(p)) for p in pictures]
@@ -68,7 +68,7 @@ def test_figures_of_a_codec(tiny: Codec, tiny_models: Path, pictures):
 
 
 def test_figures_of_a_vae(vae, pictures):
-    found = systems.measure(VAEModel.load(vae), vae, pictures, 4)
+    found = systems.figures(VAEModel.load(vae), vae, pictures, 4)
     assert (found.system, found.minutes) == ("VAE", 2.5)
     assert found.importance_weighted == pytest.approx(sum(found.bound), rel=0.05)
     assert found.file_bits_per_dim is None

@@ -18,11 +18,11 @@ from PIL import Image
 from skimage import data
 
 from vqcodec.codec import Codec
-from vqcodec.config import VAE_PRESETS, VQVAE2_PRESETS, VQVAE_PRESETS, ModelConfig
+from vqcodec.config import ModelConfig
 from vqcodec.model import lambdas, registry, weights
 from vqcodec.model.loading import pack_model
 from vqcodec.nets.autoencoder import Autoencoder, Reconstruction
-from vqcodec.nets.quality import TAPS, ms_ssim
+from vqcodec.nets.quality import WINDOW, ms_ssim
 from vqcodec.prior.export import to_integers
 from vqcodec.training import checkpoint, linear
 from vqcodec.training.autoencoder import AutoencoderTask, AutoencoderTraining
@@ -33,6 +33,7 @@ from vqcodec.training.joint import JointTask
 from vqcodec.training.loop import train
 from vqcodec.training.metric import PIXEL_VARIANCE, squared_jacobians
 from vqcodec.training.muon import Muon, orthogonalized, parameter_groups
+from vqcodec.training.presets import VAE_PRESETS, VQVAE2_PRESETS, VQVAE_PRESETS
 from vqcodec.training.prior import Coded, CodedTiles, Priors, PriorTask, coded_tiles
 from vqcodec.training.schedule import Clock, TrainConfig
 from vqcodec.training.vae import VAETask, VAETraining
@@ -104,7 +105,7 @@ def test_ms_ssim_to_train_with(photos):
     image = torch.from_numpy(np.stack([photo[:128, :128] for photo in photos])).permute(0, 3, 1, 2) / 255
     blurred = torch.nn.functional.avg_pool2d(image, 5, 1, 2, count_include_pad=False)
     for decoded in (image + 0.05 * torch.randn_like(image), image + 0.2 * torch.randn_like(image), blurred):
-        reference = pytorch_msssim.ms_ssim(decoded, image, data_range=1.0, size_average=False, win_size=TAPS)
+        reference = pytorch_msssim.ms_ssim(decoded, image, data_range=1.0, size_average=False, win_size=WINDOW)
         assert torch.allclose(ms_ssim(decoded, image), reference, atol=1e-5)
     assert torch.allclose(ms_ssim(image, image), torch.ones(len(image)))
     reversed_ = (1 - image).requires_grad_()
@@ -523,7 +524,7 @@ def test_from_photographs_to_a_vae(tmp_path, photos, folder):
     )
     assert "ELBO" in said
     model = VAEModel.load(registry.find(target))
-    assert model.measure(photos[0]).elbo < 8  # a uniform distribution has 8 bits per dim
+    assert model.figures(photos[0]).elbo < 8  # a uniform distribution has 8 bits per dim
     error = np.square(model.reconstruct(photos[0]).astype(np.float64) - photos[0]).mean()
     assert error < 0.6 * photos[0].astype(np.float64).var()
 

@@ -11,9 +11,10 @@ import torch
 from torch import distributions
 
 from vqcodec.codec import Codec
-from vqcodec.config import VAE_PRESETS, VAEConfig
+from vqcodec.config import VAEConfig
 from vqcodec.errors import ModelError
 from vqcodec.model import registry, weights
+from vqcodec.training.presets import VAE_PRESETS
 from vqcodec.vae.model import VAEModel, mean_figures
 from vqcodec.vae.network import VAE, Gaussian, Logistic
 
@@ -161,11 +162,11 @@ def test_interpolation_runs_from_one_reconstruction_to_the_other(model, photo):
 
 
 def test_figures_add_up(model, photo):
-    found = model.measure(photo[:40, :50], samples=5, seed=1)
+    found = model.figures(photo[:40, :50], samples=5, seed=1)
     assert found.elbo == pytest.approx(found.reconstruction + found.kl)
     assert found.importance_weighted is not None
     assert found.importance_weighted == pytest.approx(found.elbo, rel=0.02)
-    again = model.measure(photo[:40, :50], seed=1)
+    again = model.figures(photo[:40, :50], seed=1)
     assert again.elbo == found.elbo
     assert again.importance_weighted is None
     decoded = model.reconstruct(photo[:40, :48]).astype(np.float64)
@@ -173,7 +174,7 @@ def test_figures_add_up(model, photo):
     assert found.psnr == pytest.approx(10 * np.log10(255**2 / error), abs=1e-6)
     assert mean_figures([found, again]).elbo == pytest.approx(found.elbo)
     with pytest.raises(ValueError, match="at least"):
-        model.measure(photo[:3, :3])
+        model.figures(photo[:3, :3])
 
 
 def test_a_codec_model_is_no_vae_and_the_other_way_round(model, tmp_path, tiny_models):

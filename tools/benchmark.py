@@ -17,10 +17,10 @@ from typing import Any
 import click
 from PIL import Image
 
-from vqcodec.benchmark import growth, measure, plots, report
+from vqcodec.benchmark import growth, plots, report, timings
 from vqcodec.benchmark.contenders import RIVALS, Contender, Ours, Pillow, within
 from vqcodec.benchmark.macs import count
-from vqcodec.benchmark.measure import Plan
+from vqcodec.benchmark.timings import Plan
 from vqcodec.codec import load_model
 from vqcodec.errors import VqcodecError
 from vqcodec.evaluation.markdown import table
@@ -53,7 +53,7 @@ class Numbers(click.ParamType):
 
 def rivals(names: tuple[str, ...], ours: Ours, source: Image.Image, plan: Plan) -> list[Contender]:
     """Names alone, or with a quality as in JPEG=75; without one, with as many bytes as ours at a middling size."""
-    reference = measure.picture(source, next((size for size in plan.sizes if size >= MATCHED_FROM), plan.sizes[-1]))
+    reference = timings.picture(source, next((size for size in plan.sizes if size >= MATCHED_FROM), plan.sizes[-1]))
     results: list[Contender] = []
     limit = None
     for entry in names:
@@ -110,14 +110,14 @@ def main(
 ) -> None:
     """Time and memory of encoding and decoding, beside JPEG, WebP and AVIF."""
     plan = Plan(QUICK if quick else sizes, threads, 1 if quick else runs, seconds, processes)
-    source = measure.drawn() if image is None else Image.open(image)
+    source = timings.drawn() if image is None else Image.open(image)
     try:
         if macs:
             click.echo(counted(models or (None,)))
             return
         ours = [Ours(model, device) for device in devices for model in models or (None,)]
         contenders = [*ours, *rivals(names, ours[0], source, plan)]
-        results = measure.benchmark(contenders, source, plan, lambda line: click.echo(line, err=True))
+        results = timings.benchmark(contenders, source, plan, lambda line: click.echo(line, err=True))
     except VqcodecError as error:
         raise click.ClickException(str(error)) from error
     grown = growth.growths(results)

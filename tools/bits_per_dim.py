@@ -79,7 +79,7 @@ def of_codec(codec: Codec, images: Images, floats: Sequence[LevelPrior] | None, 
     files = []
     for name, image in images:
         click.echo(f"{codec.name}: {name}", err=True)
-        files.append(rates.measure_file(codec, image if metadata else without_metadata(image), name, floats))
+        files.append(rates.encoded_rates(codec, image if metadata else without_metadata(image), name, floats))
     title = f"{codec.name} ({codec.identity.hex()})"
     return Found(list(map(bits_per_dim.record, files)), bits_per_dim.summary(files), bits_per_dim.text(title, files))
 
@@ -89,7 +89,7 @@ def of_vae(model: VAEModel, images: Images, samples: int) -> Found:
     rows, measured = [], []
     for i, (name, image) in enumerate(images):
         click.echo(f"{model.name}: {name}", err=True)
-        measured.append((name, model.measure(np.array(image.convert("RGB")), samples=samples, seed=i)))
+        measured.append((name, model.figures(np.array(image.convert("RGB")), samples=samples, seed=i)))
         rows.append(bits_per_dim.vae_record(name, image.width, image.height, measured[-1][1]))
     return Found(rows, bits_per_dim.vae_summary(measured), bits_per_dim.vae_text(model.name, measured))
 

@@ -109,15 +109,15 @@ def mutated_bytes(data: bytes, rng: random.Random) -> bytes:
 
 def members_of(data: bytes) -> dict[str, bytes]:
     """The members of an .npz file that can be read."""
-    found = {}
+    held = {}
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as file:
             for entry in file.infolist():
                 if entry.file_size < 1 << 16:
-                    found[entry.filename] = file.read(entry)
+                    held[entry.filename] = file.read(entry)
     except Exception:  # whatever zipfile makes of it: there is nothing more to read
         pass
-    return found
+    return held
 
 
 def archive_of(members: dict[str, bytes]) -> bytes:
@@ -189,19 +189,19 @@ def mutated_weights(data: bytes, rng: random.Random) -> bytes:
     return weights_file(header, tensors)
 
 
-def places(value: object) -> Iterator[tuple[object, object]]:
+def holders(value: object) -> Iterator[tuple[object, object]]:
     """All containers of a JSON value with a key or index each."""
     keys = list(value) if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
     for key in keys:
         yield value, key
-        yield from places(value[key])  # type: ignore[index]
+        yield from holders(value[key])  # type: ignore[index]
 
 
 def change_value(value: object, rng: random.Random) -> None:
     """Change one value of a JSON object, in place."""
-    found = list(places(value))
-    if found:
-        holder, key = rng.choice(found)
+    held = list(holders(value))
+    if held:
+        holder, key = rng.choice(held)
         new = rng.choice([*VALUES, 0.5, 1e308, float("nan"), None, True, False, "", "seven", [], {}, [[]], [1, 2]])
         if rng.random() < 0.15 and isinstance(holder, (dict, list)):
             del holder[key]  # type: ignore[arg-type]
@@ -234,9 +234,9 @@ def open_npz(data: bytes) -> None:
     from vqcodec import indices
 
     try:
-        found = indices.load(io.BytesIO(data))
-        if found.width * found.height < 1 << 18:
-            vqcodec.from_indices(found, device="cpu")
+        held = indices.load(io.BytesIO(data))
+        if held.width * held.height < 1 << 18:
+            vqcodec.from_indices(held, device="cpu")
     except vqcodec.VqcodecError:
         pass
 

@@ -54,7 +54,7 @@ def main(
         if not path:
             raise click.BadParameter(f"{pair!r} is not NAME=PATH", param_hint="--images")
         pictures = load_images([path])
-        by_set[name] = [systems.measure(model, file, pictures, bound_samples) for model, file in loaded]
+        by_set[name] = [systems.figures(model, file, pictures, bound_samples) for model, file in loaded]
         text = systems.table(by_set[name])
         click.echo(f"{name}, {len(pictures)} images\n\n{text}\n")
         if page is not None:

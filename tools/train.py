@@ -13,7 +13,7 @@ from typing import Any
 import click
 import torch
 
-from vqcodec.config import VAE_PRESETS, VQVAE2_PRESETS, VQVAE_PRESETS, ModelConfig
+from vqcodec.config import ModelConfig
 from vqcodec.model.precision import fast_bf16
 from vqcodec.nets import parallel
 from vqcodec.training import export as exporting
@@ -21,6 +21,7 @@ from vqcodec.training.autoencoder import SHAPES, AutoencoderTask, AutoencoderTra
 from vqcodec.training.data import load_images
 from vqcodec.training.joint import JointTask
 from vqcodec.training.loop import train
+from vqcodec.training.presets import VAE_PRESETS, VQVAE2_PRESETS, VQVAE_PRESETS
 from vqcodec.training.prior import CodedTiles, Priors, PriorTask, bits_per_pixel, coded_tiles
 from vqcodec.training.prior import validate as validate_priors
 from vqcodec.training.schedule import OPTIMIZERS, TrainConfig

@@ -44,7 +44,7 @@ def bound(name: str, device: str, samples: int, seed: int, crop: int, paths: tup
     for i, pixels in enumerate(load_images(paths)):
         if crop:
             pixels = middle(pixels, crop)
-        measured.append(model.measure(pixels, samples=samples, seed=seed + i))
+        measured.append(model.figures(pixels, samples=samples, seed=seed + i))
     click.echo(json.dumps({"model": model.name, "images": len(measured)} | asdict(mean_figures(measured)), indent=2))
 
 

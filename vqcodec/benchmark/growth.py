@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vqcodec.benchmark.measure import Measurement
+from vqcodec.benchmark.timings import Timing
 
 QUANTITIES = ("seconds", "process_seconds", "peak_bytes", "gpu_peak_bytes")
 MIN_POINTS = 3
@@ -53,9 +53,9 @@ def fit(megapixels: Sequence[float], values: Sequence[float]) -> Fit | None:
     return Fit(float(constant), float(slope), 1 - left / spread if spread else 1.0, float(exponent), len(x))
 
 
-def growths(measurements: Sequence[Measurement]) -> list[Growth]:
+def growths(measurements: Sequence[Timing]) -> list[Growth]:
     """All that can be fitted, by codec, setting, device, threads, direction and quantity."""
-    series: dict[tuple[str, str, str, int], list[Measurement]] = {}
+    series: dict[tuple[str, str, str, int], list[Timing]] = {}
     for m in measurements:
         series.setdefault((m.codec, m.setting, m.device, m.threads), []).append(m)
     fits = []

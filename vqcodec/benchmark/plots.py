@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from vqcodec.benchmark.growth import Fit, Growth
-from vqcodec.benchmark.measure import Direction, Measurement
-from vqcodec.benchmark.stages import STAGES
+from vqcodec.benchmark.parts import PARTS
+from vqcodec.benchmark.timings import Direction, Timing
 
 COLOURS = {"vqcodec": "#c2185b", "JPEG": "#6b7280", "WebP": "#1d6fb8", "AVIF": "#d97706"}
-STAGE_COLOURS = ("#c2185b", "#7c3aed", "#60a5fa", "#d97706", "#15803d", "#9ca3af")
+PART_COLOURS = ("#c2185b", "#7c3aed", "#60a5fa", "#d97706", "#15803d", "#9ca3af")
 STYLES = ("-", "--", ":", "-.")
 ROWS = (("seconds", 1, "time in process, s"), ("peak_bytes", 1 << 20, "peak memory of a process, MiB"))
 SETTINGS: Any = {"font.size": 10, "svg.hashsalt": "vqcodec", "axes.spines.top": False, "axes.spines.right": False}
@@ -22,7 +22,7 @@ SETTINGS: Any = {"font.size": 10, "svg.hashsalt": "vqcodec", "axes.spines.top": 
 Key = tuple[str, str, str, int]  # codec, setting, device, threads
 
 
-def plot(path: Path, measurements: Sequence[Measurement], growths: Sequence[Growth]) -> None:
+def plot(path: Path, measurements: Sequence[Timing], growths: Sequence[Growth]) -> None:
     """Draw three rows of panels, for encoding and decoding; the suffix of the path chooses the format."""
     import matplotlib
 
@@ -30,7 +30,7 @@ def plot(path: Path, measurements: Sequence[Measurement], growths: Sequence[Grow
     from matplotlib import pyplot as plt
     from matplotlib.ticker import FuncFormatter, LogLocator
 
-    bars = sum(m.encode.stages is not None for m in measurements)
+    bars = sum(m.encode.parts is not None for m in measurements)
     plt.rcParams.update(SETTINGS)
     figure, panels = plt.subplots(
         3, 2, figsize=(11, 9 + 0.35 * bars), layout="constrained", height_ratios=(4, 4, 1 + 0.35 * bars)
@@ -48,7 +48,7 @@ def plot(path: Path, measurements: Sequence[Measurement], growths: Sequence[Grow
             axes.set_xticks(sorted({round(m.megapixels, 2) for m in measurements}), minor=False)
             axes.minorticks_off()
             axes.grid(color="#e5e7eb", lw=0.8)
-        _draw_stages(panels[2, column], measurements, direction)
+        _draw_parts(panels[2, column], measurements, direction)
     figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper center", ncol=2, frameon=False)
     figure.legend(*panels[2, 0].get_legend_handles_labels(), loc="outside lower center", ncol=5, frameon=False)
     figure.savefig(path, dpi=150, facecolor="white", metadata={"Date": None} if path.suffix == ".svg" else None)
@@ -56,7 +56,7 @@ def plot(path: Path, measurements: Sequence[Measurement], growths: Sequence[Grow
 
 
 def _draw_series(
-    axes: Any, measurements: Sequence[Measurement], growths: Sequence[Growth], direction: str, quantity: str, scale: int
+    axes: Any, measurements: Sequence[Timing], growths: Sequence[Growth], direction: str, quantity: str, scale: int
 ) -> bool:
     """One quantity of all codecs: points, and the line that was fitted to them, or one through them. False if none."""
     series: dict[Key, list[tuple[float, float]]] = {}
@@ -84,21 +84,21 @@ def _draw_series(
     return any(series.values())
 
 
-def _draw_stages(axes: Any, measurements: Sequence[Measurement], direction: str) -> None:
-    """Shares of the stages as bars, one a model, size, device and number of threads."""
+def _draw_parts(axes: Any, measurements: Sequence[Timing], direction: str) -> None:
+    """Shares of the parts as bars, one a model, size, device and number of threads."""
     names: list[str] = []
     shares: list[list[float]] = []
-    models = {m.setting for m in measurements if m.encode.stages is not None}
+    models = {m.setting for m in measurements if m.encode.parts is not None}
     for m in measurements:
         d: Direction = getattr(m, direction)
-        if d.stages is not None:
+        if d.parts is not None:
             where = f"{m.threads} thread{'s' * (m.threads > 1)}" if m.device == "cpu" else m.device
             names.append(f"{m.setting}, " * (len(models) > 1) + f"{m.megapixels:.2g} MP, {where}")
-            whole = sum(d.stages.values())
-            shares.append([100 * d.stages[stage] / whole for stage in STAGES])
+            whole = sum(d.parts.values())
+            shares.append([100 * d.parts[part] / whole for part in PARTS])
     left = np.zeros(len(names))
-    for stage, colour, widths in zip(STAGES, STAGE_COLOURS, np.array(shares).reshape(-1, len(STAGES)).T, strict=True):
-        axes.barh(range(len(names)), widths, left=left, color=colour, label=stage)
+    for part, colour, widths in zip(PARTS, PART_COLOURS, np.array(shares).reshape(-1, len(PARTS)).T, strict=True):
+        axes.barh(range(len(names)), widths, left=left, color=colour, label=part)
         left = left + widths
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()

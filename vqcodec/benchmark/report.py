@@ -16,8 +16,8 @@ import torch
 import vqcodec
 from vqcodec.benchmark.contenders import RIVALS
 from vqcodec.benchmark.growth import Growth
-from vqcodec.benchmark.measure import Direction, Measurement, Plan
-from vqcodec.benchmark.stages import STAGES
+from vqcodec.benchmark.parts import PARTS
+from vqcodec.benchmark.timings import Direction, Plan, Timing
 from vqcodec.evaluation.markdown import table
 
 MIB = 1 << 20
@@ -53,7 +53,7 @@ def _cpu() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def as_json(plan: Plan, measurements: Sequence[Measurement], growths: Sequence[Growth]) -> dict[str, Any]:
+def as_json(plan: Plan, measurements: Sequence[Timing], growths: Sequence[Growth]) -> dict[str, Any]:
     """Everything, in seconds and bytes."""
     return {
         "machine": machine(),
@@ -64,15 +64,15 @@ def as_json(plan: Plan, measurements: Sequence[Measurement], growths: Sequence[G
     }
 
 
-def markdown(measurements: Sequence[Measurement], growths: Sequence[Growth]) -> str:
+def markdown(measurements: Sequence[Timing], growths: Sequence[Growth]) -> str:
     """Tables: all measurements, how they grow, where the time goes."""
     options = "; ".join(f"{name}: {_options(options)}" for name, options in RIVALS.items())
     line = ", ".join(f"{key} {value}" for key, value in machine().items() if value is not None)
     tables = [f"Measured with {line}.", HOW.format(options)]
     for direction in ("encode", "decode"):
         tables += [f"{direction.capitalize()}:", _table(measurements, direction)]
-    if any(m.encode.stages for m in measurements):
-        tables += ["Where the time goes, in process:", _stage_table(measurements)]
+    if any(m.encode.parts for m in measurements):
+        tables += ["Where the time goes, in process:", _part_table(measurements)]
     if growths:
         tables += ["How time and memory grow with the megapixels (MP):", _growth_table(growths)]
     return "\n\n".join(tables)
@@ -82,7 +82,7 @@ def _options(options: dict[str, Any]) -> str:
     return ", ".join(f"{key}={value}" for key, value in options.items())
 
 
-def _table(measurements: Sequence[Measurement], direction: str) -> str:
+def _table(measurements: Sequence[Timing], direction: str) -> str:
     head = ["MP", "codec", "device", "threads", "bpp", "in process, s", "s per MP", "whole process, s", "peak, MiB"]
     head += ["runs", "GPU peak, MiB"][: 1 + any(m.device == "cuda" for m in measurements)]
     rows = []
@@ -97,15 +97,15 @@ def _table(measurements: Sequence[Measurement], direction: str) -> str:
     return table(head, rows)
 
 
-def _stage_table(measurements: Sequence[Measurement]) -> str:
+def _part_table(measurements: Sequence[Timing]) -> str:
     rows = []
     for m in measurements:
         for name, d in (("encode", m.encode), ("decode", m.decode)):
-            if d.stages is not None:
-                whole = sum(d.stages.values())
-                shares = [f"{d.stages[stage]:.3f} ({100 * d.stages[stage] / whole:.1f} %)" for stage in STAGES]
+            if d.parts is not None:
+                whole = sum(d.parts.values())
+                shares = [f"{d.parts[part]:.3f} ({100 * d.parts[part] / whole:.1f} %)" for part in PARTS]
                 rows.append([f"{m.megapixels:.2f}", m.setting, m.device, str(m.threads), name, *shares])
-    return table(["MP", "model", "device", "threads", "", *(f"{stage}, s" for stage in STAGES)], rows)
+    return table(["MP", "model", "device", "threads", "", *(f"{part}, s" for part in PARTS)], rows)
 
 
 def _growth_table(growths: Sequence[Growth]) -> str:

@@ -132,10 +132,10 @@ class Chooser:
             return self._features[1]
         self._features = None
         with self._fast():
-            found = strips.features(autoencoder, self._original.image, tradeoff / lambdas.HIGHEST_TRADEOFF)
+            features = strips.features(autoencoder, self._original.image, tradeoff / lambdas.HIGHEST_TRADEOFF)
         if math.prod(self.size) <= strips.STRIP_PIXELS:
-            self._features = key, found
-        return found
+            self._features = key, features
+        return features
 
     def _fast(self) -> torch.autocast:
         """Half the precision where that is twice as fast: nothing depends on the last bits of a latent."""

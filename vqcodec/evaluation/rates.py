@@ -93,8 +93,8 @@ class Tally:
 
 def _entropy(counts: npt.NDArray[np.int64]) -> float:
     """Bits of all that was counted, under its own frequencies."""
-    share = counts / max(int(counts.sum()), 1)
-    return -float((counts * np.log2(np.where(share > 0, share, 1))).sum())
+    probabilities = counts / max(int(counts.sum()), 1)
+    return -float((counts * np.log2(np.where(probabilities > 0, probabilities, 1))).sum())
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,7 +155,7 @@ def coded(codec: Codec, maps: IndexMaps, tradeoff: int) -> Iterator[tuple[slice,
         yield tiles, frequencies(codec, maps, tiles, tradeoff)
 
 
-def measure(codec: Codec, images: Iterable[Pixels], floats: Sequence[LevelPrior] | None = None) -> list[LevelRates]:
+def level_rates(codec: Codec, images: Iterable[Pixels], floats: Sequence[LevelPrior] | None = None) -> list[LevelRates]:
     """Rates by level, summed over images uint8 [H, W, 3].
 
     floats: from `float_priors`; sides must then be multiples of the tile (ModelError otherwise), as the float network
@@ -165,11 +165,11 @@ def measure(codec: Codec, images: Iterable[Pixels], floats: Sequence[LevelPrior]
     for pixels in images:
         if floats is not None:
             _check_whole(codec, pixels.shape[1], pixels.shape[0])
-        tallies.append(measure_file(codec, Image.fromarray(pixels), floats=floats).tallies)
+        tallies.append(encoded_rates(codec, Image.fromarray(pixels), floats=floats).tallies)
     return [total(level).rates() for level in zip(*tallies, strict=True)]
 
 
-def measure_file(
+def encoded_rates(
     codec: Codec, image: Image.Image, name: str = "", floats: Sequence[LevelPrior] | None = None
 ) -> FileRates:
     """Encode an image, as it is and with its metadata, and take the file apart: see `take_apart`. Raises ImageError on

@@ -45,8 +45,8 @@ class SystemFigures:
     usage: list[list[float]]
 
 
-def measure(model: Codec | VAEModel, file: registry.ModelFile, images: Sequence[Pixels], samples: int) -> SystemFigures:
-    """Measure a loaded model. images: uint8 [H, W, 3]; samples: draws for a VAE's importance-weighted bound or 0."""
+def figures(model: Codec | VAEModel, file: registry.ModelFile, images: Sequence[Pixels], samples: int) -> SystemFigures:
+    """Figures of a loaded model. images: uint8 [H, W, 3]; samples: draws for a VAE's importance-weighted bound or 0."""
     tensors, meta = weights.load(file.path)
     minutes = training_minutes(meta)
     if isinstance(model, VAEModel):
@@ -57,7 +57,7 @@ def measure(model: Codec | VAEModel, file: registry.ModelFile, images: Sequence[
 
 
 def _of_vae(model: VAEModel, minutes: float, images: Sequence[Pixels], samples: int) -> SystemFigures:
-    means = mean_figures([model.measure(pixels, samples=samples, seed=i) for i, pixels in enumerate(images)])
+    means = mean_figures([model.figures(pixels, samples=samples, seed=i) for i, pixels in enumerate(images)])
     parameters = {"autoencoder": sum(p.numel() for p in model.network.parameters())}
     bound = (means.reconstruction, means.kl)
     weighted = means.importance_weighted
@@ -65,7 +65,7 @@ def _of_vae(model: VAEModel, minutes: float, images: Sequence[Pixels], samples: 
 
 
 def _of_codec(model: Codec, minutes: float, prior_numbers: int, images: Sequence[Pixels]) -> SystemFigures:
-    files = [rates.measure_file(model, Image.fromarray(pixels)) for pixels in images]
+    files = [rates.encoded_rates(model, Image.fromarray(pixels)) for pixels in images]
     # A file decodes to the indices that were coded, so that decoding it would only repeat this.
     psnrs = [metrics.psnr(pixels, reconstruction(model, pixels)) for pixels in images]
     dims = sum(pixels.size for pixels in images)

@@ -50,17 +50,17 @@ def prior_shapes(config: PriorConfig, level: LevelConfig, coarser: Sequence[Leve
     kind, c, o = orders.KINDS[config.order], config.channels, config.out_channels or config.channels
     rows, above = sum(level.alphabets), config.cond_above and bool(coarser)
     working = coarser[-1].stride if above else level.stride
-    found: dict[str, Shape] = {"embed": (rows, c), "base": (c,), "table": (256,), "exp_table": (256,)}
+    shapes: dict[str, Shape] = {"embed": (rows, c), "base": (c,), "table": (256,), "exp_table": (256,)}
 
     def linear(name: str, inputs: int, outputs: int) -> None:
-        found[f"{name}.weight"], found[f"{name}.bias"] = (inputs, outputs), (outputs,)
+        shapes[f"{name}.weight"], shapes[f"{name}.bias"] = (inputs, outputs), (outputs,)
 
     if config.tradeoffs:
-        found["rate"] = (config.tradeoffs, c)
+        shapes["rate"] = (config.tradeoffs, c)
     if kind.steps:
-        found["step"] = (kind.steps, c)
+        shapes["step"] = (kind.steps, c)
     for j, other in enumerate(coarser):
-        found[f"cond_coarse.{j}"] = ((other.stride // working) ** 2 * sum(other.alphabets), c)
+        shapes[f"cond_coarse.{j}"] = ((other.stride // working) ** 2 * sum(other.alphabets), c)
     for b in range(config.cond_blocks):
         linear(f"cond.{b}.inner", 9 * c, c)
         linear(f"cond.{b}.outer", c, c)
@@ -68,8 +68,8 @@ def prior_shapes(config: PriorConfig, level: LevelConfig, coarser: Sequence[Leve
         linear("expand", c, (working // level.stride) ** 2 * c)
     for i in range(config.layers):
         for reach, taps in enumerate(kind.reaches):
-            found[f"layer.{i}.conv.{reach}.weight"] = ((len(taps) + (i > 0)) * c, 2 * c)
-        found[f"layer.{i}.cond.weight"], found[f"layer.{i}.bias"] = (c, 2 * c), (2 * c,)
+            shapes[f"layer.{i}.conv.{reach}.weight"] = ((len(taps) + (i > 0)) * c, 2 * c)
+        shapes[f"layer.{i}.cond.weight"], shapes[f"layer.{i}.bias"] = (c, 2 * c), (2 * c,)
         linear(f"layer.{i}.project", c, c)
         if config.attention_every and (i + 1) % config.attention_every == 0:
             linear(f"attention.{i}.query", c, c)
@@ -78,14 +78,14 @@ def prior_shapes(config: PriorConfig, level: LevelConfig, coarser: Sequence[Leve
     if config.out_channels:
         linear("enter", c, o)
     if level.stages > 1:
-        found["stage"] = (level.stages - 1, o)
-        found["told"] = (sum(level.alphabets[: level.stage_maps(level.stages - 1).start]), o)
+        shapes["stage"] = (level.stages - 1, o)
+        shapes["told"] = (sum(level.alphabets[: level.stage_maps(level.stages - 1).start]), o)
     for b in range(config.out_blocks):
         linear(f"out.{b}.inner", o, o)
         linear(f"out.{b}.outer", o, o)
     for stage in range(level.stages):
         linear(f"head.{stage}", o, sum(level.alphabets[level.stage_maps(stage)]))
-    return found
+    return shapes
 
 
 def _of_module(module: nn.Module, prefix: str) -> dict[str, tuple[tuple[str, ...], Shape]]:

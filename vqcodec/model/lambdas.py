@@ -22,8 +22,8 @@ def tradeoff(config: ModelConfig, lmbda: float) -> int:
     low, high = config.lmbdas
     if not 0 < low < high:
         return 0
-    share = math.log(min(max(lmbda, low), high) / low) / math.log(high / low)
-    return round(HIGHEST_TRADEOFF * share)
+    fraction = math.log(min(max(lmbda, low), high) / low) / math.log(high / low)
+    return round(HIGHEST_TRADEOFF * fraction)
 
 
 def factors(config: ModelConfig, tradeoffs: Tensor) -> Tensor:

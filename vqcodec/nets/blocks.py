@@ -104,9 +104,9 @@ class Gains(nn.Module):
         """tradeoffs: float [N] or [1] in 0..1."""
         position = tradeoffs.clamp(0, 1) * (len(self.logs) - 1)
         below = position.floor().clamp(max=max(0, len(self.logs) - 2)).long()
-        share = (position - below)[:, None]
+        weight = (position - below)[:, None]
         above = (below + 1).clamp(max=len(self.logs) - 1)
-        logs = self.logs[below] * (1 - share) + self.logs[above] * share
+        logs = self.logs[below] * (1 - weight) + self.logs[above] * weight
         return x * logs.exp()[:, :, None, None].to(x.dtype)
 
 

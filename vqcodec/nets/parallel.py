@@ -64,7 +64,7 @@ def rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
-def share(number: int) -> slice:
+def rank_rows(number: int) -> slice:
     """This rank's rows of a joint batch. Raises ValueError if it cannot be divided evenly."""
     if number % world():
         raise ValueError(f"a batch of {number} cannot be divided among {world()} processes")

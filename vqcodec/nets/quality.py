@@ -11,10 +11,10 @@ from torch import Tensor
 
 from vqcodec.nets.similarity import MS_SSIM_WEIGHTS
 
-TAPS, SIGMA = 7, 1.5  # of the Gaussian window: shorter than the measure's, so that five scales fit into a small crop
+WINDOW, SIGMA = 7, 1.5  # of the Gaussian window: shorter than the measure's, so that five scales fit into a small crop
 C1, C2 = 0.01**2, 0.03**2  # of SSIM (Wang et al. 2004), for values in 0..1
 LOW = 1e-3  # least value of a scale's term: the gradient of its power has no bound at 0
-MS_SSIM_MIN_CROP = (TAPS - 1) * 2 ** (len(MS_SSIM_WEIGHTS) - 1) + 1
+MS_SSIM_MIN_CROP = (WINDOW - 1) * 2 ** (len(MS_SSIM_WEIGHTS) - 1) + 1
 
 
 def psnr(decoded: Tensor, image: Tensor) -> float:
@@ -25,12 +25,12 @@ def psnr(decoded: Tensor, image: Tensor) -> float:
 
 def ms_ssim(decoded: Tensor, image: Tensor) -> Tensor:
     """Multi-scale structural similarity (Wang, Simoncelli and Bovik 2003) to train with, float [N]: five scales under a
-    window of TAPS. decoded, image: float [N, C, H, W] in 0..1, sides a multiple of 16, at least MS_SSIM_MIN_CROP.
+    window of WINDOW. decoded, image: float [N, C, H, W] in 0..1, sides a multiple of 16, at least MS_SSIM_MIN_CROP.
     """
     channels = image.shape[1]
-    steps = torch.arange(TAPS, device=image.device) - TAPS // 2
+    steps = torch.arange(WINDOW, device=image.device) - WINDOW // 2
     taps = torch.exp(-(steps**2) / (2 * SIGMA**2))
-    rows = (taps / taps.sum()).view(1, 1, TAPS, 1).repeat(channels, 1, 1, 1)
+    rows = (taps / taps.sum()).view(1, 1, WINDOW, 1).repeat(channels, 1, 1, 1)
 
     def blur(x: Tensor) -> Tensor:
         return F.conv2d(F.conv2d(x, rows, groups=channels), rows.mT, groups=channels)

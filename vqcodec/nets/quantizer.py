@@ -272,9 +272,9 @@ class ResidualQuantizer(nn.Module):
     def _update_bits(self) -> None:
         for prefix in ("", "product_") if self.level.products else ("",):
             counts = self.get_buffer(f"{prefix}counts")
-            share = counts / counts.sum(-1, keepdim=True)
+            probabilities = counts / counts.sum(-1, keepdim=True)
             limit = math.log2(counts.shape[-1]) + MAX_EXTRA_BITS
-            self.get_buffer(f"{prefix}bits").copy_((-share.clamp(min=1e-9).log2()).clamp(max=limit))
+            self.get_buffer(f"{prefix}bits").copy_((-probabilities.clamp(min=1e-9).log2()).clamp(max=limit))
 
 
 def _totals(vectors: Tensor, index: Tensor, codes: int) -> tuple[Tensor, Tensor]:

@@ -112,8 +112,8 @@ def validate(model: Autoencoder, images: Sequence[Pixels], device: str) -> Valid
                     row += torch.bincount(index[live[stage]].cpu(), minlength=len(row))
     order0, usage, bits = [], [], 0.0
     for count in counts:
-        share = count / count.sum(1, keepdim=True).clamp(min=1)
-        entropy = -(share * share.clamp(min=1e-12).log2()).sum(1)
+        probabilities = count / count.sum(1, keepdim=True).clamp(min=1)
+        entropy = -(probabilities * probabilities.clamp(min=1e-12).log2()).sum(1)
         bits += float((entropy * count.sum(1)).sum())
         order0.append(entropy.tolist())
         usage.append((count > 0).float().mean(1).tolist())
@@ -158,7 +158,7 @@ class AutoencoderTask(CropTask):
     def batch(self, config: TrainConfig) -> tuple[Tensor, Tensor]:
         """Crops, and the trade-off of each, float [N] in 0..1."""
         crops = self.crops(config)
-        draws = torch.rand(config.batch, generator=self.generator)[parallel.share(config.batch)]
+        draws = torch.rand(config.batch, generator=self.generator)[parallel.rank_rows(config.batch)]
         return crops, draws.to(config.device)
 
     def silenced(self, tradeoffs: Tensor) -> Tensor | None:
@@ -216,8 +216,8 @@ class AutoencoderTask(CropTask):
             self.measure_metric(config, 1.0 if due else METRIC_SHARE)
         return due
 
-    def measure_metric(self, config: TrainConfig, share: float) -> None:
-        """Let the metric of levels that may stop follow the decoder by this share."""
+    def measure_metric(self, config: TrainConfig, weight: float) -> None:
+        """Let the metric of levels that may stop follow the decoder, by this weight of what is measured now."""
         quantizers = self.autoencoder.level_quantizers()
         if not any(quantizer.level.stop for quantizer in quantizers):
             return
@@ -230,7 +230,7 @@ class AutoencoderTask(CropTask):
         self.autoencoder.train()
         for quantizer, square in zip(quantizers, squares, strict=True):
             mean = parallel.total(square) / parallel.world()
-            quantizer.metric.copy_(followed(quantizer.metric, mean, share))
+            quantizer.metric.copy_(followed(quantizer.metric, mean, weight))
 
     def validate(self, config: TrainConfig, images: bool) -> Report:
         """At both ends of the range of lambdas and in its middle."""

@@ -38,7 +38,7 @@ def load_images(paths: Sequence[str | Path], limit: int | None = None, workers: 
                 sources = sources[: max(0, limit - len(images))]
             images.extend(pool.map(_read, sources))
     if not images:
-        raise ValueError(f"no images found in {', '.join(map(str, paths))}")
+        raise ValueError(f"there are no images in {', '.join(map(str, paths))}")
     return images
 
 
@@ -59,7 +59,7 @@ class CropSampler:
 
     def batch(self, number: int) -> Tensor:
         """Draw crops: float [number / ranks, 3, size, size] in 0..1, channels last in memory."""
-        draws = torch.rand(number, 4, generator=self.generator)[parallel.share(number)].tolist()
+        draws = torch.rand(number, 4, generator=self.generator)[parallel.rank_rows(number)].tolist()
         out = np.empty((len(draws), self.size, self.size, 3), np.uint8)
         for row, (which, top, left, flip) in zip(out, draws, strict=True):
             image = self.images[int(which * len(self.images))]
@@ -76,7 +76,7 @@ class CropSampler:
 
     def _enlargements(self, number: int) -> list[list[float]]:
         """Two random numbers for each of this rank's crops."""
-        return torch.rand(number, 2, generator=self.generator)[parallel.share(number)].tolist()
+        return torch.rand(number, 2, generator=self.generator)[parallel.rank_rows(number)].tolist()
 
 
 def _enlarged(image: Tensor, position: float) -> Tensor:

@@ -89,8 +89,8 @@ def write_codec(out: Path, target: Path) -> tuple[ModelConfig, Autoencoder, Prio
     packed = pack_model(model, [to_integers(p) for p in priors.levels()])
     Model(config, packed)
     before = {name: out / f"{name}.ckpt.safetensors" for name in ("autoencoder", "joint")}
-    stages = {name: _recipe(weights.load_meta(path)) for name, path in before.items() if path.exists()}
-    training = {**stages, meta["name"]: _recipe(meta), "commit": _commit()}
+    earlier = {name: _recipe(weights.load_meta(path)) for name, path in before.items() if path.exists()}
+    training = {**earlier, meta["name"]: _recipe(meta), "commit": _commit()}
     weights.save(target, packed, {"model": config.to_dict(), "training": training})
     return config, model, priors
 
@@ -105,7 +105,7 @@ def write_vae(vae: Path, target: Path) -> VAE:
 
 
 def _recipe(meta: dict[str, Any]) -> dict[str, Any]:
-    """Settings, steps and minutes of one stage."""
+    """Settings, steps and minutes of one run."""
     extra: dict[str, Any] = {k: meta[k] for k in ("special",) if k in meta}
     return {"settings": meta["train"], "steps": meta["step"], "minutes": meta["elapsed"] / 60, **extra}
 

@@ -102,7 +102,7 @@ class JointTask(AutoencoderTask):
             psnrs, bits = [], 0.0
             for array in self.val[:MEASURED]:
                 image = to_device(array, self.model.autoencoder.coarsest, config.device)
-                measured = measure(self.autoencoder, self.module.priors, self.model, image, tradeoff)
+                measured = estimate(self.autoencoder, self.module.priors, self.model, image, tradeoff)
                 psnrs.append(psnr(measured.image * 255, image * 255))
                 bits += measured.bits_per_pixel
             key = f"{tradeoff:.2f}"
@@ -110,7 +110,7 @@ class JointTask(AutoencoderTask):
         return Report(values, images={"val/reconstruction": self._pairs(config)} if images else {})
 
 
-class Measured(NamedTuple):
+class Estimate(NamedTuple):
     """image: float [1, 3, H, W], about 0..1; bits_per_pixel: estimate under the priors, no file is written; by_level:
     the same of every level; stages: mean number of stages a position uses, by level."""
 
@@ -121,7 +121,7 @@ class Measured(NamedTuple):
 
 
 @torch.no_grad()
-def measure(autoencoder: Autoencoder, priors: Priors, model: ModelConfig, image: Tensor, tradeoff: float) -> Measured:
+def estimate(autoencoder: Autoencoder, priors: Priors, model: ModelConfig, image: Tensor, tradeoff: float) -> Estimate:
     """What becomes of an image, float [1, 3, H, W] in 0..1, at a trade-off."""
     tradeoffs = torch.tensor([tradeoff], device=image.device)
     result = autoencoder(image, lambdas.at(model, tradeoffs), partial(priors.lengths, tradeoffs=tradeoffs), tradeoffs)
@@ -131,4 +131,4 @@ def measure(autoencoder: Autoencoder, priors: Priors, model: ModelConfig, image:
         by_level.append(float(nats.sum()) / math.log(2) / (image.shape[2] * image.shape[3]))
         live = live_stages(maps.flatten(2), prior.level)
         stages.append(float(live.float().sum(1).mean()))
-    return Measured(result.image.float(), sum(by_level), by_level, stages)
+    return Estimate(result.image.float(), sum(by_level), by_level, stages)

@@ -66,7 +66,7 @@ def followed(metric: Tensor, square: Tensor, share: float, power: float = POWER)
     return root(old + share * (square - old), power)
 
 
-def measure(model: Autoencoder, batches: Iterable[tuple[Tensor, Tensor, Tensor]], power: float = POWER) -> None:
+def measure_metric(model: Autoencoder, batches: Iterable[tuple[Tensor, Tensor, Tensor]], power: float = POWER) -> None:
     """Set the metrics of a trained model, whose units (traces) stay.
 
     Args:

@@ -62,7 +62,7 @@ class CodedTiles:
     def batch(self, number: int, tradeoff: float | None = None) -> Coded:
         """tradeoff: of all tiles, 0 to 1; None: each draws its own."""
         image = self.crops.batch(number).to(self.device)
-        tradeoffs = torch.rand(number, generator=self.generator)[parallel.share(number)].to(self.device)
+        tradeoffs = torch.rand(number, generator=self.generator)[parallel.rank_rows(number)].to(self.device)
         if tradeoff is not None:
             tradeoffs = torch.full_like(tradeoffs, tradeoff)
         training = self.priors.training

@@ -38,7 +38,7 @@ class VAEFigures:
 
 class VAEModel:
     """A VAE from a weights file, on one device. Images are uint8 [H, W, 3] of any size; they are padded to multiples of
-    the stride by repeating their edge, but measured as they are (see `measure`)."""
+    the stride by repeating their edge, but measured as they are (see `figures`)."""
 
     def __init__(self, config: VAEConfig, tensors: dict[str, Tensor], device: str = "cpu") -> None:
         """tensors: `vae.*`. Raises ModelError if they do not fit."""
@@ -103,7 +103,7 @@ class VAEModel:
         return pictures
 
     @torch.inference_mode()
-    def measure(self, pixels: Pixels, *, samples: int = 0, seed: int = 0) -> VAEFigures:
+    def figures(self, pixels: Pixels, *, samples: int = 0, seed: int = 0) -> VAEFigures:
         """Bounds and PSNR of one image, cropped to multiples of the stride so that no padding is counted.
 
         samples: draws for the importance-weighted bound; 0: leave it out. Raises ValueError on an image smaller than

@@ -11,30 +11,30 @@ import torch
 
 from vqcodec import timing
 
-STAGES = (*timing.PARTS, "rest")
+PARTS = (*timing.PARTS, "rest")
 """`rest` is what none of the others has: tiling, sorting into the order of the stream, copies to and from a device."""
 
 
 class Clock:
-    """Seconds by stage, without those of the stages inside it; they add up to `total`.
+    """Seconds by part, without those of the parts inside it; they add up to `total`.
 
-    On a GPU every change of stage waits until the device is done: what runs there is then counted where it was asked
+    On a GPU every change of part waits until the device is done: what runs there is then counted where it was asked
     for, but a whole run takes longer than without the clock.
     """
 
     def __init__(self, device: torch.device) -> None:
-        self.seconds = dict.fromkeys(STAGES, 0.0)
+        self.seconds = dict.fromkeys(PARTS, 0.0)
         self._cuda = device.type == "cuda"
         self._inner: list[float] = []
 
     @property
     def total(self) -> float:
-        """Seconds of all stages."""
+        """Seconds of all parts."""
         return sum(self.seconds.values())
 
     @contextlib.contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Count what happens inside as this stage."""
+    def part(self, name: str) -> Iterator[None]:
+        """Count what happens inside as this part."""
         self._wait()
         self._inner.append(0.0)
         start = time.perf_counter()
@@ -56,5 +56,5 @@ class Clock:
 def clocked(device: torch.device) -> Iterator[Clock]:
     """A clock that counts what any codec does inside; the results are those without it. Not for several threads."""
     clock = Clock(device)
-    with timing.watched(clock.stage), clock.stage("rest"):
+    with timing.watched(clock.part), clock.part("rest"):
         yield clock

@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw
 
 from vqcodec.benchmark import launch
 from vqcodec.benchmark.contenders import Contender, Ours
-from vqcodec.benchmark.stages import clocked
+from vqcodec.benchmark.parts import clocked
 
 T = TypeVar("T")
 
@@ -42,8 +42,8 @@ class Direction:
 
     seconds: in this process, everything loaded, the median of `runs`; process_seconds: of a whole process (interpreter,
     imports, model, files), the median of `process_runs`. peak_bytes: largest resident set of that process;
-    gpu_peak_bytes: largest total of PyTorch's tensors on the GPU. stages: seconds by `stages.STAGES` in the run with
-    the median total; on a GPU of runs of their own, which are slower (see `stages.Clock`).
+    gpu_peak_bytes: largest total of PyTorch's tensors on the GPU. parts: seconds by `parts.PARTS` in the run with
+    the median total; on a GPU of runs of their own, which are slower (see `parts.Clock`).
     """
 
     seconds: float | None = None
@@ -52,11 +52,11 @@ class Direction:
     process_runs: int = 0
     peak_bytes: int | None = None
     gpu_peak_bytes: int | None = None
-    stages: dict[str, float] | None = None
+    parts: dict[str, float] | None = None
 
 
 @dataclass(frozen=True)
-class Measurement:
+class Timing:
     """One codec at one size. failure: why something is missing, None if nothing is."""
 
     codec: str
@@ -96,7 +96,7 @@ def picture(source: Image.Image, megapixels: float) -> Image.Image:
 
 def benchmark(
     contenders: Sequence[Contender], source: Image.Image, plan: Plan, progress: Callable[[str], None] = lambda _: None
-) -> list[Measurement]:
+) -> list[Timing]:
     """Measure everything, size by size; `progress` gets a line before each measurement.
 
     Where memory does not suffice, or a process fails, the measurement says so and the next one follows.
@@ -116,7 +116,7 @@ def benchmark(
     return measurements
 
 
-def attempt(contender: Contender, image: Image.Image, plan: Plan, threads: int) -> Measurement:
+def attempt(contender: Contender, image: Image.Image, plan: Plan, threads: int) -> Timing:
     """Measure one codec on one picture."""
     encode = decode = Direction()
     size, failure = None, None
@@ -135,7 +135,7 @@ def attempt(contender: Contender, image: Image.Image, plan: Plan, threads: int) 
     if contender.device.type == "cuda":
         torch.cuda.empty_cache()
     pixels = image.width * image.height / 1e6
-    return Measurement(
+    return Timing(
         contender.name, contender.setting, contender.device.type, threads, image.width, image.height, pixels,
         size, encode, decode, failure,
     )  # fmt: skip
@@ -174,7 +174,7 @@ def _process(command: list[str], environment: dict[str, str], plan: Plan) -> Dir
 
 
 def _in_process(direction: Direction, contender: Contender, call: Callable[[], T], plan: Plan) -> tuple[Direction, T]:
-    """Add the time in this process and the stages to what is known; and the result of the last call."""
+    """Add the time in this process and the parts to what is known; and the result of the last call."""
     results: list[T] = []
     device, cuda = contender.device, contender.device.type == "cuda"
 
@@ -185,25 +185,25 @@ def _in_process(direction: Direction, contender: Contender, call: Callable[[], T
             torch.cuda.synchronize(device)
         return time.perf_counter() - start
 
-    def staged() -> dict[str, float]:
+    def timed_by_part() -> dict[str, float]:
         with clocked(device) as clock:
             results[:] = [call()]
         return clock.seconds
 
-    stages: list[dict[str, float]] = []
+    parts: list[dict[str, float]] = []
     if isinstance(contender, Ours) and not cuda:
-        stages = repeated(staged, plan)  # on a CPU the clock costs nothing that could be measured
-        seconds = [sum(run.values()) for run in stages]
+        parts = repeated(timed_by_part, plan)  # on a CPU the clock costs nothing that could be measured
+        seconds = [sum(run.values()) for run in parts]
     else:
         if cuda:
             torch.cuda.reset_peak_memory_stats(device)
         seconds = repeated(timed, plan)
         if cuda:
             direction = replace(direction, gpu_peak_bytes=torch.cuda.max_memory_allocated(device))
-            stages = repeated(staged, plan)
-    if stages:
-        middle = sorted(stages, key=lambda run: sum(run.values()))[(len(stages) - 1) // 2]
-        direction = replace(direction, stages=middle)
+            parts = repeated(timed_by_part, plan)
+    if parts:
+        middle = sorted(parts, key=lambda run: sum(run.values()))[(len(parts) - 1) // 2]
+        direction = replace(direction, parts=middle)
     return replace(direction, seconds=median(seconds), runs=len(seconds)), results[0]
 
 
