@@ -31,9 +31,12 @@ FALLBACK = {"LOOSE": fallback.LOOSE, "GRAPHICS": fallback.GRAPHICS}
 fallback.LOOSE = fallback.GRAPHICS = 0.0
 
 
+ROOT = Path(__file__).resolve().parent.parent
+
+
 def load_tool(name: str) -> ModuleType:
     """The script tools/NAME.py as a module."""
-    path = Path(__file__).resolve().parent.parent / "tools" / f"{name}.py"
+    path = ROOT / "tools" / f"{name}.py"
     spec = importlib.util.spec_from_file_location(f"{name}_tool", path)
     assert spec is not None
     assert spec.loader is not None

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT
 from numpy.typing import NDArray
 from PIL import Image
 from randomprior import random_maps
@@ -30,7 +31,6 @@ from vqcodec.sampling import sample
 from vqcodec.stream import reader
 from vqcodec.stream.writer import frequencies
 
-ROOT = Path(__file__).resolve().parent.parent
 SIZES = [(1, 1), (7, 5), (255, 257), (2000, 37)]  # the last two: cut tiles, and more than one group
 
 

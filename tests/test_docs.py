@@ -19,7 +19,7 @@ import click
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from conftest import load_tool, save_untrained
+from conftest import ROOT, load_tool, save_untrained
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -27,7 +27,6 @@ from vqcodec.cli import main
 from vqcodec.model import registry
 from vqcodec.training.presets import VQVAE_PRESETS
 
-ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 DOCS = sorted((ROOT / "docs").rglob("*.md"))
 CARDS = sorted((ROOT / "models").glob("*.md"))

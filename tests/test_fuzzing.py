@@ -6,11 +6,10 @@ from __future__ import annotations
 import io
 import random
 import time
-from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from conftest import load_tool
+from conftest import ROOT, load_tool
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from internals import load_npz
@@ -22,7 +21,7 @@ from vqcodec import VqcodecError
 from vqcodec.cli import main
 
 fuzz = load_tool("fuzz")
-FOLDER = Path(__file__).resolve().parent / "hostile"
+FOLDER = ROOT / "tests" / "hostile"
 SOURCE = (FOLDER / "source.vq2").read_bytes()
 INDICES = (FOLDER / "source.npz").read_bytes()
 FILES = [SOURCE, *(path.read_bytes() for path in sorted((FOLDER / "files").glob("*.vq2")))]

@@ -5,17 +5,17 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT
 from skimage.metrics import peak_signal_noise_ratio
 
 import vqcodec
 from vqcodec.format import container
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
+sys.path.insert(0, str(ROOT / "tools"))
 
 from golden import FOLDER, MODELS, decoded_indices, indices_hash, pictures
 

@@ -7,10 +7,10 @@ import io
 import json
 import time
 import zlib
-from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from conftest import ROOT
 from internals import load_module, load_npz
 from PIL import Image
 
@@ -19,7 +19,7 @@ import vqcodec.pillow_plugin  # noqa: F401
 from vqcodec import VqcodecError
 from vqcodec.cli import main
 
-FOLDER = Path(__file__).resolve().parent / "hostile"
+FOLDER = ROOT / "tests" / "hostile"
 make = load_module(FOLDER / "make.py")
 EXPECTED = json.loads((FOLDER / "expected.json").read_text())
 FILES = sorted(EXPECTED)

@@ -9,8 +9,8 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 FILES = sorted([*ROOT.glob("vqcodec/**/*.py"), *ROOT.glob("tools/*.py")])
 PARTS = {path: path.relative_to(ROOT).with_suffix("").parts for path in FILES}
 MODULES = {".".join(parts) for parts in PARTS.values()}

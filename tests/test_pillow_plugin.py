@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 import vqcodec
@@ -20,8 +21,6 @@ from vqcodec import codec
 from vqcodec.format import container
 from vqcodec.model import registry
 from vqcodec.pillow_plugin import Vq2ImageFile
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def picture(mode: str = "RGB") -> Image.Image:

@@ -6,18 +6,16 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import staged_config
+from conftest import ROOT, staged_config
 from internals import ModelConfig, index_maps, load, random_file, save_random
 from internals import container as parts
 from seconddecoder import container, prior, ranges, weights, whole
 
 from vqcodec.training.presets import VQVAE2_PRESETS
 
-ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = sorted((ROOT / "tests" / "golden").glob("*/*.vq2"))
 # Levels that stop and such as never do, product stages, attention in either level, conditions of both strides.
 CONFIGS = {
@@ -103,7 +101,7 @@ def test_it_refuses_what_the_format_forbids(model):
 
 
 def test_it_shares_no_code_with_the_package():
-    folder = Path(__file__).resolve().parent / "seconddecoder"
+    folder = ROOT / "tests" / "seconddecoder"
     for path in folder.glob("*.py"):
         imports = [line for line in path.read_text().splitlines() if line.startswith(("import ", "from "))]
         assert not [line for line in imports if "vqcodec" in line or "torch" in line or "constriction" in line]

@@ -25,7 +25,6 @@ from vqcodec.benchmark.timings import Direction, Plan, Timing
 from vqcodec.codec import Codec
 from vqcodec.errors import FormatError
 
-ROOT = Path(__file__).resolve().parent.parent
 MIB = 1 << 20
 CPU = torch.device("cpu")
 

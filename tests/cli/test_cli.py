@@ -16,6 +16,7 @@ import click
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from conftest import ROOT
 from PIL import Image
 
 import vqcodec
@@ -25,8 +26,6 @@ from vqcodec.errors import VqcodecError
 from vqcodec.format import container
 from vqcodec.model import registry
 from vqcodec.sampling import sample
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def picture(width: int = 40, height: int = 24) -> Image.Image:

@@ -32,7 +32,6 @@ from vqcodec.sampling import sample_indices
 from vqcodec.training.presets import VAE_PRESETS
 from vqcodec.vae.network import VAE
 
-ROOT = Path(__file__).resolve().parent.parent
 IN_NO_FILE = ("raw", "order0", "ideal", "float", "elbo", "kl", "reconstruction", "importance")
 
 

@@ -19,7 +19,6 @@ from PIL import Image
 from vqcodec.evaluation import measuring
 from vqcodec.evaluation import rivals as codecs
 
-ROOT = Path(__file__).resolve().parent.parent
 RIVALS = ["--jpeg", "10,50,90", "--webp", "0,50,90", "--avif", "", "--jxl", "", "--jobs", "1"]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from conftest import load_tool
+from conftest import ROOT, load_tool
 from PIL import Image
 
 from vqcodec.codec import Codec
@@ -20,7 +20,7 @@ from vqcodec.training.presets import VAE_PRESETS
 from vqcodec.vae.model import VAEModel
 from vqcodec.vae.network import VAE
 
-TOOLS = Path(__file__).resolve().parent.parent / "tools"
+TOOLS = ROOT / "tools"
 
 
 def run(name, *arguments):

@@ -9,11 +9,10 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 import torch
-from conftest import staged_config
+from conftest import ROOT, staged_config
 from randomprior import random_maps, random_priors, random_tensors
 from referenceprior import ReferencePrior, reference
 from torch import Tensor
@@ -24,7 +23,6 @@ from vqcodec.exact import orders
 from vqcodec.exact.engine import Batch, known, run
 from vqcodec.exact.network import IntegerPrior
 
-ROOT = Path(__file__).resolve().parent.parent
 PLACE = 100
 SIZES = [(1, 1), (1, 9), (9, 1), (2, 3), (6, 7)]  # of the coarser level
 
@@ -382,7 +380,11 @@ def test_another_process_on_another_instruction_set_gives_the_same():
         {"OMP_NUM_THREADS": "2"},
         {"ATEN_CPU_CAPABILITY": "default", "MKL_ENABLE_INSTRUCTIONS": "SSE4_2", "ONEDNN_MAX_CPU_ISA": "SSE41"},
     ):
-        environment = os.environ | settings | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+        environment = (
+            os.environ
+            | settings
+            | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "exact")])}
+        )
         result = subprocess.run(
             [sys.executable, "-c", CODE], env=environment, check=True, capture_output=True, text=True, timeout=300
         )

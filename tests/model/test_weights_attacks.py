@@ -13,14 +13,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import load_tool
+from conftest import ROOT, load_tool
 from internals import HOSTILE_CONFIG, inventory, load, load_vae, random_file, schema, shipped, shipped_vae, weights
 
 import vqcodec
 from vqcodec import ExactnessError, ModelError, VqcodecError
 
 fuzz = load_tool("fuzz")
-MODEL = Path(__file__).resolve().parent / "hostile" / "models" / "tiny.safetensors"
+MODEL = ROOT / "tests" / "hostile" / "models" / "tiny.safetensors"
 SOUND = MODEL.read_bytes()
 HEADER, TENSORS = fuzz.weights_of(SOUND)
 META = json.loads(HEADER["__metadata__"]["vqcodec"])
@@ -304,7 +304,7 @@ def test_shipped_models_have_the_inventory_of_their_configuration():
 
 
 def codec_path(name: str) -> Path:
-    return Path(__file__).resolve().parent.parent / "models" / f"{name}.safetensors"
+    return ROOT / "models" / f"{name}.safetensors"
 
 
 def test_random_mutations(tmp_path):

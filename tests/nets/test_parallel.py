@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT
 from PIL import Image
 from skimage import data
 
@@ -31,7 +32,6 @@ CONFIG = TrainConfig(
     steps=8, batch=4, crop=64, learning_rate=1e-3, validate_every=100, log_every=1, warmup=2, bf16=False
 )
 SPECIAL = AutoencoderTraining(unquantized_steps=2, kmeans_batches=1)
-REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 def free_port() -> int:
@@ -161,9 +161,9 @@ def test_the_tool_under_torchrun(tmp_path):
         Image.fromarray(photo).save(tmp_path / "photos" / f"{i}.png")
     where = ["--out", str(tmp_path / "run"), "--data", str(tmp_path / "photos"), "--val", str(tmp_path / "photos")]
     two = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(free_port())]
-    tool = str(REPOSITORY / "tools" / "train.py")
+    tool = str(ROOT / "tools" / "train.py")
     short = ["--device", "cpu", "--no-bf16", "--batch", "4", "--validate-every", "4"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     for command in (
         [*two, tool, "vqvae2", *where, "--preset", "tiny", "--crop", "64", "--steps", "160", *short],
         [*two, tool, "joint", *where, "--crop", "64", "--steps", "2", *short],
