@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from internals import Codec, index_maps, load, random_file
+from internals import Codec, IndexMaps, index_maps, load, random_file
 
 from vqcodec.errors import ExactnessError
 from vqcodec.exact import check, ops, settings
@@ -84,6 +84,10 @@ CALLERS: dict[str, Callable[[], contextlib.AbstractContextManager[object]]] = {
 }
 
 
+def as_maps(levels, width: int, height: int) -> IndexMaps:
+    return IndexMaps(tuple(torch.tensor(m, device="cpu") for m in levels), width, height)
+
+
 @pytest.mark.parametrize("caller", CALLERS)
 def test_settings_of_the_caller(codec, caller):
     """The same file and indices, from a model that was loaded before and from one that is loaded now; and all settings
@@ -94,7 +98,7 @@ def test_settings_of_the_caller(codec, caller):
         before = settings.key()
         found = digest(codec, file)
         again = load(MODEL)
-        streams = again.compress([torch.tensor(m, device="cpu") for m in maps], *SIZE, 77)
+        streams = again.compress(as_maps(maps, *SIZE), 77)
         assert settings.key() == before
     assert found == expected == digest(again, file)
     assert all(words in file for words in streams)
@@ -131,7 +135,7 @@ def test_a_setting_that_changed_is_checked_again(codec, monkeypatch):
     monkeypatch.setattr(ops, "rounded", sloppy)
     check.check_device("cpu")  # remembered
     with CALLERS["no oneDNN"]():
-        for use in (lambda: codec.decode(file), lambda: codec.compress([torch.tensor(m) for m in maps], *SIZE)):
+        for use in (lambda: codec.decode(file), lambda: codec.compress(as_maps(maps, *SIZE))):
             with pytest.raises(ExactnessError, match="matrix products"):
                 use()
 
@@ -151,9 +155,7 @@ def test_four_threads_on_one_model(codec):
     expected = [digest(codec, file) for file, _ in made]
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(lambda one: digest(codec, one[0]), made)) == expected
-        written = pool.map(
-            lambda i: codec.compress([torch.tensor(m) for m in made[i][1]], 30 + i, 40 - i, 9 * i), range(8)
-        )
+        written = pool.map(lambda i: codec.compress(as_maps(made[i][1], 30 + i, 40 - i), 9 * i), range(8))
         assert all(words in made[i][0] for i, streams in enumerate(written) for words in streams)
 
 
