@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from randomprior import random_tensors
 from skimage import data
 
 from vqcodec.codec import Codec
 from vqcodec.config import AutoencoderConfig, LevelConfig, ModelConfig, PriorConfig
 from vqcodec.encoder import fallback
+from vqcodec.indices.arrays import Indices, extract
 from vqcodec.model import registry, weights
 from vqcodec.model.loading import pack_model
 from vqcodec.nets.autoencoder import Autoencoder
@@ -60,6 +62,21 @@ def photo() -> NDArray[np.uint8]:
     return np.ascontiguousarray(data.chelsea())
 
 
+@pytest.fixture(scope="session")
+def photos() -> list[NDArray[np.uint8]]:
+    """Parts of three photographs, uint8 [256, 320, 3], to train on."""
+    return [np.ascontiguousarray(image[:256, :320]) for image in (data.chelsea(), data.coffee(), data.astronaut())]
+
+
+@pytest.fixture
+def photo_folder(tmp_path: Path, photos: list[NDArray[np.uint8]]) -> Path:
+    """A folder with them as PNG files."""
+    (tmp_path / "photos").mkdir()
+    for i, pixels in enumerate(photos):
+        Image.fromarray(pixels).save(tmp_path / "photos" / f"{i}.png")
+    return tmp_path / "photos"
+
+
 def untrained(config: ModelConfig = VQVAE2_PRESETS["tiny"], seed: int = 0) -> tuple[Autoencoder, list[LevelPrior]]:
     """Networks with random weights, large enough that every operation of the path matters."""
     torch.manual_seed(seed)
@@ -97,6 +114,41 @@ def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny(tiny_models: Path) -> Codec:
     """A codec of the tiny preset, untrained, through its weights file: two levels, the second of two stages."""
     return Codec.load(registry.find(tiny_models / "tiny.safetensors"), "cpu")
+
+
+@pytest.fixture
+def tiny_folder(tmp_path: Path, tiny_models: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory, empty; the tiny model is installed and encodes by default."""
+    monkeypatch.setenv(registry.ENVIRONMENT, str(tiny_models))
+    monkeypatch.setattr(registry, "DEFAULT_MODEL", "tiny")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def folder(tiny_folder: Path) -> Path:
+    """The same with a.png, 40x24 pixels, and b.png, 30x20."""
+    for name, (width, height) in {"a.png": (40, 24), "b.png": (30, 20)}.items():
+        drawn(width, height).save(name)
+    return tiny_folder
+
+
+def drawn(width: int = 40, height: int = 24) -> Image.Image:
+    """Ramps of colour."""
+    y, x = np.mgrid[:height, :width]
+    return Image.fromarray(np.stack([6 * x, 10 * y, 3 * (x + y)], axis=2).astype(np.uint8))
+
+
+@pytest.fixture(scope="session")
+def image(photo: NDArray[np.uint8]) -> Image.Image:
+    """A part of the photograph, 130x70 pixels."""
+    return Image.fromarray(photo[100:170, 100:230])
+
+
+@pytest.fixture(scope="session")
+def image_indices(tiny: Codec, image: Image.Image) -> Indices:
+    """Its indices."""
+    return extract(tiny, image)
 
 
 @pytest.fixture(scope="session")

@@ -242,13 +242,10 @@ def test_grid() -> None:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, tiny_models: Path, source: IndexMaps, tiny: Codec, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tiny_folder: Path, source: IndexMaps, tiny: Codec) -> Path:
     """The working directory, with a.png; the tiny model is installed and the default."""
-    monkeypatch.setenv(registry.ENVIRONMENT, str(tiny_models))
-    monkeypatch.setattr(registry, "DEFAULT_MODEL", "tiny")
-    monkeypatch.chdir(tmp_path)
     Image.fromarray(tiny.from_indices(source)).save("a.png")
-    return tmp_path
+    return tiny_folder
 
 
 @pytest.fixture

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""tools/train.py from photographs to a weights file."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from conftest import load_tool
+from PIL import Image
+
+from vqcodec.codec import Codec
+from vqcodec.config import ModelConfig
+from vqcodec.model import registry, weights
+from vqcodec.model.loading import pack_model
+from vqcodec.prior.export import to_integers
+from vqcodec.training.export import load_model_file
+from vqcodec.vae.model import VAEModel
+
+
+def test_light_model_from_nothing(tmp_path, photos, photo_folder):
+    """`joint --preset`: stops, product stages, gains, linear start, and out comes a model that encodes."""
+    common = [
+        "--out",
+        tmp_path / "run",
+        "--data",
+        photo_folder,
+        "--val",
+        photo_folder,
+        "--no-bf16",
+        "--prior-share",
+        "0.5",
+    ]
+    target = tmp_path / "new.safetensors"
+    run_tool(
+        [
+            "joint",
+            *common,
+            "--preset",
+            "tiny-light",
+            "--shape",
+            "log",
+            "--silent",
+            "0.2",
+            "--crop",
+            "64",
+            "--steps",
+            "70",
+        ]
+        + ["--batch", "4", "--unquantized-steps", "10", "--ramp", "20", "40"],
+        ["export", "--out", tmp_path / "run", "--val", photo_folder, target],
+    )
+    codec = Codec.load(registry.find(target), "cpu")
+    image = Image.fromarray(photos[0])
+    sizes = []
+    for quality in (0, 100):
+        encoded = codec.encode(image, quality=quality, verify=True)
+        sizes.append(len(encoded))
+    assert sizes[0] < 0.7 * sizes[1]
+    error = np.square(np.asarray(codec.decode(encoded), np.float64) - photos[0]).mean()
+    assert error < 0.3 * photos[0].astype(np.float64).var()
+
+
+def run_tool(*commands):
+    for command in commands:
+        result = CliRunner().invoke(load_tool("train").main, [str(part) for part in command], catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_going_on_from_a_weights_file(tmp_path, photo_folder, tiny_models):
+    """Nothing is lost on the way into training, and what comes out is a model again."""
+    shipped = tiny_models / "tiny.safetensors"
+    tensors, meta = weights.load(shipped)
+    config, model, priors = load_model_file(shipped)
+    assert config == ModelConfig.from_dict(meta["model"])
+    again = pack_model(model, [to_integers(prior) for prior in priors.levels()])
+    assert again.keys() == tensors.keys()
+    assert all(torch.equal(again[name].float(), value.float()) for name, value in tensors.items())
+    common = ["--out", tmp_path / "run", "--data", photo_folder, "--val", photo_folder, "--no-bf16", "--batch", "2"]
+    run_tool(
+        ["joint", *common, "--start", shipped, "--lambda", "0.1", "1.0", "--crop", "64", "--steps", "2"],
+        ["prior", *common, "--steps", "2", "--validate-every", "1"],
+        ["export", "--out", tmp_path / "run", "--val", photo_folder, tmp_path / "more.safetensors"],
+    )
+    meta = weights.load_meta(tmp_path / "more.safetensors")
+    assert meta["model"]["rates"] == [0.1, 1.0]
+    assert sorted(meta["training"]) == ["commit", "joint", "prior"]
+
+
+@pytest.mark.parametrize("system", ["vqvae", "vqvae2"])
+def test_from_photographs_to_a_model_that_encodes(tmp_path, photos, photo_folder, system):
+    """The tool's commands, as docs/training.md has them, on the tiny preset."""
+    common = ["--out", tmp_path / "run", "--data", photo_folder, "--val", photo_folder, "--no-bf16"]
+    target = tmp_path / "new.safetensors"
+    said = run_tool(
+        [system, *common, "--preset", "tiny", "--crop", "32", "--steps", "260", "--batch", "4"],
+        *([["joint", *common, "--crop", "64", "--steps", "6", "--batch", "2"]] if system == "vqvae2" else []),
+        ["prior", *common, "--steps", "10", "--batch", "2", "--validate-every", "5"],
+        ["export", "--out", tmp_path / "run", "--val", photo_folder, target],
+    )
+    assert "PSNR" in said
+    assert "integer:" in said
+    codec = Codec.load(registry.find(target), "cpu")
+    image = Image.fromarray(photos[0])
+    encoded = codec.encode(image, verify=True)
+    decoded = np.asarray(codec.decode(encoded), np.float64)
+    error = np.square(decoded - photos[0]).mean()
+    assert error < 0.6 * photos[0].astype(np.float64).var()
+
+
+def test_from_photographs_to_a_vae(tmp_path, photos, photo_folder):
+    common = ["--out", tmp_path / "run", "--data", photo_folder, "--val", photo_folder, "--no-bf16"]
+    target = tmp_path / "new.safetensors"
+    said = run_tool(
+        ["vae", *common, "--preset", "tiny", "--steps", "300", "--learning-rate", "2e-3"],
+        ["export", "--out", tmp_path / "run", "--val", photo_folder, target],
+    )
+    assert "ELBO" in said
+    model = VAEModel.load(registry.find(target))
+    assert model.figures(photos[0]).elbo < 8  # a uniform distribution has 8 bits per dim
+    error = np.square(model.reconstruct(photos[0]).astype(np.float64) - photos[0]).mean()
+    assert error < 0.6 * photos[0].astype(np.float64).var()
