@@ -17,7 +17,7 @@ from randomprior import random_maps, random_tensors
 
 from vqcodec import indices
 from vqcodec.codec import Codec
-from vqcodec.config import AutoencoderConfig, LevelConfig, ModelConfig, PriorConfig
+from vqcodec.config import ModelConfig
 from vqcodec.format import chunks, container
 from vqcodec.model import inventory, registry, schema, weights
 from vqcodec.model.loading import pack_model
@@ -88,30 +88,6 @@ def load_module(path: Path) -> ModuleType:
 def load_npz(data: bytes) -> indices.Indices:
     """The indices of an .npz file."""
     return indices.load(io.BytesIO(data))
-
-
-# Of tests/hostile/models/tiny.safetensors: small, and with all that a configuration can have.
-HOSTILE_CONFIG = ModelConfig(
-    AutoencoderConfig(
-        levels=(
-            LevelConfig(8, 2, 8, 4, stop=True),
-            LevelConfig(4, 2, 8, 4, stop=True, products=1, groups=2, group_codes=4),
-        ),
-        widths=(4, 4),
-        encoder_blocks=(0, 1),
-        decoder_blocks=(0, 1),
-        patch=4,
-        overlap=False,
-        norm="level",
-        gains=2,
-    ),
-    priors=(
-        PriorConfig(8, 1, 1, 2, 0, 0, tradeoffs=2),
-        PriorConfig(8, 2, 2, 2, 1, 1, order="seven", out_channels=4, tradeoffs=2, cond_above=True),
-    ),
-    tile_size=16,
-    lmbdas=(0.06, 2.0),
-)
 
 
 def load_vae(path: Path) -> VAEModel:

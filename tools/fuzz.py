@@ -25,7 +25,10 @@ import click
 
 ROOT = Path(__file__).resolve().parent.parent
 HOSTILE = ROOT / "tests" / "hostile"
-MAGIC = bytes.fromhex("89565132 0D0A1A0A")
+sys.path.insert(0, str(HOSTILE.parent))
+
+from hostile.make import MAGIC, file_of, varint  # noqa: E402
+
 SUFFIXES = {"container": ".vq2", "npz": ".npz", "weights": ".safetensors"}
 VALUES = (0, 1, 2, 3, 4, 7, 8, 16, 127, 128, 255, 256, 4096, 65535, 65536, 2**31 - 1, 2**32, 2**63 - 1, 2**63, -1)
 
@@ -46,23 +49,6 @@ def chunks_of(data: bytes) -> list[tuple[bytes, bytes]]:
         chunks.append((kind, data[at : at + length]))
         at += length + 4
     return chunks
-
-
-def file_of(chunks: list[tuple[bytes, bytes]]) -> bytes:
-    """A .vq2 file of these chunks, with right lengths and checksums."""
-    parts = [MAGIC]
-    for kind, payload in chunks:
-        body = kind + varint(len(payload)) + payload
-        parts.append(body + zlib.crc32(body).to_bytes(4, "little"))
-    return b"".join(parts)
-
-
-def varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 127:
-        out.append(value & 127 | 128)
-        value >>= 7
-    return bytes([*out, value])
 
 
 def mutated_container(data: bytes, rng: random.Random) -> bytes:
