@@ -13,13 +13,16 @@ from typing import Any
 class LevelConfig:
     """One level of the latent hierarchy: residual stages, then product stages.
 
-    stride: pixels per index along each axis (a power of two). codebooks: residual stages of one codebook each, each
-    gives one index map. codes: entries K of each codebook. dim: dimension of a codeword. stop: code 0 of every stage,
-    the first too, means "nothing more": the position uses no later stage, and they are not coded; their indices are 0.
-
-    products: product stages that follow (Jegou et al. 2011): each quantises what is left in `groups` groups of
-    dim / groups dimensions, one codebook of `group_codes` entries each, and gives as many index maps; code 0 is the
-    zero vector. With `stop`, a product stage whose indices are all 0 is the position's last.
+    Args:
+        stride: pixels per index along each axis (a power of two).
+        codebooks: residual stages of one codebook each, each gives one index map.
+        codes: entries K of each codebook.
+        dim: dimension of a codeword.
+        stop: code 0 of every stage, the first too, means "nothing more": the position uses no later stage, and they are
+            not coded; their indices are 0.
+        products: product stages that follow (Jegou et al. 2011): each quantises what is left in `groups` groups of dim
+            / groups dimensions, one codebook of `group_codes` entries each, and gives as many index maps; code 0 is the
+            zero vector. With `stop`, a product stage whose indices are all 0 is the position's last.
     """
 
     stride: int
@@ -58,13 +61,18 @@ class LevelConfig:
 class AutoencoderConfig:
     """VQ-VAE-2 autoencoder (Razavi et al. 2019), for any list of levels, coarsest first.
 
-    widths, blocks: channels and residual blocks at strides patch, 2 * patch, 4 * patch, ... up to the coarsest level's
-    stride. patch: side of the blocks of pixels that the first layer takes and the last one gives, a power of two.
-    overlap: convolutions that change the resolution reach over the positions that they join (4x4 down, 3x3 up); else
-    they do not (2x2, 1x1). norm: of the latents, to unit variance of every channel, or of all channels of a level
-    together, so that those with more to say keep more of the energy ("level"). gains:
-    learned vectors of gains, over the range of lambdas, that scale the channels behind the first and before the last
-    layer; 0: none.
+    Args:
+        levels: coarsest first.
+        widths: channels at strides patch, 2 * patch, 4 * patch, ... up to the coarsest level's stride.
+        encoder_blocks: residual blocks at the same strides.
+        decoder_blocks: likewise.
+        patch: side of the blocks of pixels that the first layer takes and the last one gives, a power of two.
+        overlap: convolutions that change the resolution reach over the positions that they join (4x4 down, 3x3 up);
+            else they do not (2x2, 1x1).
+        norm: of the latents, to unit variance of every channel, or of all channels of a level together, so that those
+            with more to say keep more of the energy ("level").
+        gains: learned vectors of gains, over the range of lambdas, that scale the channels behind the first and before
+            the last layer; 0: none.
     """
 
     levels: tuple[LevelConfig, ...]
@@ -113,14 +121,19 @@ class AutoencoderConfig:
 class PriorConfig:
     """Integer PixelCNN prior of one level; it serves all stages of the level.
 
-    channels: width of the stream. layers: gated residual masked convolutions. attention_every: a causal attention layer
-    after every so many of them (0: none). heads: attention heads. cond_blocks: residual blocks of the conditioning
-    stack over the maps known before. out_blocks: residual 1x1 blocks before the logits. dropout: after each residual
-    block and on the attention weights, in training only.
-
-    order: of the positions of a tile, a name of `exact.orders`. out_channels: width of the output stack, 0: that of the
-    stream. tradeoffs: rows of the embedding of the trade-off, 0: none. cond_above: the conditioning stack
-    works at the stride of the level above and is expanded after it; else at the level's own.
+    Args:
+        channels: width of the stream.
+        layers: gated residual masked convolutions.
+        attention_every: a causal attention layer after every so many of them (0: none).
+        heads: attention heads.
+        cond_blocks: residual blocks of the conditioning stack over the maps known before.
+        out_blocks: residual 1x1 blocks before the logits.
+        dropout: after each residual block and on the attention weights, in training only.
+        order: of the positions of a tile, a name of `exact.orders`.
+        out_channels: width of the output stack, 0: that of the stream.
+        tradeoffs: rows of the embedding of the trade-off, 0: none.
+        cond_above: the conditioning stack works at the stride of the level above and is expanded after it; else at the
+            level's own.
     """
 
     channels: int = 64
@@ -140,9 +153,11 @@ class PriorConfig:
 class ModelConfig:
     """A whole codec model: the autoencoder, one prior per level, and the tile size in pixels that the priors saw.
 
-    lmbdas: lowest and highest weight of a bit that it was trained for, against the squared error of a latent of
-    unit variance; the quality scale runs over them. (0, 0): nearest codes, a single quality. factors: of the weight of
-    a bit at every level, at both ends of the range (log-linear between them); empty: 1 everywhere.
+    Args:
+        lmbdas: lowest and highest weight of a bit that it was trained for, against the squared error of a latent of
+            unit variance; the quality scale runs over them. (0, 0): nearest codes, a single quality.
+        factors: of the weight of a bit at every level, at both ends of the range (log-linear between them); empty: 1
+            everywhere.
     """
 
     autoencoder: AutoencoderConfig
@@ -191,8 +206,11 @@ class VAEConfig:
     """Variational autoencoder (Kingma and Welling 2013) with one map of Gaussian latents; any multiple of its stride is
     an image size.
 
-    widths, encoder_blocks, decoder_blocks: channels and residual blocks at strides 2, 4, 8, ...; the last stride is
-    that of the latent map. latents: its channels. tile_size: pixels, the side of the squares it is trained on.
+    Args:
+        widths, encoder_blocks, decoder_blocks: channels and residual blocks at strides 2, 4, 8, ...; the last stride is
+            that of the latent map.
+        latents: its channels.
+        tile_size: pixels, the side of the squares it is trained on.
     """
 
     widths: tuple[int, ...]

@@ -16,9 +16,11 @@ MIN_POINTS = 3
 
 @dataclass(frozen=True)
 class Fit:
-    """value = constant + slope * megapixels, by least squares; r2: its coefficient of determination.
+    """value = constant + slope * megapixels, by least squares.
 
-    exponent: of the power law that fits best, the slope of log(value) over log(megapixels): 1 is in proportion.
+    Args:
+        r2: its coefficient of determination.
+        exponent: of the power law that fits best, the slope of log(value) over log(megapixels): 1 is in proportion.
     """
 
     constant: float

@@ -17,9 +17,15 @@ from vqcodec.exact import engine
 
 @dataclass(frozen=True)
 class Macs:
-    """Multiply-accumulates a pixel. encoder: from pixels to the latents of all levels, without the choice of codes;
-    decoder: from indices to pixels; trunk: of the priors, what every position costs; stacks: of the priors, where every
-    position uses all of its stages, the most there can be. lookups are not counted."""
+    """Multiply-accumulates a pixel.
+
+    Args:
+        encoder: from pixels to the latents of all levels, without the choice of codes.
+        decoder: from indices to pixels.
+        trunk: of the priors, what every position costs.
+        stacks: of the priors, where every position uses all of its stages, the most there can be. lookups are not
+            counted.
+    """
 
     encoder: float
     decoder: float

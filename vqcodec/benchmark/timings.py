@@ -40,10 +40,13 @@ class Plan:
 class Direction:
     """Encoding or decoding of one picture; None where it was not measured.
 
-    seconds: in this process, everything loaded, the median of `runs`; process_seconds: of a whole process (interpreter,
-    imports, model, files), the median of `process_runs`. peak_bytes: largest resident set of that process;
-    gpu_peak_bytes: largest total of PyTorch's tensors on the GPU. parts: seconds by `parts.PARTS` in the run with
-    the median total; on a GPU of runs of their own, which are slower (see `parts.Clock`).
+    Args:
+        seconds: in this process, everything loaded, the median of `runs`.
+        process_seconds: of a whole process (interpreter, imports, model, files), the median of `process_runs`.
+        peak_bytes: largest resident set of that process.
+        gpu_peak_bytes: largest total of PyTorch's tensors on the GPU.
+        parts: seconds by `parts.PARTS` in the run with the median total; on a GPU of runs of their own, which are
+            slower (see `parts.Clock`).
     """
 
     seconds: float | None = None

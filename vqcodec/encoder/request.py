@@ -19,10 +19,13 @@ MARGIN = 2.0
 
 @dataclass(frozen=True)
 class Request:
-    """At most one of: quality 0 to 100; lmbda, the weight of a bit (from 0: nearest codes); size in bytes of the
-    file; bpp, its bits per pixel; psnr in dB, or ssimulacra2, that the picture shall reach. None of them: the middle of
-    the scale. effort: 1 to 9, see `Effort`. tune: "psnr" for
-    the least squared error, "ssim" to move bits from where contrast hides errors to smooth places.
+    """At most one of: quality 0 to 100; lmbda, the weight of a bit (from 0: nearest codes); size in bytes of the file;
+    bpp, its bits per pixel; psnr in dB, or ssimulacra2, that the picture shall reach. None of them: the middle of the
+    scale.
+
+    Args:
+        effort: 1 to 9, see `Effort`.
+        tune: "psnr" for the least squared error, "ssim" to move bits from where contrast hides errors to smooth places.
 
     Raises ValueError on anything else.
     """

@@ -22,7 +22,9 @@ _BEYOND = 4  # steps of quality that bisection looks further, as sizes are not q
 class Shown:
     """One picture of a comparison: RGB pixels, who made them at what setting, and what was measured.
 
-    result: None for the original. fits: False for a rival whose smallest file is larger than ours.
+    Args:
+        result: None for the original.
+        fits: False for a rival whose smallest file is larger than ours.
     """
 
     name: str

@@ -26,7 +26,9 @@ from vqcodec.images.listing import images_of
 class Measurement:
     """One image through one codec: size in bytes, PSNR in dB, MS-SSIM, SSIMULACRA2.
 
-    ms_ssim: None for an image below 161 pixels; ssimulacra2: None below 8, or without its package.
+    Args:
+        ms_ssim: None for an image below 161 pixels.
+        ssimulacra2: None below 8, or without its package.
     """
 
     size: int
@@ -132,7 +134,12 @@ def measure(codec: Setting, image: Image.Image) -> Measurement:
 
 
 def compare(image: Image.Image, decoded: Image.Image, size: int, name: str) -> Measurement:
-    """All metrics of a decoded RGB image; size: of its file, bytes; name: for the ValueError if the sides differ."""
+    """All metrics of a decoded RGB image.
+
+    Args:
+        size: of its file, bytes.
+        name: for the ValueError if the sides differ.
+    """
     if decoded.size != image.size:
         raise ValueError(f"{name} turned {image.size} pixels into {decoded.size}")
     a, b = np.asarray(image), np.asarray(decoded)

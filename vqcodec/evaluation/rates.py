@@ -31,11 +31,17 @@ from vqcodec.stream.writer import Coded, frequencies
 class LevelRates:
     """Bits of one level over a set of images; all but `stream` are estimates in the sense that no file holds them.
 
-    positions: of the level's maps. indices: number of those that are coded. stages: coded at a position, on average.
-    raw: log2 of its codes for each index. order0: under one table per index map, the entropy of these very indices (no
-    table could do better, and its own cost is not counted). ideal: under the integer prior. floating: under the same
-    network without rounding, None if it was not evaluated. stream: of the range coder words. usage: share of codes used
-    at all, by index map.
+    Args:
+        positions: of the level's maps.
+        indices: number of those that are coded.
+        stages: coded at a position, on average.
+        raw: log2 of its codes for each index.
+        order0: under one table per index map, the entropy of these very indices (no table could do better, and its own
+            cost is not counted).
+        ideal: under the integer prior.
+        floating: under the same network without rounding, None if it was not evaluated.
+        stream: of the range coder words.
+        usage: share of codes used at all, by index map.
     """
 
     positions: int
@@ -53,8 +59,10 @@ class LevelRates:
 class Tally:
     """What is counted of one level. The tallies of several images add up to that of the set.
 
-    counts: for every index map, int64 [codes], how often each index is coded. positions: of the maps. used: stages that
-    are coded, over all positions. The others: bits, as in `LevelRates`.
+    Args:
+        counts: for every index map, int64 [codes], how often each index is coded.
+        positions: of the maps.
+        used: stages that are coded, over all positions. The others: bits, as in `LevelRates`.
     """
 
     counts: tuple[npt.NDArray[np.int64], ...]

@@ -24,12 +24,18 @@ Pixels = npt.NDArray[np.uint8]
 class SystemFigures:
     """Of one model on one set of images; means over images unless said.
 
-    system: VAE, VQ-VAE or VQ-VAE-2. parameters: learned numbers by part (codebooks included). minutes: of training, as
-    its weights file says. psnr: dB, of the reconstruction. bound: for a VAE, (reconstruction, KL) in bits per dim:
-    their sum, the ELBO, bounds what it takes to store the pixels themselves; None for the others. importance_weighted:
-    the tighter bound, if it was asked for. nats_per_index: by level, under the integer prior, an estimate (no file);
-    empty for a VAE. index_bits_per_dim: the same over all dimensions of the images. file_bits_per_dim: of the files'
-    bytes, None for a VAE. usage: share of codes used on the whole set, by level and codebook.
+    Args:
+        system: VAE, VQ-VAE or VQ-VAE-2.
+        parameters: learned numbers by part (codebooks included).
+        minutes: of training, as its weights file says.
+        psnr: dB, of the reconstruction.
+        bound: for a VAE, (reconstruction, KL) in bits per dim: their sum, the ELBO, bounds what it takes to store the
+            pixels themselves; None for the others.
+        importance_weighted: the tighter bound, if it was asked for.
+        nats_per_index: by level, under the integer prior, an estimate (no file); empty for a VAE.
+        index_bits_per_dim: the same over all dimensions of the images.
+        file_bits_per_dim: of the files' bytes, None for a VAE.
+        usage: share of codes used on the whole set, by level and codebook.
     """
 
     model: str
@@ -46,7 +52,12 @@ class SystemFigures:
 
 
 def figures(model: Codec | VAEModel, file: registry.ModelFile, images: Sequence[Pixels], samples: int) -> SystemFigures:
-    """Figures of a loaded model. images: uint8 [H, W, 3]; samples: draws for a VAE's importance-weighted bound or 0."""
+    """Figures of a loaded model.
+
+    Args:
+        images: uint8 [H, W, 3].
+        samples: draws for a VAE's importance-weighted bound or 0.
+    """
     tensors, meta = weights.load(file.path)
     minutes = training_minutes(meta)
     if isinstance(model, VAEModel):

@@ -25,8 +25,12 @@ AROUND = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1))
 
 @dataclass(frozen=True, eq=False)
 class Condition:
-    """Vectors of all positions of a batch of tiles. shape: (N, H, W). cells: float32 integers [N, h, w, r * r, C], of
-    the r x r positions of every cell, row by row; r is H / h."""
+    """Vectors of all positions of a batch of tiles.
+
+    Args:
+        shape: (N, H, W).
+        cells: float32 integers [N, h, w, r * r, C], of the r x r positions of every cell, row by row; r is H / h.
+    """
 
     shape: tuple[int, int, int]
     cells: Tensor

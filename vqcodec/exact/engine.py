@@ -27,8 +27,10 @@ CHUNK_ELSEWHERE = 1 << 16
 class Batch:
     """The indices that are coded together, those of a stage at the live positions of a step.
 
-    tiles, positions: int64 [n]; a position is y * W + x. groups: indices of every position. The order of the stream is
-    position by position (row by row), then tile by tile, then group by group.
+    Args:
+        tiles, positions: int64 [n]; a position is y * W + x.
+        groups: indices of every position. The order of the stream is position by position (row by row), then tile by
+            tile, then group by group.
     """
 
     step: int

@@ -143,9 +143,14 @@ def score_shift(dim: int) -> int:
 def attend(query: Tensor, key: Tensor, value: Tensor, visible: Tensor, table: Tensor) -> Tensor:
     """Integer attention with one zero key and value that are always visible ("nothing to look at").
 
-    query: float32 integers [N, A, Q, D] (A heads); key, value: [N, A, M, D]; visible: bool, broadcastable to
-    [N, A, Q, M]; table: float32 [256], the exponential. Returns float32 integers in -127..127, [N, A, Q, D].
-    Scores are below 127^2 * D, exact for D up to 1024; sums are float64 below 2^53.
+    Args:
+        query: float32 integers [N, A, Q, D] (A heads).
+        key, value: [N, A, M, D].
+        visible: bool, broadcastable to [N, A, Q, M].
+        table: float32 [256], the exponential.
+
+    Returns float32 integers in -127..127, [N, A, Q, D]. Scores are below 127^2 * D, exact for D up to 1024; sums are
+    float64 below 2^53.
     """
     if not key.shape[2]:
         return torch.zeros_like(query)

@@ -23,8 +23,9 @@ RING: Taps = ((0, -1), (-1, 1), (-1, 0), (-1, -1), (0, 1), (1, -1), (1, 0), (1, 
 class OrderKind:
     """What a prior's weights know of an order, whatever the size of the map.
 
-    reaches: the taps of each kind of position; each has weights of its own. steps: number of steps that add a learned
-    vector to the condition, 0: none.
+    Args:
+        reaches: the taps of each kind of position; each has weights of its own.
+        steps: number of steps that add a learned vector to the condition, 0: none.
     """
 
     reaches: tuple[Taps, ...]
@@ -41,10 +42,14 @@ KINDS = {
 class Order:
     """An order for maps of height x width; flat positions are y * width + x.
 
-    step: int64 [H * W]. reach: int64 [H * W], which of the kind's `reaches` a position has. neighbours: by reach,
-    int64 [P_r, taps], flat positions that the positions of that reach see, H * W ("nothing") where a tap is masked or
-    outside. positions: by reach, int64 [P_r]. steps: the positions of every step that has any, int64 [n] each, row by
-    row; all positions of a step have one reach.
+    Args:
+        step: int64 [H * W].
+        reach: int64 [H * W], which of the kind's `reaches` a position has.
+        neighbours: by reach, int64 [P_r, taps], flat positions that the positions of that reach see, H * W ("nothing")
+            where a tap is masked or outside.
+        positions: by reach, int64 [P_r].
+        steps: the positions of every step that has any, int64 [n] each, row by row; all positions of a step have one
+            reach.
     """
 
     kind: OrderKind

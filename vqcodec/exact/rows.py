@@ -21,8 +21,11 @@ from vqcodec.exact.orders import Order
 class Part:
     """Rows start..stop-1, which have one reach and are evaluated together.
 
-    step: of the first of them. first, last: slots of the first position and behind the last one in `Rows.sequence`.
-    live: taps that are not masked for all of them. neighbours: int32 [(stop - start) * len(live)], rows.
+    Args:
+        step: of the first of them.
+        first, last: slots of the first position and behind the last one in `Rows.sequence`.
+        live: taps that are not masked for all of them.
+        neighbours: int32 [(stop - start) * len(live)], rows.
     """
 
     start: int

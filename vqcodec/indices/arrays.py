@@ -70,10 +70,15 @@ _BROKEN = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, Valu
 class Indices:
     """The index maps of an image, and of which model.
 
-    levels: uint16 [maps, H / stride, W / stride], coarsest first, H and W padded to the coarsest stride; width,
-    height: of the image, in pixels; configs: what the maps of each level are; model: its name, for people; identity: 4
-    bytes, the one that counts; rate: the trade-off, 0 to 255. Raises FormatError where these
-    do not fit together: also where a position has an index after it has stopped.
+    Args:
+        levels: uint16 [maps, H / stride, W / stride], coarsest first, H and W padded to the coarsest stride.
+        width, height: of the image, in pixels.
+        configs: what the maps of each level are.
+        model: its name, for people.
+        identity: 4 bytes, the one that counts.
+        rate: the trade-off, 0 to 255.
+
+    Raises FormatError where these do not fit together: also where a position has an index after it has stopped.
     """
 
     levels: tuple[NDArray[np.uint16], ...]
@@ -194,8 +199,9 @@ def to_indices(
 ) -> Indices:
     """A Pillow image, or the bytes of a `.vq2` file, -> its indices. See `extract`.
 
-    model: by name or path; by default the one that the file names, and the default model for an image. quality, lmbda,
-    effort: for an image, as of `Codec.encode`.
+    Args:
+        model: by name or path; by default the one that the file names, and the default model for an image.
+        quality, lmbda, effort: for an image, as of `Codec.encode`.
     """
     from vqcodec import codec
 

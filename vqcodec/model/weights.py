@@ -39,7 +39,9 @@ class Entry(NamedTuple):
 class ModelWeights:
     """A weights file, read once and not looked into: its identity is that of these very bytes.
 
-    meta: the metadata. entries: the tensors by name.
+    Args:
+        meta: the metadata.
+        entries: the tensors by name.
     """
 
     path: Path

@@ -25,7 +25,10 @@ def psnr(decoded: Tensor, image: Tensor) -> float:
 
 def ms_ssim(decoded: Tensor, image: Tensor) -> Tensor:
     """Multi-scale structural similarity (Wang, Simoncelli and Bovik 2003) to train with, float [N]: five scales under a
-    window of WINDOW. decoded, image: float [N, C, H, W] in 0..1, sides a multiple of 16, at least MS_SSIM_MIN_CROP.
+    window of WINDOW.
+
+    Args:
+        decoded, image: float [N, C, H, W] in 0..1, sides a multiple of 16, at least MS_SSIM_MIN_CROP.
     """
     channels = image.shape[1]
     steps = torch.arange(WINDOW, device=image.device) - WINDOW // 2

@@ -180,8 +180,10 @@ class LevelPrior(nn.Module):
     ) -> Tensor:
         """Nats per index, float32 [N, maps, H, W], under the frequencies as they will be; 0 where none is coded.
 
-        level_maps: int64 [N, maps, H, W], the level's maps; coarse: int64 [N, maps_i, H_i, W_i] for each coarser level;
-        tradeoffs: float [N] in 0..1 (None: the lowest weight of a bit).
+        Args:
+            level_maps: int64 [N, maps, H, W], the level's maps.
+            coarse: int64 [N, maps_i, H_i, W_i] for each coarser level.
+            tradeoffs: float [N] in 0..1 (None: the lowest weight of a bit).
         """
         n, maps, height, width = level_maps.shape
         h = self.trunk(level_maps, coarse, exact, tradeoffs).flatten(0, 1)  # [N * P, C]
@@ -206,8 +208,12 @@ class LevelPrior(nn.Module):
         return nats.view(n, height, width, maps).permute(0, 3, 1, 2)
 
     def logits(self, stage: int, h: Tensor, earlier: Tensor | None, exact: bool) -> Tensor:
-        """Logits in nats, float32 [M, K], of a product stage [M, G, K]. h: from `trunk`, [M, O]; earlier: sum of `tell`
-        over the stages before."""
+        """Logits in nats, float32 [M, K], of a product stage [M, G, K].
+
+        Args:
+            h: from `trunk`, [M, O].
+            earlier: sum of `tell` over the stages before.
+        """
         x = h
         if earlier is not None:
             assert self.stage is not None
@@ -339,7 +345,10 @@ def clamp_activation(x: Tensor) -> Tensor:
 def index_nll(logits: Tensor, target: Tensor, top: int) -> Tensor:
     """Nats per index, [...], under the frequencies as they will be: no code less likely than the table's floor.
 
-    logits: float32 [..., K] in nats; target: int64 [...]; top: frequency of the most likely code.
+    Args:
+        logits: float32 [..., K] in nats.
+        target: int64 [...].
+        top: frequency of the most likely code.
     """
     codes = logits.shape[-1]
     least = -math.log(top)

@@ -23,8 +23,11 @@ Value = Callable[[Tensor, Tensor], Tensor]  # indices int64 [n], frequencies [n,
 class BitsMap:
     """Bits by position: float64 [H, W] in squares of `stride` pixels of the image, padded as the codec pads it.
 
-    The sum is the ideal code length of all indices under the prior, as an estimate in bits; levels: its parts by level,
-    coarsest first. stages: that a position uses on average, by level.
+    The sum is the ideal code length of all indices under the prior, as an estimate in bits.
+
+    Args:
+        levels: its parts by level, coarsest first.
+        stages: that a position uses on average, by level.
     """
 
     bits: Floats

@@ -34,7 +34,12 @@ class Dataset:
 
 
 def page(sets: Sequence[Dataset], cases: Sequence[Case], max_bpp: float) -> str:
-    """The HTML. cases: images of the viewer, none for a page without it; max_bpp: right end of the curves."""
+    """The HTML.
+
+    Args:
+        cases: images of the viewer, none for a page without it.
+        max_bpp: right end of the curves.
+    """
     rivals = [c.name for c in sets[0].curves if c.kind == "rival"] if sets else []
     parts = {
         "colours": _colours(),

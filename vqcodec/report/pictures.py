@@ -30,8 +30,11 @@ _WEBP_EFFORT = 4
 class Case:
     """One image of the viewer, its sides in pixels.
 
-    shown: names and figures of the pictures; sources: the pictures as lossless WebP; bits: where our bits go;
-    stream_bytes: of the index streams in our file.
+    Args:
+        shown: names and figures of the pictures.
+        sources: the pictures as lossless WebP.
+        bits: where our bits go.
+        stream_bytes: of the index streams in our file.
     """
 
     image: str

@@ -18,7 +18,12 @@ NONE = '<span class="muted" title="no value">–</span>'
 def table(
     caption: str, note: str, heads: Sequence[str], rows: Sequence[Sequence[str]], classes: Sequence[str] = ()
 ) -> str:
-    """HTML cells under heads; the first cell of a row is its head. note: under the caption; classes: of the rows."""
+    """HTML cells under heads; the first cell of a row is its head.
+
+    Args:
+        note: under the caption.
+        classes: of the rows.
+    """
     head = "".join(f'<th scope="col">{name}</th>' for name in heads)
     body = ""
     for i, (first, *rest) in enumerate(rows):

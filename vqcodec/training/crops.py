@@ -17,7 +17,12 @@ from vqcodec.training.schedule import TrainConfig
 
 
 class CropTask(Task):
-    """A task whose batches are crops. model: its configuration; special: a frozen dataclass of what it alone needs."""
+    """A task whose batches are crops.
+
+    Args:
+        model: its configuration.
+        special: a frozen dataclass of what it alone needs.
+    """
 
     model: ModelConfig | VAEConfig
     special: Any

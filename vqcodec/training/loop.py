@@ -26,8 +26,13 @@ from vqcodec.training.schedule import Clock, TrainConfig
 
 @dataclass(frozen=True)
 class Report:
-    """Figures of a validation. values: for the log. score: what the best checkpoint has least of, None if there is no
-    best (the last one counts). images: float [3, H, W] in 0..1 by name."""
+    """Figures of a validation.
+
+    Args:
+        values: for the log.
+        score: what the best checkpoint has least of, None if there is no best (the last one counts).
+        images: float [3, H, W] in 0..1 by name.
+    """
 
     values: dict[str, Any]
     score: float | None = None
@@ -35,9 +40,13 @@ class Report:
 
 
 class Task(ABC):
-    """One kind of training. name: of its files. module: what is trained; its forward gives the loss's parts, so that
-    gradients are averaged over processes. scales: multiples of the learning rate by prefix of the parameters' names;
-    those are never optimised by Muon."""
+    """One kind of training.
+
+    Args:
+        name: of its files.
+        module: what is trained; its forward gives the loss's parts, so that gradients are averaged over processes.
+        scales: multiples of the learning rate by prefix of the parameters' names; those are never optimised by Muon.
+    """
 
     name: str
     scales: ClassVar[Mapping[str, float]] = {}

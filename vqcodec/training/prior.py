@@ -32,7 +32,12 @@ DRAWN = 4  # tiles in a picture of samples
 
 
 class Coded(NamedTuple):
-    """Tiles. maps: per level int64 [N, maps, side, side]; tradeoffs: of the tiles, float [N]."""
+    """Tiles.
+
+    Args:
+        maps: per level int64 [N, maps, side, side].
+        tradeoffs: of the tiles, float [N].
+    """
 
     maps: list[Tensor]
     tradeoffs: Tensor
@@ -117,8 +122,12 @@ class Priors(nn.ModuleList):
         return self.levels()[len(coarse)].code_lengths(maps, coarse, tradeoffs)
 
     def forward(self, tiles: Sequence[Tensor], tradeoffs: Tensor | None = None) -> Tensor:
-        """Mean nats per position by level, [levels]. tiles: per level int64 [N, maps, H, W]; tradeoffs: as of
-        `LevelPrior`."""
+        """Mean nats per position by level, [levels].
+
+        Args:
+            tiles: per level int64 [N, maps, H, W].
+            tradeoffs: as of `LevelPrior`.
+        """
         priors = enumerate(self.levels())
         return torch.stack([prior(tiles[i], tiles[:i], tradeoffs=tradeoffs).sum(1).mean() for i, prior in priors])
 

@@ -19,13 +19,24 @@ OPTIMIZERS = ("adamw", "muon")
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How to train. steps: upper bound. minutes: wall-clock budget, counted over resumptions (0: no bound); the cosine
-    of the learning rate follows whichever is further on. tail: share of the run over which the learning rate falls; it
-    is constant before. processor_time: count this process's processor time in place of the clock on the wall, so that
-    short trials on a busy machine compare. batch: crops or tiles per step, of all processes together.
-    crop: their side in pixels. warmup: steps of linear warm-up. clip: bound of the gradient's norm. ema: decay of the
-    averaged weights, which are the ones that are validated and exported. optimizer: one of OPTIMIZERS. bf16: autocast
-    the networks (never the quantiser or the loss). compile: torch.compile the networks."""
+    """How to train.
+
+    Args:
+        steps: upper bound.
+        minutes: wall-clock budget, counted over resumptions (0: no bound); the cosine of the learning rate follows
+            whichever is further on.
+        tail: share of the run over which the learning rate falls; it is constant before.
+        processor_time: count this process's processor time in place of the clock on the wall, so that short trials on a
+            busy machine compare.
+        batch: crops or tiles per step, of all processes together.
+        crop: their side in pixels.
+        warmup: steps of linear warm-up.
+        clip: bound of the gradient's norm.
+        ema: decay of the averaged weights, which are the ones that are validated and exported.
+        optimizer: one of OPTIMIZERS.
+        bf16: autocast the networks (never the quantiser or the loss).
+        compile: torch.compile the networks.
+    """
 
     steps: int = 10_000
     minutes: float = 0.0

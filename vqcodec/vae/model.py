@@ -26,8 +26,12 @@ Pixels = npt.NDArray[np.uint8]
 @dataclass(frozen=True)
 class VAEFigures:
     """Of one image, in bits per dimension of its 8-bit pixels: reconstruction + kl = elbo, an upper bound on the
-    negative log-likelihood from one draw. importance_weighted: the tighter bound from several draws, None if not asked
-    for. psnr: dB, of the reconstruction from the posterior mean."""
+    negative log-likelihood from one draw.
+
+    Args:
+        importance_weighted: the tighter bound from several draws, None if not asked for.
+        psnr: dB, of the reconstruction from the posterior mean.
+    """
 
     elbo: float
     reconstruction: float
@@ -86,9 +90,13 @@ class VAEModel:
 
     @torch.inference_mode()
     def interpolate(self, a: Pixels, b: Pixels, steps: int = 8) -> list[Pixels]:
-        """Pictures of `steps` latents from that of a to that of b, ends included; a, b: of one size.
+        """Pictures of `steps` latents from that of a to that of b, ends included.
 
-        On the great circle, not the chord: latents of N(0, I) lie near a sphere (White 2016, section 3.1)."""
+        Args:
+            a, b: of one size.
+
+        On the great circle, not the chord: latents of N(0, I) lie near a sphere (White 2016, section 3.1).
+        """
         if a.shape != b.shape or steps < 2:
             raise ValueError(f"two images of one size and two steps are needed, got {a.shape}, {b.shape}, {steps}")
         height, width = a.shape[:2]

@@ -21,7 +21,11 @@ GAIN = 10.0  # of both: they have a way to go from there, which an optimiser's s
 
 
 class Gaussian(NamedTuple):
-    """Diagonal Gaussian. mean, log_variance: float [N, C, H, W]."""
+    """Diagonal Gaussian.
+
+    Args:
+        mean, log_variance: float [N, C, H, W].
+    """
 
     mean: Tensor
     log_variance: Tensor
@@ -44,7 +48,8 @@ class Gaussian(NamedTuple):
 class Logistic(NamedTuple):
     """Logistic distribution of every pixel, discretised to 0..255 with open ends (Salimans et al. 2017, eq. 2).
 
-    mean, log_scale: float [N, 3, H, W], in steps of 8-bit pixels.
+    Args:
+        mean, log_scale: float [N, 3, H, W], in steps of 8-bit pixels.
     """
 
     mean: Tensor
