@@ -50,10 +50,10 @@ def test_forged_files_are_refused_at_once(base, name):
     file = forged(base, width, height, streams, group_tiles=group_tiles)
     best = math.inf
     for _ in range(3):
-        start = time.perf_counter()
+        start = time.process_time()
         with pytest.raises(FormatError):
             base.decode(file)
-        best = min(best, time.perf_counter() - start)
+        best = min(best, time.process_time() - start)
     assert best < 0.1
 
 

@@ -21,8 +21,8 @@ def make(model: Model, maps: IndexMaps, tradeoff: int = 0) -> Pixels:
     """Make pixels, uint8 [height, width, 3], of index maps. Floating point: may differ by 1 between
     devices. Raises ModelError if they are not finite."""
     levels = [m[None].to(model.device) for m in maps.levels]
-    share = tradeoff / HIGHEST_TRADEOFF if model.config.autoencoder.gains else None
-    image = strips.decode(model.autoencoder, levels, share)[0]
+    fraction = tradeoff / HIGHEST_TRADEOFF if model.config.autoencoder.gains else None
+    image = strips.decode(model.autoencoder, levels, fraction)[0]
     if not bool(image.isfinite().all()):
         raise ModelError(f"model {model.name} decodes these indices to no finite picture")
     pixels = (image.permute(1, 2, 0) * 255).round().clamp(0, 255).byte()

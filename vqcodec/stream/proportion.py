@@ -46,7 +46,7 @@ def least_bits(prior: IntegerPrior) -> float:
     top, floor = float(prior.table.max()), float(prior.table.min())
     coded = level.alphabets[:1] if level.stop else level.alphabets
     likeliest = (top / (top + (codes - 1) * floor) + _ROUNDING / 2**PRECISION for codes in coded)
-    return sum(-math.log2(min(1.0, share)) for share in likeliest)
+    return sum(-math.log2(min(1.0, probability)) for probability in likeliest)
 
 
 def positions(tiling: Tiling, first: int, stop: int) -> int:

@@ -50,20 +50,20 @@ def root(square: Tensor, power: float = POWER) -> Tensor:
     return (vectors * values.sqrt() @ vectors.t()).to(square)
 
 
-def followed(metric: Tensor, square: Tensor, share: float, power: float = POWER) -> Tensor:
+def followed(metric: Tensor, square: Tensor, weight: float, power: float = POWER) -> Tensor:
     """A metric that has moved towards what was measured.
 
     Args:
         metric: of a quantiser, from `root` with the same power or a multiple of the identity.
         square: from `squared_jacobians`, the same on all ranks.
-        share: 0 (as it was) to 1 (as measured).
+        weight: 0 (as it was) to 1 (as measured).
         power: as of `root`.
     """
-    if share == 1:
+    if weight == 1:
         return root(square, power)
     before = root(metric.t() @ metric, 1 / power)
     old = before.t() @ before
-    return root(old + share * (square - old), power)
+    return root(old + weight * (square - old), power)
 
 
 def measure_metric(model: Autoencoder, batches: Iterable[tuple[Tensor, Tensor, Tensor]], power: float = POWER) -> None:
