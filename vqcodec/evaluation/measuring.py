@@ -127,8 +127,14 @@ def load_rgb(path: Path) -> Image.Image:
 
 
 def measure(codec: Setting, image: Image.Image) -> Measurement:
-    """Encode and decode an RGB image and compare the pixels. Raises ValueError if the decoded image is of another
-    size."""
+    """Encode and decode an image, and compare the pixels.
+
+    Args:
+        codec: at one setting.
+        image: RGB.
+
+    Raises ValueError if the decoded image is of another size.
+    """
     data = codec.encode(image)
     return compare(image, codec.decode(data), len(data), f"{codec.name} {codec.setting}")
 

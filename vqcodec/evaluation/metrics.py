@@ -178,7 +178,15 @@ def bd_rate(
 
 
 def rate_at_quality(rates: Sequence[float], quality: Sequence[float], at: float) -> float | None:
-    """Rate a curve needs for one quality, interpolated as in ``bd_rate``; None outside the curve."""
+    """Rate that a curve needs for one quality, interpolated as in `bd_rate`.
+
+    Args:
+        rates: of the curve's points, bits per pixel.
+        quality: of the same points.
+        at: the quality.
+
+    Returns: bits per pixel, None outside the curve.
+    """
     curve = _log_rate_over_quality(rates, quality)
     if not min(quality) <= at <= max(quality):
         return None
@@ -186,7 +194,15 @@ def rate_at_quality(rates: Sequence[float], quality: Sequence[float], at: float)
 
 
 def quality_at_rate(rates: Sequence[float], quality: Sequence[float], at: float) -> float | None:
-    """Quality a curve reaches at one rate, by pchip over the logarithm of the rate; None outside the curve."""
+    """Quality that a curve reaches at one rate, by pchip over the logarithm of the rate.
+
+    Args:
+        rates: of the curve's points, bits per pixel.
+        quality: of the same points.
+        at: the rate.
+
+    Returns: the quality, None outside the curve.
+    """
     if not min(rates) <= at <= max(rates):
         return None
     curve = _pchip(_log(rates), np.asarray(quality, dtype=np.float64), "rate")

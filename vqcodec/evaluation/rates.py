@@ -133,14 +133,26 @@ class FileRates:
 
 
 def code_length(symbols: Tensor, frequencies: Tensor) -> Tensor:
-    """-log2 of the probability of each index: int64 [n], frequencies [n, K] -> float64 [n]."""
+    """-log2 of the probability of each index.
+
+    Args:
+        symbols: int64 [n], the indices.
+        frequencies: float32 [n, K], of all codes.
+
+    Returns: float64 [n], bits.
+    """
     chosen = frequencies.gather(1, symbols[:, None])[:, 0].double()
     total = frequencies.sum(1).double()  # integers below 2^24: exact in float32
     return (total / chosen).log2()
 
 
 def float_priors(model: ModelFile, codec: Codec) -> list[LevelPrior]:
-    """The priors of a weights file as float networks; call them with exact=False."""
+    """Load the priors of a weights file as float networks; call them with exact=False.
+
+    Args:
+        model: the weights file.
+        codec: the same model, for its configuration.
+    """
     tensors = loading.read_codec(model.path).tensors
     levels = codec.config.autoencoder.levels
     priors = []
@@ -164,10 +176,13 @@ def coded(codec: Codec, maps: IndexMaps, tradeoff: int) -> Iterator[tuple[slice,
 
 
 def level_rates(codec: Codec, images: Iterable[Pixels], floats: Sequence[LevelPrior] | None = None) -> list[LevelRates]:
-    """Rates by level, summed over images uint8 [H, W, 3].
+    """Rates by level, summed over images.
 
-    floats: from `float_priors`; sides must then be multiples of the tile (ModelError otherwise), as the float network
-    knows no cut tiles.
+    Args:
+        codec: to encode with.
+        images: uint8 [H, W, 3] each.
+        floats: from `float_priors`; sides must then be multiples of the tile (ModelError otherwise), as the float
+            network knows no cut tiles.
     """
     tallies = []
     for pixels in images:
@@ -180,15 +195,28 @@ def level_rates(codec: Codec, images: Iterable[Pixels], floats: Sequence[LevelPr
 def encoded_rates(
     codec: Codec, image: Image.Image, name: str = "", floats: Sequence[LevelPrior] | None = None
 ) -> FileRates:
-    """Encode an image, as it is and with its metadata, and take the file apart: see `take_apart`. Raises ImageError on
-    an image that cannot be encoded."""
+    """Encode an image, as it is and with its metadata, and take the file apart.
+
+    Args:
+        codec: to encode with.
+        image: of any mode that the codec takes.
+        name: of the image, for the result.
+        floats: as of `take_apart`.
+
+    Raises ImageError on an image that cannot be encoded.
+    """
     return take_apart(codec, codec.encode(image, fallback=False), name, floats)
 
 
 def take_apart(codec: Codec, data: bytes, name: str = "", floats: Sequence[LevelPrior] | None = None) -> FileRates:
     """Say where the bits of a .vq2 file are.
 
-    floats: from `float_priors`; evaluated where both sides are multiples of the tile, elsewhere `floating` is None.
+    Args:
+        codec: of its model.
+        data: the bytes of the file.
+        name: of the image, for the result.
+        floats: from `float_priors`; evaluated where both sides are multiples of the tile, elsewhere `floating` is None.
+
     Raises as `Codec.decode`.
     """
     file, parts = container.unpack(data), container.layout(data)
@@ -242,8 +270,16 @@ def total(tallies: Iterable[Tally]) -> Tally:
 
 @torch.inference_mode()
 def float_bits(codec: Codec, priors: Sequence[LevelPrior], maps: IndexMaps, tradeoff: int) -> npt.NDArray[np.float64]:
-    """Ideal code length of the float networks, bits by level; tradeoff: 0 to 255. Raises ModelError
-    unless all tiles are whole."""
+    """Ideal code length under the float networks.
+
+    Args:
+        codec: whose indices they are.
+        priors: from `float_priors`.
+        maps: of an image.
+        tradeoff: 0 to 255.
+
+    Returns: bits by level. Raises ModelError unless all tiles are whole.
+    """
     _check_whole(codec, *maps.size)
     tiles = codec.split(maps)
     bits = np.zeros(len(priors))

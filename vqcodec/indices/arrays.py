@@ -154,7 +154,12 @@ def load(source: str | os.PathLike[str] | IO[bytes]) -> Indices:
 
 
 def extract(codec: Codec, source: Image.Image | bytes, asked: Request = DEFAULT) -> Indices:
-    """The indices of an image, or of a `.vq2` file given as its bytes, which is decoded no further; asked: of an image.
+    """Take the indices of an image, or of a `.vq2` file, which is decoded no further.
+
+    Args:
+        codec: to choose or read them with.
+        source: an image, or the bytes of a file.
+        asked: quality and effort, for an image.
 
     Warns where an alpha channel is left out. Raises ImageError, FormatError or ModelError as `Codec.encode` and
     `Codec.decode`.
@@ -197,11 +202,15 @@ def to_indices(
     lmbda: float | None = None,
     effort: int = DEFAULT_EFFORT,
 ) -> Indices:
-    """A Pillow image, or the bytes of a `.vq2` file, -> its indices. See `extract`.
+    """Take the indices of a Pillow image, or of the bytes of a `.vq2` file. See `extract`.
 
     Args:
+        source: the image, or the bytes.
         model: by name or path; by default the one that the file names, and the default model for an image.
-        quality, lmbda, effort: for an image, as of `Codec.encode`.
+        device: auto (a GPU if there is one), cpu or cuda.
+        quality: for an image, 0 (small) to 100 (good).
+        lmbda: for an image, weight of a bit in place of the quality.
+        effort: for an image, 1 (fast) to 9 (small).
     """
     from vqcodec import codec
 
@@ -211,15 +220,30 @@ def to_indices(
 
 
 def from_indices(indices: Indices, *, model: str | os.PathLike[str] | None = None, device: str = "auto") -> Image.Image:
-    """Indices -> a Pillow image of mode RGB, with the installed model that they name, or with `model`, which must be
-    the same. Raises ModelError if it is not installed or not theirs."""
+    """Make a picture of indices.
+
+    Args:
+        indices: of any installed model.
+        model: theirs, by name or path; by default the installed one that they name.
+        device: auto (a GPU if there is one), cpu or cuda.
+
+    Returns: a Pillow image of mode RGB. Raises ModelError if the model is not installed or not theirs.
+    """
     codec = _codec(indices, model, device)
     return Image.fromarray(codec.from_indices(index_maps(codec, indices), indices.rate))
 
 
 def to_vq2(indices: Indices, *, model: str | os.PathLike[str] | None = None, device: str = "auto") -> bytes:
-    """Indices -> the bytes of a `.vq2` file: those of `encode`, for an RGB image that has these indices and no
-    metadata. Takes and raises what `from_indices` does."""
+    """Write indices into a `.vq2` file.
+
+    Args:
+        indices: of any installed model.
+        model: theirs, by name or path; by default the installed one that they name.
+        device: auto (a GPU if there is one), cpu or cuda.
+
+    Returns: the bytes that `encode` gives for an RGB image that has these indices and no metadata. Raises what
+    `from_indices` does.
+    """
     codec = _codec(indices, model, device)
     streams = codec.compress(index_maps(codec, indices), indices.rate)
     header = codec.header(indices.width, indices.height, "RGB", indices.rate)

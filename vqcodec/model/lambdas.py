@@ -17,8 +17,14 @@ HIGHEST_TRADEOFF = 255
 
 
 def tradeoff(config: ModelConfig, lmbda: float) -> int:
-    """Where a weight of a bit lies in the model's range on a logarithmic scale, 0 (the lowest) to 255; 0 for all of
-    them if the model has no range."""
+    """Say where a weight of a bit lies in the model's range, on a logarithmic scale.
+
+    Args:
+        config: of the model.
+        lmbda: from 0; cut to the range.
+
+    Returns: 0 (the lowest) to 255; 0 for all of them if the model has no range.
+    """
     low, high = config.lmbdas
     if not 0 < low < high:
         return 0
@@ -27,10 +33,13 @@ def tradeoff(config: ModelConfig, lmbda: float) -> int:
 
 
 def factors(config: ModelConfig, tradeoffs: Tensor) -> Tensor:
-    """What the weight of a bit is multiplied by at every level, float [levels, N]: 0 at the coarsest of several levels
-    if it may not stop.
+    """What the weight of a bit is multiplied by at every level: 0 at the coarsest of several levels if it may not stop.
 
-    tradeoffs: float [N] in 0..1.
+    Args:
+        config: of the model.
+        tradeoffs: float [N] in 0..1.
+
+    Returns: float [levels, N].
     """
     levels = config.autoencoder.levels
     ends = config.factors or ((1.0, 1.0),) * len(levels)
@@ -43,6 +52,13 @@ def factors(config: ModelConfig, tradeoffs: Tensor) -> Tensor:
 
 
 def at(config: ModelConfig, tradeoffs: Tensor) -> Tensor:
-    """Weights of a bit at trade-offs float [N] in 0..1 of the model's range, [levels, N]."""
+    """Weights of a bit at tradeoffs.
+
+    Args:
+        config: of the model.
+        tradeoffs: float [N] in 0..1 of its range.
+
+    Returns: float [levels, N].
+    """
     low, high = config.lmbdas
     return low * (high / low if low else 1.0) ** tradeoffs * factors(config, tradeoffs)

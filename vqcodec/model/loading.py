@@ -41,9 +41,13 @@ def read_codec(path: Path) -> Weights[ModelConfig]:
 
 
 def read_vae(path: Path, network: Callable[[VAEConfig], nn.Module]) -> Weights[VAEConfig]:
-    """Read the weights file of a VAE. Raises ModelError on a codec's, and on any that is not valid.
+    """Read the weights file of a VAE.
 
-    network: builds it, on the device `meta`, to see which tensors it has.
+    Args:
+        path: of the file.
+        network: builds it, on the device `meta`, to see which tensors it has.
+
+    Raises ModelError on a codec's file, and on any that is not valid.
     """
     file = weights.load_model(path)
     if not is_vae(file.meta):
@@ -52,7 +56,15 @@ def read_vae(path: Path, network: Callable[[VAEConfig], nn.Module]) -> Weights[V
 
 
 def fit(module: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
-    """Give a network its tensors, in float32. Raises ModelError, which names it `what`, if they do not fit."""
+    """Give a network its tensors, in float32.
+
+    Args:
+        module: the network.
+        tensors: by the names of its state.
+        what: its name, for the error.
+
+    Raises ModelError if they do not fit.
+    """
     try:
         module.load_state_dict(weights.single(tensors))
     except RuntimeError as error:

@@ -59,7 +59,13 @@ class ModelWeights:
 
 
 def save(path: str | Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
-    """Write tensors and JSON-able metadata to a safetensors file, beside its final name first, then renamed."""
+    """Write a safetensors file, beside its final name first, then renamed.
+
+    Args:
+        path: of the file.
+        tensors: by name.
+        meta: what JSON can hold.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(path.name + ".part")
@@ -72,7 +78,14 @@ def save(path: str | Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any
 
 
 def load(path: str | Path, device: str = "cpu") -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read what `save` wrote: tensors by name and the metadata. Raises ModelError if the file is not one of ours."""
+    """Read what `save` wrote.
+
+    Args:
+        path: of the file.
+        device: where the tensors go, as PyTorch names it.
+
+    Returns: tensors by name and the metadata. Raises ModelError if the file is not one of ours.
+    """
     with _opened(path, device) as (file, meta):
         return {name: file.get_tensor(name) for name in file.keys()}, meta  # noqa: SIM118
 
@@ -133,7 +146,12 @@ def load_meta(path: str | Path) -> dict[str, Any]:
 
 
 def part(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
-    """The tensors of one part (autoencoder, prior.0; model, average, optimizer) without their prefix."""
+    """Take one part of a file's tensors, without its prefix.
+
+    Args:
+        tensors: by name.
+        name: autoencoder, prior.0; model, average, optimizer.
+    """
     return {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")}
 
 

@@ -42,10 +42,13 @@ class BitsMap:
 
 
 def bits_map(codec: Codec, maps: IndexMaps, tradeoff: int) -> BitsMap:
-    """Bits of the index maps of an image, at a trade-off, 0 to 255.
+    """Bits of the index maps of an image: all index maps of a level are added, and the bits of an index of a coarser
+    level are spread evenly over the finest level's squares that it covers.
 
-    All index maps of a level are added. The bits of an index of a coarser level are spread evenly over the finest
-    level's squares that it covers.
+    Args:
+        codec: whose indices they are.
+        maps: of an image.
+        tradeoff: 0 to 255.
     """
     levels = codec.config.autoencoder.levels
     finest = min(level.stride for level in levels)
@@ -65,8 +68,14 @@ def bits_map(codec: Codec, maps: IndexMaps, tradeoff: int) -> BitsMap:
 
 @torch.inference_mode()
 def level_maps(codec: Codec, maps: IndexMaps, tradeoff: int, value: Value) -> list[Tensor]:
-    """By level, float64 [maps, h, w]: a value of every index and its frequencies, where that index is in its map; 0
-    where none is coded."""
+    """By level, float64 [maps, h, w]: a value of every index, where that index is in its map; 0 where none is coded.
+
+    Args:
+        codec: whose indices they are.
+        maps: of an image.
+        tradeoff: 0 to 255.
+        value: of indices and their frequencies.
+    """
     tilings = codec.tilings(*maps.size)
     pieces: list[list[Tensor]] = [[] for _ in tilings]
     for part, by_level in coded(codec, maps, tradeoff):

@@ -84,10 +84,15 @@ class Task(ABC):
 
 
 def train(task: Task, config: TrainConfig, out: Path) -> Path:
-    """Train, or go on from `out/NAME.ckpt.safetensors`; the path of the checkpoint to use: the best one where the task
-    has a score, else the last.
+    """Train, or go on from `out/NAME.ckpt.safetensors`.
 
-    Raises FloatingPointError when the loss is not finite; the last checkpoint stays.
+    Args:
+        task: what is trained, on what.
+        config: how long and how.
+        out: folder of checkpoints and logs.
+
+    Returns: the path of the checkpoint to use: the best one where the task has a score, else the last. Raises
+    FloatingPointError when the loss is not finite; the last checkpoint stays.
     """
     network = _prepare(task, config)
     optimizer = _optimizer(task, config)

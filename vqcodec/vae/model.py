@@ -68,8 +68,17 @@ class VAEModel:
 
     @torch.inference_mode()
     def sample(self, width: int = 64, height: int = 64, *, seed: int = 0, temperature: float = 1.0) -> Image.Image:
-        """z ~ temperature * N(0, I) into the decoder; the mean of P(x|z). Latents come from Python's own generator, so
-        that a seed gives the same ones everywhere (pixels may differ by 1 between devices)."""
+        """Draw an image: z ~ temperature * N(0, I) into the decoder; the mean of P(x|z).
+
+        Args:
+            width: in pixels.
+            height: in pixels.
+            seed: from 0, of Python's generator: it gives the same latents everywhere (pixels may differ by 1 between
+                devices).
+            temperature: above 0, 1 for the model's distribution.
+
+        Raises ValueError on other arguments.
+        """
         if width < 1 or height < 1 or not temperature > 0:
             raise ValueError(f"width, height and temperature must be positive, got {width}x{height}, {temperature}")
         generator = random.Random(seed)
