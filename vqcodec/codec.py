@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -20,15 +20,16 @@ from vqcodec.encoder import fallback as fallbacks
 from vqcodec.encoder import fitting
 from vqcodec.encoder.choice import chooser
 from vqcodec.encoder.request import DEFAULT, DEFAULT_EFFORT, DEFAULT_TUNE, Request, lmbda_asked
-from vqcodec.errors import ImageError, VqcodecError
+from vqcodec.errors import ImageError
 from vqcodec.format import container
 from vqcodec.images import imaging, whole
-from vqcodec.model import pixels, registry, tiling
+from vqcodec.model import pixels, registry
 from vqcodec.model.limits import DEFAULT_LIMITS, Deadline, Limits
 from vqcodec.model.maps import IndexMaps
 from vqcodec.model.model import Model, pick_device
 from vqcodec.model.precision import exactly
 from vqcodec.stream import reader, writer
+from vqcodec.stream.part import Part, Region
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -99,24 +100,27 @@ class Codec(Model):
                 raise
             return fallbacks.rescued(picture, asked, error)
         if verify:
-            again = self.decompress(encoded.streams, width, height, tradeoff=encoded.tradeoff)
-            if not encoded.maps.equal(again):
-                raise VqcodecError("verification failed: the file would not decode to the indices that were encoded")
+            fitting.verify(self, encoded)
         shown = partial(decoded, encoded.maps, encoded.tradeoff)
         data = pack(encoded)
         return fallbacks.chosen(picture, asked, self.config.lmbdas, data, shown) if fallback else data
 
-    def decode(self, data: bytes, *, limits: Limits = DEFAULT_LIMITS) -> Image.Image:
-        """Decode the bytes of a .vq2 file to an image, with its metadata. Raises FormatError on a damaged file,
-        ModelError if it was made with another model, and ImageError if it would cost more than the limits."""
+    def decode(
+        self, data: bytes, *, region: Region | None = None, preview: int = 1, limits: Limits = DEFAULT_LIMITS
+    ) -> Image.Image:
+        """Decode the bytes of a .vq2 file to an image, with its metadata; or a part of it: see `stream.part.Part`.
+
+        Raises FormatError on a damaged file, ModelError if it was made with another model, ImageError if it would cost
+        more than the limits, ValueError on a region outside of it.
+        """
         head = container.read_header(data)
-        limits.check_pixels(head.width, head.height)
+        part = Part(head.width, head.height, region, preview)
+        part.check(limits, head.lossless)
         file = container.unpack(data)
         if file.lossless is not None:
-            return whole.image(file)
-        maps = self.read_indices(file, limits)
-        colours = self.from_indices(maps, head.rate)
-        alpha = None if file.alpha is None else imaging.decode_alpha(file.alpha, head.width, head.height)
+            return part.of(whole.image(file))
+        colours = part.pixels(self, file, limits)
+        alpha = None if file.alpha is None else part.of_alpha(file.alpha)
         return imaging.to_pil(imaging.Picture(colours, alpha, head.mode, file.icc, file.exif, file.xmp))
 
     @exactly
@@ -140,7 +144,7 @@ class Codec(Model):
         streams: Sequence[bytes],
         width: int,
         height: int,
-        group_tiles: int = tiling.GROUP_TILES,
+        group_tiles: int | None = None,
         tradeoff: int = 0,
         deadline: Deadline | None = None,
     ) -> IndexMaps:
@@ -150,14 +154,12 @@ class Codec(Model):
 
     def header(self, width: int, height: int, mode: str, tradeoff: int = 0) -> container.Header:
         """The header of the files that this codec writes."""
-        return container.Header(width, height, mode, self.identity, self.tile_size, tiling.GROUP_TILES, tradeoff)
+        group_tiles = self.tiling(0, width, height).group_tiles
+        return container.Header(width, height, mode, self.identity, self.tile_size, group_tiles, tradeoff)
 
     def read_indices(self, file: container.Container, limits: Limits = DEFAULT_LIMITS) -> IndexMaps:
         """The index maps that a file holds. Raises FormatError, ModelError and ImageError as `decode`."""
         return reader.read(self, file, limits)
-
-
-_loaded: dict[tuple[str, bytes, str], Codec] = {}
 
 
 def load_model(name: str | os.PathLike[str] | None = None, device: str = "auto") -> Codec:
@@ -165,19 +167,17 @@ def load_model(name: str | os.PathLike[str] | None = None, device: str = "auto")
 
     device: auto (a GPU if there is one), cpu, cuda. Raises ModelError if there is no such model.
     """
-    return _load(registry.find(name), device)
+    return _load(registry.find(name), pick_device(device))
 
 
 def load_identity(identity: bytes, device: str = "auto") -> Codec:
     """The installed model with this identity; kept for the next call. Raises ModelError if there is none."""
-    return _load(registry.find_identity(identity), device)
+    return _load(registry.find_identity(identity), pick_device(device))
 
 
+@cache
 def _load(model: registry.ModelFile, device: str) -> Codec:
-    key = (str(model.path), model.identity, pick_device(device))
-    if key not in _loaded:
-        _loaded[key] = Codec.load(model, device)
-    return _loaded[key]
+    return Codec.load(model, device)
 
 
 def encode(
@@ -187,10 +187,11 @@ def encode(
     return load_model(model, device).encode(image, **options)
 
 
-def decode(data: bytes, *, device: str = "auto", limits: Limits = DEFAULT_LIMITS) -> Image.Image:
-    """Decode a .vq2 file with the installed model that it names. See `Codec.decode`."""
+def decode(data: bytes, *, device: str = "auto", limits: Limits = DEFAULT_LIMITS, **part: Any) -> Image.Image:
+    """Decode a .vq2 file with the installed model that it names. part: region and preview of `Codec.decode`."""
     head = container.read_header(data)
-    limits.check_pixels(head.width, head.height)  # ahead of loading the model
+    wanted = Part(head.width, head.height, part.get("region"), part.get("preview", 1))
+    wanted.check(limits, head.lossless)  # ahead of loading the model
     if head.lossless:
-        return whole.image(container.unpack(data))
-    return load_identity(head.model, device).decode(data, limits=limits)
+        return wanted.of(whole.image(container.unpack(data)))
+    return load_identity(head.model, device).decode(data, limits=limits, **part)

@@ -147,9 +147,7 @@ def draw(
     for start in range(0, len(seeds), together):
         generators = [random.Random(seed) for seed in seeds[start : start + together]]
         source = partial(_Draw, model, generators, known, tiles)
-        drawn = produce(
-            model, source, width, height, BATCH_TILES, images=len(generators), priors=priors, tradeoff=tradeoff
-        )
+        drawn = produce(model, source, tilings, BATCH_TILES, images=len(generators), priors=priors, tradeoff=tradeoff)
         for i in range(len(generators)):
             part = slice(i * tiles, (i + 1) * tiles)
             levels = tuple(tiling.join(maps[part]) for tiling, maps in zip(tilings, drawn, strict=True))

@@ -10,8 +10,9 @@ import torch
 from conftest import untrained
 
 from vqcodec.config import AutoencoderConfig, LevelConfig, ModelConfig
-from vqcodec.nets import strips
+from vqcodec.nets import strips, windows
 from vqcodec.nets.autoencoder import Autoencoder
+from vqcodec.nets.windows import Window
 from vqcodec.training.presets import VQVAE2_PRESETS
 
 LEVELS = {
@@ -100,9 +101,15 @@ def test_strips_equal_the_whole_image(changes):
         for a, b in zip(*steps, strict=True):
             torch.testing.assert_close(b.float(), a, atol=5e-3, rtol=5e-3)  # strips are kept in half precision
         maps = model.encode(image.float() / 255)
-        decoded = strips.decode(model, maps, 0.2, few)
-        torch.testing.assert_close(decoded, model.decode(maps, 0.2), atol=1e-4, rtol=0)
-        # and the overlap is needed: without it, the seams show
+        decoded = model.decode(maps, 0.2)
+        for window in (Window(0, 0, 24, 256), Window(3, 100, 20, 133), Window(23, 255, 24, 256)):
+            needed = windows.needed(model.config, window, 24, 256)
+            kept = [torch.full_like(m[0], 99999) for m in maps]  # no index: whoever looks at it fails
+            for level, m, known, part in zip(model.config.levels, maps, kept, needed, strict=True):
+                part.of(known, level.stride)[:] = part.of(m[0], level.stride)
+            found = windows.decode(model, kept, window, 0.2)
+            torch.testing.assert_close(found, window.of(decoded, 1)[0], atol=1e-5, rtol=0)
+        # and what is around is needed: without it, the seams show
         cut = [m[:, :, : 128 // level.stride] for m, level in zip(maps, model.config.levels, strict=True)]
         assert (model.decode(cut, 0.2)[:, :, -8:] - decoded[:, :, 120:128]).abs().max() > 1e-3
 

@@ -25,8 +25,11 @@ def decode(file: File, model: Model) -> list[NDArray[np.int64]]:
         raise ValueError("the number of streams does not fit")
     whole = [np.zeros((p.maps.number, height // p.maps.stride, width // p.maps.stride), np.int64) for p in priors]
     streams = iter(file.streams)
+    listed = [
+        (row, column) for top in range(0, down, 4) for column in range(across) for row in range(top, min(top + 4, down))
+    ]
     for first in range(0, across * down, file.group_tiles):
-        corners = [divmod(tile, across) for tile in range(first, min(first + file.group_tiles, across * down))]
+        corners = sorted(listed[first : first + file.group_tiles])
         coarse: list[Integers] = []
         for prior, maps in zip(priors, whole, strict=True):
             side = file.tile_size // prior.maps.stride

@@ -75,7 +75,7 @@ def test_no_stream_is_shorter_than_the_least(staged):
             levels = (torch.zeros(p.level.maps, *t.map_shape, dtype=torch.int64) for p, t in pairs)
             maps = IndexMaps(tuple(levels), *size)
             streams = codec.compress(maps)
-            proportion.check_lengths(priors, tilings, streams, 16)
+            proportion.check_lengths(priors, tilings, streams)
             assert codec.decompress(streams, *size).equal(maps)
     bits = proportion.least_bits(priors[1]) * proportion.positions(tilings[1], 0, 16)
     assert len(streams[1]) * 8 < bits + 96  # with certainty so large, hardly more either

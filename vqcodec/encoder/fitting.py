@@ -13,11 +13,12 @@ import numpy.typing as npt
 from vqcodec.encoder.choice import Chooser
 from vqcodec.encoder.request import Request, lmbda_asked, scale
 from vqcodec.encoder.target import LIKENESSES, reach, search
-from vqcodec.errors import ImageError
+from vqcodec.errors import ImageError, VqcodecError
 from vqcodec.format import container
 from vqcodec.images import metrics
 from vqcodec.model.maps import IndexMaps
 from vqcodec.model.model import Model
+from vqcodec.stream.reader import decompress
 from vqcodec.stream.writer import compress
 
 Pixels = npt.NDArray[np.uint8]
@@ -128,6 +129,13 @@ def reaching(
     lmbda, maps = max(fitting, key=lambda pair: pair[0])
     tradeoff = model.tradeoff(lmbda)
     return Encoded(maps, compress(model, maps, tradeoff), tradeoff)
+
+
+def verify(model: Model, encoded: Encoded) -> None:
+    """Read the streams and compare. Raises VqcodecError if the indices are others."""
+    maps = encoded.maps
+    if not maps.equal(decompress(model, encoded.streams, *maps.size, tradeoff=encoded.tradeoff)):
+        raise VqcodecError("verification failed: the file would not decode to the indices that were encoded")
 
 
 def _check_ssimulacra2(original: Pixels) -> None:

@@ -15,8 +15,8 @@
 
 Everything is little-endian; a varint is LEB128, minimal, at most 5 bytes; the chunks come in this order
 and nothing may follow the last. An upper-case type is critical (a reader that does not know it refuses the
-file); a lower-case one is skipped once its CRC is checked. Tiles are numbered row by row, and every group of
-consecutive tiles has one stream per level.
+file); a lower-case one is skipped once its CRC is checked. Every group of
+neighbouring tiles has one stream per level.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from vqcodec.exact import settings
 from vqcodec.exact.check import check_device
 from vqcodec.exact.network import IntegerPrior
 from vqcodec.format.container import IDENTITY_BYTES
-from vqcodec.model import lambdas, loading, schema, tiling, weights
+from vqcodec.model import lambdas, loading, schema, weights
 from vqcodec.model.maps import IndexMaps
 from vqcodec.model.registry import ModelFile
 from vqcodec.model.tiling import Tiling
@@ -43,6 +43,7 @@ class Model:
         self.config = config
         self.device = torch.device(device)
         self.name = ""
+        self.readouts: dict[tuple[int, int], Tensor] = {}  # of `preview`
         self.identity = bytes(IDENTITY_BYTES)
         check_device(self.device)
         schema.check_priors(config)
@@ -86,19 +87,18 @@ class Model:
         looks = self.config.autoencoder.gains or any(prior.tradeoffs for prior in self.config.priors)
         return lambdas.tradeoff(self.config, lmbda) if looks else 0
 
-    def tiling(self, level: int, width: int, height: int) -> Tiling:
-        """How the maps of a level are cut into tiles, for an image of width x height pixels."""
+    def tiling(self, level: int, width: int, height: int, per_group: int | None = None) -> Tiling:
+        """How the maps of a level are cut into tiles, for an image of width x height pixels, in groups of so many."""
         auto = self.config.autoencoder
-        return Tiling(width, height, self.config.tile_size, auto.coarsest, auto.levels[level].stride)
+        return Tiling(width, height, self.config.tile_size, auto.coarsest, auto.levels[level].stride, per_group)
 
-    def tilings(self, width: int, height: int) -> list[Tiling]:
+    def tilings(self, width: int, height: int, per_group: int | None = None) -> list[Tiling]:
         """The same of all levels, coarsest first."""
-        return [self.tiling(level, width, height) for level in range(len(self.priors))]
+        return [self.tiling(level, width, height, per_group) for level in range(len(self.priors))]
 
     def groups(self, width: int, height: int) -> list[slice]:
         """The tiles of an image by the streams that they share."""
-        rows, columns = self.tiling(0, width, height).grid
-        return tiling.groups(rows * columns)
+        return self.tiling(0, width, height).groups
 
     def split(self, maps: IndexMaps) -> list[Tensor]:
         """Index maps cut into tiles: by level int64 [tiles, maps, h, w]."""

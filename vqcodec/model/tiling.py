@@ -3,25 +3,38 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 GROUP_TILES = 16  # tiles that share a stream per level: with 256x256 tiles a megapixel
+LARGE = 64  # tiles of an image above which groups are half as large, so that a region reads little
+BAND = 4  # rows of tiles that are listed column by column: groups are squares, or nearly
 
 
-def groups(tiles: int) -> list[slice]:
-    """Consecutive tiles of an image, GROUP_TILES at once and what is left."""
-    return [slice(i, min(i + GROUP_TILES, tiles)) for i in range(0, tiles, GROUP_TILES)]
+@functools.lru_cache(maxsize=64)
+def sequence(rows: int, columns: int, group_tiles: int) -> tuple[int, ...]:
+    """The tiles of a grid, numbered row by row, in the order of a file: group after group, row by row in a group."""
+    listed = [
+        row * columns + column
+        for top in range(0, rows, BAND)
+        for column in range(columns)
+        for row in range(top, min(top + BAND, rows))
+    ]
+    groups = (listed[first : first + group_tiles] for first in range(0, len(listed), group_tiles))
+    return tuple(tile for group in groups for tile in sorted(group))
 
 
 @dataclass(frozen=True)
 class Tiling:
-    """Tiles of an image of width x height pixels, for maps of one level, in raster order.
+    """Tiles of an image of width x height pixels, for maps of one level, in the order of a file.
 
     tile_size: pixels, a multiple of the coarsest stride; coarsest: the stride the image is padded to; stride: that
-    of the level. Tiles at the right and bottom edges may be cut short: positions outside are not valid.
+    of the level. Tiles at the right and bottom edges may be cut short: positions outside are not valid. per_group:
+    tiles that share a stream; None: as many as this version writes.
     """
 
     width: int
@@ -29,6 +42,25 @@ class Tiling:
     tile_size: int
     coarsest: int
     stride: int
+    per_group: int | None = None
+
+    @property
+    def group_tiles(self) -> int:
+        """Tiles that share a stream of every level."""
+        if self.per_group is not None:
+            return self.per_group
+        return GROUP_TILES if math.prod(self.grid) <= LARGE else max(1, GROUP_TILES // 2)
+
+    @property
+    def sequence(self) -> tuple[int, ...]:
+        """The tiles, numbered row by row, in the order of a file."""
+        return sequence(*self.grid, self.group_tiles)
+
+    @property
+    def groups(self) -> list[slice]:
+        """The tiles that share a stream."""
+        tiles = math.prod(self.grid)
+        return [slice(i, min(i + self.group_tiles, tiles)) for i in range(0, tiles, self.group_tiles)]
 
     @property
     def map_shape(self) -> tuple[int, int]:
@@ -58,15 +90,26 @@ class Tiling:
         h, w = self.tile_shape
         height, width = maps.shape[1:]
         padded = torch.nn.functional.pad(maps, (0, columns * w - width, 0, rows * h - height))
-        return padded.view(-1, rows, h, columns, w).permute(1, 3, 0, 2, 4).reshape(rows * columns, -1, h, w)
+        tiles = padded.view(-1, rows, h, columns, w).permute(1, 3, 0, 2, 4).reshape(rows * columns, -1, h, w)
+        return tiles if self.sequence == tuple(range(len(tiles))) else tiles[list(self.sequence)]
 
     def join(self, tiles: Tensor) -> Tensor:
         """Inverse of `split`: [tiles, S, h, w] -> [S, H, W]."""
         rows, columns = self.grid
         h, w = self.tile_shape
         height, width = self.map_shape
+        if self.sequence != tuple(range(len(tiles))):
+            tiles = tiles[torch.tensor(self.sequence, device=tiles.device).argsort()]
         whole = tiles.view(rows, columns, -1, h, w).permute(2, 0, 3, 1, 4).reshape(-1, rows * h, columns * w)
         return whole[:, :height, :width].contiguous()
+
+    def place(self, maps: Tensor, numbers: list[int], tiles: Tensor) -> None:
+        """Write tiles [n, S, h, w], of these numbers in the order of a file, to where they are in maps [S, H, W]."""
+        (h, w), columns = self.tile_shape, self.grid[1]
+        for number, tile in zip(numbers, tiles, strict=True):
+            row, column = divmod(self.sequence[number], columns)
+            part = maps[:, row * h : (row + 1) * h, column * w : (column + 1) * w]
+            part[:] = tile[:, : part.shape[1], : part.shape[2]]
 
     def valid(self) -> Tensor | None:
         """bool [tiles, h, w], False outside the image; None where every tile is whole."""

@@ -176,7 +176,7 @@ class Autoencoder(nn.Module):
             state = self.descend(i, quantized.permute(0, 3, 1, 2), state)
         return self.latent(level, features[level], state).permute(0, 2, 3, 1)
 
-    # The steps of the way through, from the image down the levels and back to it. Each can be computed in strips.
+    # The steps of the way through, from the image down the levels and back to it. Each can be computed in parts.
 
     def features(self, image: Tensor, tradeoffs: Tensor | None = None) -> list[Tensor]:
         """Encoder features of every level, coarsest first, float [N, C, H/stride, W/stride]. Arguments as of `forward`;
@@ -216,12 +216,7 @@ class Autoencoder(nn.Module):
     def descend(self, i: int, quantized: Tensor, state: Tensor | None, tradeoffs: Tensor | None = None) -> Tensor:
         """Join level i's codewords, float [N, D, h, w], to the decoded state and go up to the next level's stride, or
         stay at the last level's."""
-        joined = quantized if state is None else torch.cat([quantized.to(state.dtype), state], 1)
-        x = self.from_latent[i](joined)
-        if i + 1 == len(self.config.levels):
-            x = self.scaled("finest", x, tradeoffs)
-        position = self._position(i)
-        x = self.decode_blocks[position](x)
+        x, position = self.joined(i, quantized, state, tradeoffs), self._position(i)
         if i + 1 < len(self.config.levels):
             target = self._position(i + 1)
             while position > target:
@@ -230,6 +225,13 @@ class Autoencoder(nn.Module):
                 if position > target:
                     x = self.decode_blocks[position](x)
         return x
+
+    def joined(self, i: int, quantized: Tensor, state: Tensor | None, tradeoffs: Tensor | None = None) -> Tensor:
+        """The first half of `descend`, at level i's stride."""
+        x = self.from_latent[i](quantized if state is None else torch.cat([quantized.to(state.dtype), state], 1))
+        if i + 1 == len(self.config.levels):
+            x = self.scaled("finest", x, tradeoffs)
+        return self.decode_blocks[self._position(i)](x)
 
     def to_pixels(self, state: Tensor, tradeoffs: Tensor | None = None) -> Tensor:
         """The state at the finest level's stride -> image, as of `decode`."""

@@ -85,30 +85,6 @@ def descend(
     return _in_strips(step, inputs, finer, _descend_reach(model.config, i), limit)
 
 
-@timed("network")
-def decode(
-    model: Autoencoder, indices: Sequence[Tensor], tradeoff: float | None = None, limit: int = STRIP_PIXELS
-) -> Tensor:
-    """As `Autoencoder.decode`, for maps of any size, [1, maps, H / stride, W / stride] per level."""
-    if not indices:
-        raise ValueError("no index maps given")
-    *coarse, finest = (
-        (quantizer, maps, level.stride)
-        for quantizer, maps, level in zip(model.level_quantizers(), indices, model.config.levels, strict=True)
-    )
-    state: Tensor | None = None
-    for i, (quantizer, maps, _) in enumerate(coarse):
-        state = descend(model, i, quantizer.lookup(maps).permute(0, 3, 1, 2), state, tradeoff, limit)
-    quantizer, maps, stride = finest
-    tradeoffs = _tradeoffs(model, tradeoff)
-    inputs = [(x, stride) for x in (maps, state) if x is not None]
-
-    def step(level_input: Tensor, above: Tensor | None = None) -> Tensor:
-        return model.finish(quantizer.lookup(level_input).permute(0, 3, 1, 2), above, tradeoffs)
-
-    return _in_strips(step, inputs, 1, _descend_reach(model.config, len(coarse)), limit)
-
-
 def _single(x: Tensor) -> Tensor:
     return x.float() if x.dtype == torch.float16 else x
 

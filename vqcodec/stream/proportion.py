@@ -11,16 +11,14 @@ from vqcodec.config import ModelConfig
 from vqcodec.errors import FormatError
 from vqcodec.exact.network import IntegerPrior
 from vqcodec.model.tiling import Tiling
-from vqcodec.nets.strips import STRIP_PIXELS
 
 WORD_BITS = 32
 PRECISION = 24  # bits of the range coder's probabilities
+WINDOW_PIXELS = 2300**2  # that are decoded at once
 _ROUNDING = 4  # by so many units of 2^-24 an interval may be wider than its frequency says
 
 
-def check_lengths(
-    priors: Sequence[IntegerPrior], tilings: Sequence[Tiling], streams: Sequence[bytes], group_tiles: int
-) -> None:
+def check_lengths(priors: Sequence[IntegerPrior], tilings: Sequence[Tiling], streams: Sequence[bytes]) -> None:
     """Raise FormatError if a stream is too short for its positions, whatever their indices are.
 
     n indices of at least b bits narrow the coder's range by n * b bits, and a word makes up for 32 of them.
@@ -29,9 +27,9 @@ def check_lengths(
         priors: of all levels.
         tilings: of all levels.
         streams: by group, then by level.
-        group_tiles: tiles of a group.
     """
     bits = [least_bits(prior) for prior in priors]
+    group_tiles = tilings[0].group_tiles
     for number, stream in enumerate(streams):
         group, level = divmod(number, len(priors))
         inside = positions(tilings[level], group * group_tiles, (group + 1) * group_tiles)
@@ -50,10 +48,10 @@ def least_bits(prior: IntegerPrior) -> float:
 
 
 def positions(tiling: Tiling, first: int, stop: int) -> int:
-    """Positions of the tiles first..stop-1 that lie in the image."""
-    (height, width), (rows, columns), side = tiling.map_shape, tiling.grid, tiling.side
+    """Positions of the tiles first..stop-1 of a file that lie in the image."""
+    (height, width), (_, columns), side = tiling.map_shape, tiling.grid, tiling.side
     total = 0
-    for tile in range(first, min(stop, rows * columns)):
+    for tile in tiling.sequence[first:stop]:
         row, column = divmod(tile, columns)
         total += min(side, height - row * side) * min(side, width - column * side)
     return total
@@ -75,6 +73,6 @@ def memory(config: ModelConfig, tilings: Sequence[Tiling], tiles: int) -> int:
         of_priors = max(of_priors, rows * 4 * (prior.channels * vectors + 8 * level.maps))
         of_maps += math.prod(tiling.map_shape) * level.maps * 8 * 3
     width, height = tilings[0].width, tilings[0].height
-    strip = min(width * height, max(STRIP_PIXELS, 512 * width))
+    strip = min(width * height, WINDOW_PIXELS)
     channels = max(n / s**2 for n, s in zip(config.autoencoder.widths, config.autoencoder.strides, strict=True))
-    return int(of_maps + max(of_priors, strip * channels * 4 * 6) + width * height * 24)
+    return int(of_maps + max(of_priors, strip * channels * 4 * 6) + width * height * 12)

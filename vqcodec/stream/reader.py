@@ -20,7 +20,7 @@ from vqcodec.model.limits import DEFAULT_LIMITS, Deadline, Limits
 from vqcodec.model.maps import IndexMaps
 from vqcodec.model.model import Model
 from vqcodec.model.precision import exactly
-from vqcodec.model.tiling import GROUP_TILES
+from vqcodec.model.tiling import GROUP_TILES, Tiling
 from vqcodec.stream import proportion
 from vqcodec.stream.coding import SymbolDecoder
 
@@ -31,6 +31,16 @@ STEP_ROWS = 1024  # positions of a step from which a processor gains nothing by 
 def read(model: Model, file: Container, limits: Limits = DEFAULT_LIMITS) -> IndexMaps:
     """The index maps that a file holds. Raises FormatError on a damaged one, ModelError if it was made with another
     model, and ImageError if it holds none or would cost more than the limits."""
+    check(model, file)
+    head = file.header
+    limits.check_pixels(head.width, head.height)
+    limits.check_memory(memory(model, head.width, head.height, head.group_tiles))
+    size = head.width, head.height
+    return decompress(model, file.streams, *size, head.group_tiles, head.rate, limits.deadline())
+
+
+def check(model: Model, file: Container) -> None:
+    """Raise ModelError, FormatError or ImageError unless the file has index maps of this model."""
     head = file.header
     if head.lossless:
         raise ImageError("the file holds its picture without loss and no indices")
@@ -40,10 +50,6 @@ def read(model: Model, file: Container, limits: Limits = DEFAULT_LIMITS) -> Inde
         raise FormatError(f"tiles of {head.tile_size} pixels, {file.levels} levels do not fit model {model.name}")
     if head.group_tiles > GROUP_TILES:
         raise FormatError(f"groups have at most {GROUP_TILES} tiles, not {head.group_tiles}")
-    limits.check_pixels(head.width, head.height)
-    limits.check_memory(memory(model, head.width, head.height, head.group_tiles))
-    size = head.width, head.height
-    return decompress(model, file.streams, *size, head.group_tiles, head.rate, limits.deadline())
 
 
 @exactly
@@ -52,7 +58,7 @@ def decompress(
     streams: Sequence[bytes],
     width: int,
     height: int,
-    group_tiles: int = GROUP_TILES,
+    group_tiles: int | None = None,
     tradeoff: int = 0,
     deadline: Deadline | None = None,
 ) -> IndexMaps:
@@ -63,12 +69,13 @@ def decompress(
         model: whose indices they are.
         streams: by group of tiles and level, group by group.
         width, height: of the image, in pixels.
-        group_tiles: tiles that share a stream.
+        group_tiles: tiles that share a stream; None: as many as this version writes.
         tradeoff: in the range of rates, 0 to 255.
         deadline: looked at before every batch of indices.
     """
-    tilings = model.tilings(width, height)
-    proportion.check_lengths(model.priors, tilings, streams, group_tiles)
+    tilings = model.tilings(width, height, group_tiles)
+    group_tiles = tilings[0].group_tiles
+    proportion.check_lengths(model.priors, tilings, streams)
     clock = Deadline() if deadline is None else deadline
     sources: list[Source] = []
 
@@ -79,8 +86,8 @@ def decompress(
         sources.append(Source(streams[group * len(model.priors) + level :: len(model.priors)], group_tiles, clock))
         return sources[-1]
 
-    batch = max(1, _batch_tiles(model, width, height) // group_tiles) * group_tiles
-    tiles = produce(model, source, width, height, batch, tradeoff=tradeoff)
+    batch = max(1, batch_tiles(model, width, height) // group_tiles) * group_tiles
+    tiles = produce(model, source, tilings, batch, tradeoff=tradeoff)
     sources[-1].check()
     levels = tuple(tiling.join(maps) for tiling, maps in zip(tilings, tiles, strict=True))
     return IndexMaps(levels, width, height)
@@ -88,7 +95,7 @@ def decompress(
 
 def memory(model: Model, width: int, height: int, group_tiles: int) -> int:
     """About how many bytes reading an image of this size takes, see `proportion.memory`."""
-    together = max(group_tiles, _batch_tiles(model, width, height))
+    together = max(group_tiles, batch_tiles(model, width, height))
     return proportion.memory(model.config, model.tilings(width, height), together)
 
 
@@ -96,8 +103,7 @@ def memory(model: Model, width: int, height: int, group_tiles: int) -> int:
 def produce(
     model: Model,
     source: Callable[[int, int], Draw],
-    width: int,
-    height: int,
+    tilings: Sequence[Tiling],
     batch: int,
     *,
     images: int = 1,
@@ -109,13 +115,12 @@ def produce(
     Args:
         model: whose indices they are.
         source: level and first tile of a batch -> what reads or draws its indices.
-        width, height: of an image, in pixels.
+        tilings: of all levels.
         batch: tiles that are produced together.
         images: their number.
         priors: in place of the model's own.
         tradeoff: 0 to 255.
     """
-    tilings = model.tilings(width, height)
     masks = [tiling.valid() for tiling in tilings]
     number = images * math.prod(tilings[0].grid)
     tiles: list[list[Tensor]] = [[] for _ in tilings]
@@ -132,7 +137,7 @@ def produce(
     return [torch.cat(maps) for maps in tiles]
 
 
-def _batch_tiles(model: Model, width: int, height: int) -> int:
+def batch_tiles(model: Model, width: int, height: int) -> int:
     """How many tiles to decode together, so that the steps of the finest level are large enough."""
     most = BATCH_GROUPS * GROUP_TILES
     if model.device.type != "cpu":

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A part of a picture, or a small one of all of it, for less than the whole costs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from vqcodec.format.container import Container
+from vqcodec.images import imaging
+from vqcodec.model import pixels, preview
+from vqcodec.model.limits import Limits
+from vqcodec.model.model import Model
+from vqcodec.nets import windows
+from vqcodec.nets.windows import Window
+from vqcodec.stream import reader, region
+
+Pixels = npt.NDArray[np.uint8]
+Region = tuple[int, int, int, int]
+"""x, y, width and height, in pixels."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """What is wanted of a picture of width x height pixels.
+
+    region: x, y, width and height in pixels, None for all. scale: pixels along a side that become one, one of
+    `model.preview.SCALES` or 1; more than 1 shows the coarse levels only. Raises ValueError on a region that is not
+    inside the picture, on another scale, and if both are given.
+    """
+
+    width: int
+    height: int
+    region: Region | None = None
+    scale: int = 1
+
+    def __post_init__(self) -> None:
+        if self.scale not in (1, *preview.SCALES):
+            raise ValueError(f"the scale of a preview must be one of {preview.SCALES}, not {self.scale}")
+        x, y, width, height = self.region or (0, 0, self.width, self.height)
+        if self.region and self.scale > 1:
+            raise ValueError("give a region or a preview, not both")
+        if x < 0 or y < 0 or width < 1 or height < 1 or x + width > self.width or y + height > self.height:
+            raise ValueError(f"the region {self.region} is not inside {self.width}x{self.height} pixels")
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is the picture itself."""
+        return self.scale == 1 and self.region is None
+
+    @property
+    def window(self) -> Window:
+        """The region."""
+        x, y, width, height = self.region or (0, 0, self.width, self.height)
+        return Window(x, y, x + width, y + height)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the result."""
+        window = self.window
+        return -(-(window.right - window.left) // self.scale), -(-(window.bottom - window.top) // self.scale)
+
+    def check(self, limits: Limits, lossless: bool = False) -> None:
+        """Raise ImageError if it has too many pixels; of a lossless file all are decoded first."""
+        limits.check_pixels(*((self.width, self.height) if lossless else self.size))
+
+    def of(self, image: Image.Image) -> Image.Image:
+        """The part of a picture that is decoded already."""
+        if self.whole:
+            return image
+        part = image.reduce(self.scale) if self.scale > 1 else image.crop(self.window)
+        part.info = image.info
+        return part
+
+    def of_alpha(self, alpha: bytes) -> Pixels:
+        """The part of an alpha channel, as `images.imaging.encode_alpha` wrote it."""
+        return np.asarray(self.of(Image.fromarray(imaging.decode_alpha(alpha, self.width, self.height))))
+
+    def pixels(self, model: Model, file: Container, limits: Limits) -> Pixels:
+        """uint8 [height, width, 3]. Raises what `reader.read` does."""
+        head, config = file.header, model.config.autoencoder
+        level = preview.level_for(config, self.scale) if self.scale > 1 else None
+        if self.whole or (level is None and self.scale > 1):
+            return np.asarray(self.of(Image.fromarray(pixels.make(model, reader.read(model, file, limits), head.rate))))
+        padded = [-(-side // config.coarsest) * config.coarsest for side in (self.width, self.height)]
+        if level is not None:
+            all_of_it = Window(0, 0, *padded)
+            maps = region.read(model, file, [all_of_it] * (level + 1), limits)
+            return preview.make(model, maps, self.scale, head.rate)
+        maps = region.read(model, file, windows.needed(config, self.window, *padded), limits)
+        return pixels.make(model, maps, head.rate, self.window)

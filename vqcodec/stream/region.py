@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The index maps around a part of an image, from the groups of tiles that lie there and no others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from vqcodec import timing
+from vqcodec.exact.engine import run
+from vqcodec.format.container import Container
+from vqcodec.model.limits import DEFAULT_LIMITS, Limits
+from vqcodec.model.maps import IndexMaps
+from vqcodec.model.model import Model
+from vqcodec.model.precision import exactly
+from vqcodec.model.tiling import Tiling
+from vqcodec.nets.windows import Window
+from vqcodec.stream import proportion, reader
+
+
+@exactly
+def read(model: Model, file: Container, windows: Sequence[Window], limits: Limits = DEFAULT_LIMITS) -> IndexMaps:
+    """The index maps that a file holds in some windows; 0 elsewhere. Raises what `reader.read` does.
+
+    Args:
+        model: that the file was made with.
+        file: its parts.
+        windows: by level, coarsest first, each inside the one before; levels beyond are not read.
+        limits: what it may cost.
+    """
+    reader.check(model, file)
+    head, clock = file.header, limits.deadline()
+    tilings = model.tilings(head.width, head.height, head.group_tiles)
+    proportion.check_lengths(model.priors, tilings, file.streams)
+    wanted = [_groups(tiling, window) for tiling, window in zip(tilings, windows, strict=False)]
+    count = len(wanted[0]) * head.group_tiles
+    limits.check_memory(proportion.memory(model.config, tilings, min(count, reader.BATCH_GROUPS * head.group_tiles)))
+    levels = [
+        torch.zeros(level.maps, *tiling.map_shape, dtype=torch.int64)
+        for level, tiling in zip(model.config.autoencoder.levels, tilings, strict=True)
+    ]
+    masks = [tiling.valid() for tiling in tilings[: len(wanted)]]
+    together = max(1, reader.batch_tiles(model, head.width, head.height) // head.group_tiles)
+    for first in range(0, len(wanted[0]), together):
+        coarse: list[Tensor] = []
+        groups = wanted[0][first : first + together]
+        for level, (tiling, mask, prior) in enumerate(zip(tilings, masks, model.priors, strict=False)):
+            kept = [i for i, group in enumerate(groups) if group in wanted[level]]
+            rows = [row for i in kept for row in _rows(tiling, groups, i)]
+            coarse, groups = [maps[rows] for maps in coarse], [groups[i] for i in kept]
+            if not groups:
+                break
+            tiles = [tile for group in groups for tile in range(*_range(tiling, group))]
+            inside = None if mask is None else mask[tiles].to(model.device)
+            streams = [file.streams[group * len(model.priors) + level] for group in groups]
+            source = reader.Source(streams, head.group_tiles, clock)
+            with timing.part("prior"):
+                condition = prior.condition(coarse, (len(tiles), *tiling.tile_shape), inside, head.rate)
+                coarse.append(run(prior, condition, source, inside))
+            source.check()
+            tiling.place(levels[level], tiles, coarse[-1].cpu())
+    return IndexMaps(tuple(levels), head.width, head.height)
+
+
+def _groups(tiling: Tiling, window: Window) -> list[int]:
+    """The groups of tiles that a window lies in, in order."""
+    columns, size = tiling.grid[1], tiling.tile_size
+    touched = {
+        row * columns + column
+        for row in range(window.top // size, -(-window.bottom // size))
+        for column in range(window.left // size, -(-window.right // size))
+    }
+    return sorted({place // tiling.group_tiles for place, tile in enumerate(tiling.sequence) if tile in touched})
+
+
+def _range(tiling: Tiling, group: int) -> tuple[int, int]:
+    """First and last plus one of a group's tiles."""
+    part = tiling.groups[group]
+    return part.start, part.stop
+
+
+def _rows(tiling: Tiling, groups: Sequence[int], i: int) -> range:
+    """Where the tiles of the i-th of some groups stand among those of all."""
+    sizes = [stop - start for start, stop in (_range(tiling, group) for group in groups)]
+    return range(sum(sizes[:i]), sum(sizes[: i + 1]))
