@@ -18,6 +18,7 @@ FORMAT = "VQ2"
 EXTENSION = ".vq2"
 MIME = "image/x-vq2"
 
+_SCALES = (2, 4, 8, 16, 32)  # those of `model.preview`, which needs torch
 _METADATA = ("exif", "icc_profile", "xmp")
 
 
@@ -38,6 +39,7 @@ class Vq2ImageFile(ImageFile.ImageFile):
     is_animated = False
     _start = 0
     _lossless = False
+    _scale = 1
     _decoded = True  # also of what unpickling makes
 
     def _open(self) -> None:
@@ -54,14 +56,35 @@ class Vq2ImageFile(ImageFile.ImageFile):
         self.info.update({name: block for name, block in blocks.items() if block is not None})
         self._lossless = head.header.lossless
 
+    def draft(self, mode: str | None, size: tuple[int, int] | None) -> tuple[str, tuple[int, int, float, float]] | None:
+        """Have `load()` make a small picture, at least of a size, from the coarse levels alone: a half, a quarter and
+        so on. `thumbnail()` calls it. The mode stays. Returns mode and box, as Pillow's JPEG plugin does; None if the
+        pixels are there already."""
+        if self._decoded or self._scale > 1 or size is None:
+            return None
+        width, height = self._size
+        most = min(width // max(1, size[0]), height // max(1, size[1]))
+        self._scale = max((scale for scale in _SCALES if scale <= most), default=1)
+        self._size = -(-width // self._scale), -(-height // self._scale)
+        return self._mode, (0, 0, width / self._scale, height / self._scale)
+
+    def crop(self, box: tuple[float, float, float, float] | None = None) -> Image.Image:
+        """As of every image; where the pixels are not there yet, only those in the box are decoded, and the file stays
+        open."""
+        if self._decoded or self._scale > 1 or box is None:
+            return super().crop(box)
+        left, top, right, bottom = (round(side) for side in box)
+        inside = 0 <= left < right <= self.width and 0 <= top < bottom <= self.height
+        if not inside or (right - left) * (bottom - top) * 2 > self.width * self.height:
+            return super().crop(box)
+        part = self._image(self._read_all(), region=(left, top, right - left, bottom - top))
+        part.info = self.info.copy()
+        return part
+
     def load(self) -> Any:
         """Decode the pixels on the first call; a file that Pillow opened is closed then."""
         if not self._decoded:
-            data = self._read_all()
-            try:
-                decoded = self._image(data)
-            except VqcodecError as error:
-                raise OSError(str(error)) from error
+            decoded = self._image(self._read_all(), preview=self._scale)
             self.im = decoded.im
             self._size = decoded.size
             self._mode = decoded.mode
@@ -78,16 +101,20 @@ class Vq2ImageFile(ImageFile.ImageFile):
         finally:
             self._release()
 
-    def _image(self, data: bytes) -> Image.Image:
-        if self._lossless:
-            from vqcodec.images import whole
-            from vqcodec.model.limits import DEFAULT_LIMITS
+    def _image(self, data: bytes, **part: Any) -> Image.Image:
+        """The pixels, or a part of them; without torch those of a lossless file."""
+        try:
+            if self._lossless and part == {"preview": 1}:
+                from vqcodec.images import whole
+                from vqcodec.model.limits import DEFAULT_LIMITS
 
-            DEFAULT_LIMITS.check_pixels(*self._size)
-            return whole.image(container.unpack(data))
-        from vqcodec import codec
+                DEFAULT_LIMITS.check_pixels(*self._size)
+                return whole.image(container.unpack(data))
+            from vqcodec import codec
 
-        return codec.decode(data)
+            return codec.decode(data, **part)
+        except VqcodecError as error:
+            raise OSError(str(error)) from error
 
     def _file(self) -> IO[bytes]:
         if self.fp is None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, TypeVar, overload
 
 from vqcodec.errors import VqcodecError
 from vqcodec.images.files import Job, describe, one_line
-from vqcodec.model.limits import DEFAULT_LIMITS, Limits
+from vqcodec.model.limits import Limits
 
 if TYPE_CHECKING:
     import os
@@ -218,19 +218,27 @@ def encode(image: Image.Image | Iterable[Image.Image], **options: Unpack[Options
         return [codec.encode(ready, **options) for ready in _one_ahead(image, read, reader)]
 
 
+class Wanted(TypedDict, total=False):
+    """What of each file is decoded, as of `Codec.decode`, with which limits, and where: auto, cpu or cuda."""
+
+    device: str
+    limits: Limits
+    region: tuple[int, int, int, int] | None
+    preview: int
+
+
 @overload
-def decode(data: bytes, *, device: str = "auto", limits: Limits = DEFAULT_LIMITS) -> Image.Image: ...
+def decode(data: bytes, **options: Unpack[Wanted]) -> Image.Image: ...
 @overload
-def decode(data: Iterable[bytes], *, device: str = "auto", limits: Limits = DEFAULT_LIMITS) -> list[Image.Image]: ...
-def decode(
-    data: bytes | Iterable[bytes], *, device: str = "auto", limits: Limits = DEFAULT_LIMITS
-) -> Image.Image | list[Image.Image]:
+def decode(data: Iterable[bytes], **options: Unpack[Wanted]) -> list[Image.Image]: ...
+def decode(data: bytes | Iterable[bytes], **options: Unpack[Wanted]) -> Image.Image | list[Image.Image]:
     """Decode a file, or several.
 
     Args:
         data: the bytes of a `.vq2` file, or a list (or any iterable) of such.
-        device: auto (a GPU if there is one), cpu or cuda.
-        limits: what each file may cost.
+        options: `device`: auto (a GPU if there is one), cpu or cuda. `limits`: what each file may cost. `region`: x, y,
+            width and height of the pixels that are wanted, in place of all. `preview`: 2, 4, 8, 16 or 32, for a picture
+            so many times smaller, from the coarse levels.
 
     Returns: a Pillow image, or a list of them. Raises what `Codec.decode` does, for the first file where that happens,
     and ModelError if the model that it names is not installed.
@@ -238,5 +246,5 @@ def decode(
     from vqcodec import codec
 
     if isinstance(data, bytes):
-        return codec.decode(data, device=device, limits=limits)
-    return [codec.decode(one, device=device, limits=limits) for one in data]
+        return codec.decode(data, **options)
+    return [codec.decode(one, **options) for one in data]

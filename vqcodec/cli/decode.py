@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,10 +24,29 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
+def parse_region(
+    _context: click.Context, _option: click.Parameter, value: str | None
+) -> tuple[int, int, int, int] | None:
+    """Four numbers of pixels as in 100,200,512,512."""
+    if value is None:
+        return None
+    parts = re.fullmatch(r"(\d{1,5}),(\d{1,5}),(\d{1,5}),(\d{1,5})", value)
+    if parts is None:
+        raise click.BadParameter("give pixels as in 100,200,512,512: left, top, width, height")
+    left, top, width, height = map(int, parts.groups())
+    return left, top, width, height
+
+
 @main.command()
 @click.argument("paths", nargs=-1, required=True, metavar="INPUT... [OUTPUT]")
 @directory_option
 @format_option
+@click.option("--region", callback=parse_region, metavar="X,Y,W,H", help="Decode these pixels only.")
+@click.option(
+    "--preview",
+    type=click.Choice(["2", "4", "8", "16", "32"]),
+    help="A picture so many times smaller, from the coarse levels.",
+)
 @click.option("--max-pixels", type=click.IntRange(1), metavar="N", help="Refuse larger images; by default over 89 MP.")
 @force_option
 @device_option
@@ -35,6 +55,8 @@ def decode(
     paths: tuple[str, ...],
     output_dir: str | None,
     format: str | None,
+    region: tuple[int, int, int, int] | None,
+    preview: str | None,
     max_pixels: int | None,
     force: bool,
     device: str,
@@ -45,11 +67,14 @@ def decode(
     One file goes to OUTPUT, whose extension chooses the format, or to a PNG file of the same name. More than two
     names, or -O, make all of them inputs. `-` is stdin or stdout.
     """
+    if region and preview:
+        raise click.UsageError("give --region or --preview, not both")
     jobs = files.plan(paths, output_dir, FORMATS[format or "png"])
     if len(paths) == 2 and not output_dir and Path(paths[1]).suffix.lower() == ".vq2":
         raise click.UsageError("the output of decode is an image; for two inputs give -O DIR")
 
     from vqcodec.batch import Steps
+    from vqcodec.errors import ImageError
     from vqcodec.model import registry
 
     limits = Limits(pixels=max_pixels)
@@ -67,11 +92,16 @@ def decode(
         if not header.lossless:
             registry.find_identity(header.model)
         image_format(job.target, format)
-        limits.check_pixels(header.width, header.height)
+        if not (region or preview):
+            limits.check_pixels(header.width, header.height)
         return source
 
     def code(job: Job, source: bytes) -> tuple[int, Image.Image]:
-        return len(source), decoder()(source, device=device, limits=limits)
+        options = {"device": device, "limits": limits, "region": region, "preview": int(preview or 1)}
+        try:
+            return len(source), decoder()(source, **options)
+        except ValueError as error:
+            raise ImageError(str(error)) from error
 
     def write(job: Job, coded: tuple[int, Image.Image]) -> str:
         size, image = coded

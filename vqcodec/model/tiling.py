@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 GROUP_TILES = 16  # tiles that share a stream per level: with 256x256 tiles a megapixel
-LARGE = 64  # tiles of an image above which groups are half as large, so that a region reads little
+LARGE = 64  # tiles of an image above which groups have a quarter of that, so that a region reads little
 BAND = 4  # rows of tiles that are listed column by column: groups are squares, or nearly
 
 
@@ -49,7 +49,7 @@ class Tiling:
         """Tiles that share a stream of every level."""
         if self.per_group is not None:
             return self.per_group
-        return GROUP_TILES if math.prod(self.grid) <= LARGE else max(1, GROUP_TILES // 2)
+        return GROUP_TILES if math.prod(self.grid) <= LARGE else max(1, GROUP_TILES // 4)
 
     @property
     def sequence(self) -> tuple[int, ...]:

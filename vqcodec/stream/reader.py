@@ -86,7 +86,7 @@ def decompress(
         sources.append(Source(streams[group * len(model.priors) + level :: len(model.priors)], group_tiles, clock))
         return sources[-1]
 
-    batch = max(1, batch_tiles(model, width, height) // group_tiles) * group_tiles
+    batch = max(1, -(-batch_tiles(model, width, height) // group_tiles)) * group_tiles
     tiles = produce(model, source, tilings, batch, tradeoff=tradeoff)
     sources[-1].check()
     levels = tuple(tiling.join(maps) for tiling, maps in zip(tilings, tiles, strict=True))

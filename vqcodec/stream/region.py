@@ -42,7 +42,7 @@ def read(model: Model, file: Container, windows: Sequence[Window], limits: Limit
         for level, tiling in zip(model.config.autoencoder.levels, tilings, strict=True)
     ]
     masks = [tiling.valid() for tiling in tilings[: len(wanted)]]
-    together = max(1, reader.batch_tiles(model, head.width, head.height) // head.group_tiles)
+    together = max(1, -(-reader.batch_tiles(model, head.width, head.height) // head.group_tiles))
     for first in range(0, len(wanted[0]), together):
         coarse: list[Tensor] = []
         groups = wanted[0][first : first + together]
