@@ -8,9 +8,9 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +22,7 @@ from randomprior import random_maps
 
 import vqcodec
 from vqcodec.codec import Codec
+from vqcodec.encoder import fitting
 from vqcodec.errors import FormatError, ModelError, VqcodecError
 from vqcodec.evaluation.rates import level_rates
 from vqcodec.format import container
@@ -209,15 +210,15 @@ def test_verify(tiny: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
     image = noise(70, 66)
     data = tiny.encode(image)
     assert tiny.encode(image, verify=True) == data
-    real = tiny.decompress
+    real = fitting.decompress
     for level in range(len(tiny.priors)):
 
-        def wrong(streams: Sequence[bytes], width: int, height: int, *, tradeoff: int, level: int = level) -> IndexMaps:
-            indices = real(streams, width, height, tradeoff=tradeoff)
+        def wrong(*arguments: Any, level: int = level, **options: Any) -> IndexMaps:
+            indices = real(*arguments, **options)
             indices.levels[level][-1, -1, -1] ^= 1
             return indices
 
-        monkeypatch.setattr(tiny, "decompress", wrong)
+        monkeypatch.setattr(fitting, "decompress", wrong)
         assert tiny.encode(image) == data
         with pytest.raises(VqcodecError, match="verification failed"):
             tiny.encode(image, verify=True)
