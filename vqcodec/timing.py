@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A public hook on the parts of the codec that take time; nothing happens where nobody watches.
+"""Public hooks on the parts of the codec that take time, and on how far they are; nothing happens where nobody watches.
 
 with timing.watched(lambda part: clock.counting(part)):
     codec.encode(image)
@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
 Watcher = Callable[[str], AbstractContextManager[object]]
+Listener = Callable[[str, int, int], None]
 
 PARTS = ("network", "choice of codes", "prior", "entropy coding", "input and output")
 
 _watchers: list[Watcher] = []
+_listeners: list[Listener] = []
 
 
 @contextlib.contextmanager
@@ -55,3 +57,27 @@ def timed(name: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
         return run
 
     return decorate
+
+
+@contextlib.contextmanager
+def listened(listener: Listener) -> Iterator[None]:
+    """Tell `listener` how far the steps of a picture are, whose number depends on its size. Not for several threads.
+
+    Args:
+        listener: gets the name of the steps, how many are done (0 at their start), and how many there are.
+    """
+    _listeners.append(listener)
+    try:
+        yield
+    finally:
+        _listeners.pop()
+
+
+def steps(name: str, items: Sequence[T]) -> Iterator[T]:
+    """The items, while a listener hears how far they are. name: in a few words, what is done."""
+    for number, item in enumerate(items):
+        if _listeners:
+            _listeners[-1](name, number, len(items))
+        yield item
+    if _listeners:
+        _listeners[-1](name, len(items), len(items))

@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, TypeVar, overload
 
 from vqcodec.errors import VqcodecError
-from vqcodec.images.files import Job, describe, one_line
-from vqcodec.model.limits import Limits
+from vqcodec.images.files import Job, Skipped, describe, one_line
+from vqcodec.model.limits import DEFAULT_LIMITS, Limits
 
 if TYPE_CHECKING:
     import os
@@ -30,12 +30,17 @@ B = TypeVar("B")
 
 
 class Outcome(NamedTuple):
-    """How a job went: warnings and errors (`talk`), the summary line, empty when it failed."""
+    """How a job went.
+
+    talk: warnings and errors. summary: a line, empty when it failed. result: what its last step gave, None when it
+    failed or was skipped.
+    """
 
     job: Job
     talk: list[str]
     summary: str
     failed: bool
+    result: Any = None
 
     @property
     def lines(self) -> list[str]:
@@ -47,23 +52,27 @@ class Steps(NamedTuple):
     """What is done to every job.
 
     read: job -> what its source holds. prepare: called once, before the first job that could be read is coded; what it
-    raises ends the run. code: job, what was read -> what is to be written. write: job, that -> the summary, to which
-    the seconds that the steps took are added.
+    raises ends the run. code: job, what was read -> what is to be written. write: job, that -> the result, whose text is
+    the summary, to which the seconds that the steps took are added.
     """
 
     read: Callable[[Job], Any]
     prepare: Callable[[], object]
     code: Callable[[Job, Any], Any]
-    write: Callable[[Job, Any], str]
+    write: Callable[[Job, Any], object]
 
 
 def run(jobs: Sequence[Job], steps: Steps, report: Callable[[Outcome], None]) -> None:
     """Do all jobs, whatever happens to each, and report each, in order.
 
-    Errors that users can meet and warnings become lines that name the input. Any other error ends the run; jobs before
-    are written and reported all the same.
+    Errors and warnings become lines that name the input. What ends the run, when jobs before are written and reported
+    all the same: an interruption, a reader of stdout that has gone, a failure to prepare.
     """
     from concurrent.futures import ThreadPoolExecutor
+
+    if len(jobs) == 1:  # without threads: nothing would be waited for if it is interrupted while it reads
+        report(attempt_steps(jobs[0], steps))
+        return
 
     def read(job: Job) -> tuple[_Task, Any]:
         task = _Task(job)
@@ -77,7 +86,7 @@ def run(jobs: Sequence[Job], steps: Steps, report: Callable[[Outcome], None]) ->
     with _heard(), ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
         try:
             for task, source in _one_ahead(jobs, read, reader):
-                if not (task.failed or prepared):
+                if not (task.over or prepared):
                     steps.prepare()
                     prepared = True
                 coded = task.step(steps.code, source)
@@ -89,10 +98,20 @@ def run(jobs: Sequence[Job], steps: Steps, report: Callable[[Outcome], None]) ->
                 behind.result()
 
 
-def attempt(job: Job, work: Callable[[Job], str]) -> Outcome:
+def attempt(job: Job, work: Callable[[Job], object]) -> Outcome:
     """Do one job of a single step, as `run` does many."""
     with _heard():
         return _Task(job).last(lambda job, _: work(job), None)
+
+
+def attempt_steps(job: Job, steps: Steps) -> Outcome:
+    """Do one job, step after step; prepare for it if it could be read."""
+    with _heard():
+        task = _Task(job)
+        source = task.step(lambda job, _: steps.read(job), None)
+        if not task.over:
+            steps.prepare()
+        return task.last(steps.write, task.step(steps.code, source))
 
 
 def _one_ahead(items: Iterable[A], do: Callable[[A], B], pool: ThreadPoolExecutor) -> Iterator[B]:
@@ -107,18 +126,24 @@ def _one_ahead(items: Iterable[A], do: Callable[[A], B], pool: ThreadPoolExecuto
 
 
 class _Task:
-    """A job under way: its steps are called one after the other, from whatever thread, until one fails."""
+    """A job under way: its steps are called one after the other, from whatever thread, until one fails or skips it."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
         self.failed = False
+        self._skipped = ""
         self._heard: list[str] = []  # warnings
         self._errors: list[str] = []
         self._seconds = 0.0
 
+    @property
+    def over(self) -> bool:
+        """Whether no further step is to be done."""
+        return self.failed or bool(self._skipped)
+
     def step(self, do: Callable[[Job, Any], B], value: Any) -> B | None:
         """What the step gives, None if it or one before has failed."""
-        if self.failed:
+        if self.over:
             return None
         started = time.perf_counter()
         _here.heard = self._heard
@@ -126,20 +151,22 @@ class _Task:
             return do(self.job, value)
         except BrokenPipeError:
             raise  # the reader of stdout has gone, and with it the sense of all that follows
-        except (VqcodecError, OSError, MemoryError) as error:
+        except Skipped as skipped:
+            self._skipped = f"{self.job.source}: skipped, {skipped} exists"
+        except Exception as error:
             self.failed = True
             self._errors.append(f"vqcodec: error: {describe(error, self.job.source)}")
-            return None
         finally:
             _here.heard = None
             self._seconds += time.perf_counter() - started
+        return None
 
-    def last(self, do: Callable[[Job, Any], str], value: Any) -> Outcome:
+    def last(self, do: Callable[[Job, Any], object], value: Any) -> Outcome:
         """The last step, and how the job went."""
-        summary = self.step(do, value)
+        result = self.step(do, value)
         warned = [f"vqcodec: warning: {self.job.source}: {text}" for text in dict.fromkeys(self._heard)]
-        timed = f"{summary}, {self._seconds:.2f} s" if summary else ""
-        return Outcome(self.job, warned + self._errors, timed, self.failed)
+        timed = f"{result}, {self._seconds:.2f} s" if result else self._skipped
+        return Outcome(self.job, warned + self._errors, timed, self.failed, result)
 
 
 _here = threading.local()  # .heard: the warnings of the task whose step this thread is in, or None

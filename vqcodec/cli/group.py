@@ -1,15 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The group that all commands belong to; errors that users can meet end in one line."""
+"""The group that all commands belong to: whatever ends a command ends it in one line and with its exit status."""
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import click
 
 from vqcodec import __version__
-from vqcodec.errors import VqcodecError
 from vqcodec.images import files
 
 
@@ -17,24 +22,82 @@ class Failure(click.ClickException):
     """An error that ends the command: one line on stderr, exit status 1."""
 
     def show(self, file: Any = None) -> None:
-        click.echo(f"vqcodec: error: {self.format_message()}", file=file or sys.stderr)
+        with contextlib.suppress(OSError):
+            click.echo(f"vqcodec: error: {self.format_message()}", file=file, err=True)
+
+
+class Stopped(click.ClickException):
+    """A signal ended the command: one line, and the status that a shell expects."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__("interrupted" if number == signal.SIGINT else "terminated")
+        self.exit_code = 128 + number
+
+    def show(self, file: Any = None) -> None:
+        with contextlib.suppress(OSError):
+            click.echo(f"vqcodec: {self.message}", file=file, err=True)
+
+
+class Terminated(BaseException):
+    """SIGTERM, as an exception: what is under way is cleared away."""
 
 
 class Commands(click.Group):
-    """A group whose commands end in one line, never in a traceback, for errors that users can meet."""
+    """A group whose commands end in one line, never in a traceback."""
+
+    def main(self, args: Sequence[str] | None = None, *more: Any, **named: Any) -> Any:
+        try:
+            with _terminated():
+                return super().main(args, *more, **named)
+        except OSError as error:  # of `--help` and `--version`, which nothing else could have raised
+            files.forget_stdout()
+            Failure(files.describe(error, "stdout")).show()
+            sys.exit(1)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except BrokenPipeError:
-            raise  # click ends the process quietly: the reader has gone
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except KeyboardInterrupt:
+            raise Stopped(signal.SIGINT) from None
+        except Terminated:
+            raise Stopped(signal.SIGTERM) from None
         except files.UsageError as error:
             raise click.UsageError(str(error)) from error
-        except (VqcodecError, OSError, MemoryError) as error:
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno == errno.EPIPE:
+                raise  # click ends the process quietly: the reader has gone
             raise Failure(files.describe(error)) from error
+
+
+@contextlib.contextmanager
+def _terminated() -> Iterator[None]:
+    """SIGTERM raises `Terminated` inside; not where something else handles it, and in the main thread only."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+
+    def terminate(number: int, frame: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise Terminated
+
+    signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="vqcodec", message="%(prog)s %(version)s")
 def main() -> None:
-    """A learned image codec: images to .vq2 files and back."""
+    """A learned image codec: images to .vq2 files and back.
+
+    \b
+    vqcodec encode photo.png            writes photo.vq2
+    vqcodec decode photo.vq2 back.png   and back
+    vqcodec encode -r photos/ -O coded/ a tree of folders
+
+    Every command explains itself with --help, and ends with status 0, 1 if something failed, 2 for wrong usage.
+    """

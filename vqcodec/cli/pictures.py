@@ -6,21 +6,12 @@ from __future__ import annotations
 import io
 from typing import Any
 
-from vqcodec.errors import ImageError
-
 
 def open_image(data: bytes) -> Any:
-    """A Pillow image whose header has been read."""
-    from PIL import Image, UnidentifiedImageError
+    """A Pillow image whose header has been read. Raises ImageError."""
+    from vqcodec.images.opening import open_bytes
 
-    from vqcodec.images.imaging import IMAGE_ERRORS
-
-    try:
-        return Image.open(io.BytesIO(data))
-    except UnidentifiedImageError as error:
-        raise ImageError("not an image of a known format") from error
-    except IMAGE_ERRORS as error:
-        raise ImageError(f"the image cannot be read: {error}") from error
+    return open_bytes(data)
 
 
 def load(image: Any) -> None:
@@ -30,17 +21,21 @@ def load(image: Any) -> None:
     imaging.load(image)
 
 
-def image_format(target: str, wanted: str | None) -> str:
-    from vqcodec.images.imaging import format_of
+def image_format(target: str, wanted: str | None, quality: int | None = None) -> str:
+    """The format of a result, by what was asked for or its name. Raises ImageError if it cannot be written so."""
+    from vqcodec.images import opening, saving
 
-    if wanted is not None:
-        return wanted
-    return "png" if target == "-" else format_of(target)
+    named = f"x.{wanted}" if wanted is not None else "x.png" if target == "-" else target
+    opening.register_for(named)
+    format = saving.format_of(named)
+    saving.check_quality(format, quality)
+    return format
 
 
-def image_bytes(image: Any, format: str) -> bytes:
-    from vqcodec.images.imaging import save
+def image_bytes(image: Any, format: str, quality: int | None = None) -> bytes:
+    """The file of an image. quality: 1 to 100, of formats that have one; None: what `saving.save` writes."""
+    from vqcodec.images.saving import save
 
     file = io.BytesIO()
-    save(image, file, format)
+    save(image, file, format, quality)
     return file.getvalue()

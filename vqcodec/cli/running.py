@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Doing the jobs of a command and saying how they went."""
+"""Doing the jobs of a command and saying how they went, as it happens."""
 
 from __future__ import annotations
 
+import contextlib
 import sys
+import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,51 +17,161 @@ from vqcodec.images.files import Job
 if TYPE_CHECKING:
     from vqcodec.batch import Outcome, Steps
 
+PATIENCE = 1.0  # seconds until the bar of a picture is shown
 
-def run_jobs(jobs: list[Job], work: Callable[[Job], str], quiet: bool) -> None:
+
+@dataclass(frozen=True)
+class Done:
+    """A job that is done. before, after: bytes of input and output; coded: those of the file of the codec."""
+
+    job: Job
+    before: int
+    after: int
+    coded: int
+    pixels: int
+
+    def __str__(self) -> str:
+        bpp = 8 * self.coded / self.pixels
+        return f"{self.job.source} -> {self.job.target}: {self.before} -> {self.after} bytes, {bpp:.4f} bpp"
+
+
+@dataclass
+class Total:
+    """What became of all jobs."""
+
+    jobs: int
+    started: float = field(default_factory=time.perf_counter)
+    done: int = 0
+    failed: int = 0
+    skipped: int = 0
+    before: int = 0
+    after: int = 0
+    coded: int = 0
+    pixels: int = 0
+
+    def add(self, outcome: Outcome) -> None:
+        """Count a job that is over."""
+        result = outcome.result
+        self.failed += outcome.failed
+        self.skipped += not outcome.failed and result is None
+        self.done += result is not None
+        if isinstance(result, Done):
+            self.before, self.after = self.before + result.before, self.after + result.after
+            self.coded, self.pixels = self.coded + result.coded, self.pixels + result.pixels
+
+    def __str__(self) -> str:
+        open_jobs = self.jobs - self.done - self.failed - self.skipped
+        counts = ((self.skipped, "skipped"), (self.failed, "failed"), (open_jobs, "not begun"))
+        text = f"{self.done} of {self.jobs} files" + "".join(f", {number} {what}" for number, what in counts if number)
+        if self.pixels:
+            text += f": {self.before} -> {self.after} bytes, {8 * self.coded / self.pixels:.4f} bpp"
+        return f"{text}, {time.perf_counter() - self.started:.2f} s"
+
+
+def run_jobs(jobs: list[Job], work: Callable[[Job], object], quiet: bool) -> None:
     """Do all jobs, whatever happens to each; exit with status 1 if one failed."""
     from vqcodec.batch import attempt
 
     failed = False
     for job in jobs:
         outcome = attempt(job, work)
-        say(outcome, quiet)
+        for line in lines_of(outcome, quiet):
+            say(line)
         failed |= outcome.failed
     if failed:
         raise click.exceptions.Exit(1)
 
 
-def run_steps(jobs: list[Job], steps: Steps, quiet: bool) -> None:
-    """The same for jobs of three steps, which overlap; with a progress bar on a terminal, if there are several."""
-    from vqcodec.batch import run
+def run_steps(jobs: list[Job], steps: Steps, quiet: bool, processes: int = 1) -> None:
+    """The same for jobs of three steps, which overlap, or in several processes; with bars on a terminal."""
+    from vqcodec.batch import overlap
 
-    outcomes: list[Outcome] = []
-    if len(jobs) > 1 and not quiet and sys.stderr.isatty():
-        bar: Any = click.progressbar(jobs, file=sys.stderr, item_show_func=lambda job: job and job.source)
-        with bar:
+    total = Total(len(jobs))
+    with _Screen(jobs, quiet) as screen:
 
-            def advance(outcome: Outcome) -> None:
-                outcomes.append(outcome)
-                bar.update(1, outcome.job)
+        def report(outcome: Outcome) -> None:
+            total.add(outcome)
+            for line in lines_of(outcome, quiet):
+                screen.say(line)
+            screen.advance()
 
-            run(jobs, steps, advance)
-        for outcome in outcomes:
-            say(outcome, quiet)
-    else:
+        try:
+            if processes > 1 and len(jobs) > 1:
+                from vqcodec.batch import processes as parallel
 
-        def tell(outcome: Outcome) -> None:
-            outcomes.append(outcome)
-            say(outcome, quiet)
-
-        run(jobs, steps, tell)
-    if any(outcome.failed for outcome in outcomes):
+                parallel.run(jobs, steps, report, min(processes, len(jobs)))
+            else:
+                overlap.run(jobs, steps, report)
+        finally:
+            if len(jobs) > 1 and not quiet:
+                screen.say(str(total))
+    if total.failed:
         raise click.exceptions.Exit(1)
 
 
-def say(outcome: Outcome, quiet: bool) -> None:
-    for line in outcome.talk if quiet else outcome.lines:
+def lines_of(outcome: Outcome, quiet: bool) -> list[str]:
+    """What there is to say of a job."""
+    return outcome.talk if quiet else outcome.lines
+
+
+def say(line: str) -> None:
+    """A line on stderr; where nobody can hear it, the work goes on all the same."""
+    with contextlib.suppress(OSError, ValueError):
         click.echo(line, err=True)
 
 
-def summary(job: Job, before: int, after: int, bpp: float) -> str:
-    return f"{job.source} -> {job.target}: {before} -> {after} bytes, {bpp:.4f} bpp"
+class _Screen:
+    """Stderr: lines, and on a terminal below them a bar over the jobs, and one inside a picture that takes long."""
+
+    def __init__(self, jobs: list[Job], quiet: bool) -> None:
+        self._jobs, self._shown = jobs, not quiet and sys.stderr is not None and sys.stderr.isatty()
+        self._bars = contextlib.ExitStack()
+        self._files: Any = None
+        self._inside: Any = None
+
+    def __enter__(self) -> _Screen:
+        if self._shown:
+            from tqdm import tqdm
+
+            from vqcodec import timing
+
+            if len(self._jobs) > 1:
+                self._files = self._bars.enter_context(
+                    tqdm(total=len(self._jobs), unit="file", file=sys.stderr, dynamic_ncols=True)
+                )
+            self._inside = self._bars.enter_context(
+                tqdm(
+                    total=1,
+                    file=sys.stderr,
+                    leave=False,
+                    delay=PATIENCE,
+                    position=int(len(self._jobs) > 1),
+                    dynamic_ncols=True,
+                    bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}",
+                )
+            )
+            self._bars.enter_context(timing.listened(self._progress))
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bars.close()
+
+    def say(self, line: str) -> None:
+        """A line above the bars."""
+        if not self._shown:
+            say(line)
+            return
+        with contextlib.suppress(OSError, ValueError):
+            self._inside.write(line, file=sys.stderr)
+
+    def advance(self) -> None:
+        """One more job is over."""
+        if self._files is not None:
+            self._files.update(1)
+
+    def _progress(self, name: str, done: int, total: int) -> None:
+        """The steps of a part of the codec."""
+        if not done:
+            self._inside.reset(total)
+            self._inside.set_description_str(name, refresh=False)
+        self._inside.update(done - self._inside.n)
