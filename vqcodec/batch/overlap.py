@@ -14,8 +14,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, TypeVar, overload
 
+import click
+
 from vqcodec.errors import VqcodecError
-from vqcodec.images.files import Job, Skipped, describe, one_line
+from vqcodec.images.files import Job, Skipped, UsageError, describe, one_line
 from vqcodec.model.limits import DEFAULT_LIMITS, Limits
 
 if TYPE_CHECKING:
@@ -52,8 +54,8 @@ class Steps(NamedTuple):
     """What is done to every job.
 
     read: job -> what its source holds. prepare: called once, before the first job that could be read is coded; what it
-    raises ends the run. code: job, what was read -> what is to be written. write: job, that -> the result, whose text is
-    the summary, to which the seconds that the steps took are added.
+    raises ends the run. code: job, what was read -> what is to be written. write: job, that -> the result, whose text
+    is the summary, to which the seconds that the steps took are added.
     """
 
     read: Callable[[Job], Any]
@@ -153,6 +155,8 @@ class _Task:
             raise  # the reader of stdout has gone, and with it the sense of all that follows
         except Skipped as skipped:
             self._skipped = f"{self.job.source}: skipped, {skipped} exists"
+        except (click.ClickException, click.exceptions.Exit, UsageError):
+            raise  # wrong usage, which is not about this job
         except Exception as error:
             self.failed = True
             self._errors.append(f"vqcodec: error: {describe(error, self.job.source)}")

@@ -12,12 +12,23 @@ from typing import TYPE_CHECKING
 import click
 
 from vqcodec.cli.group import main
-from vqcodec.cli.options import FORMATS, device_option, directory_option, force_option, format_option, quiet_option
+from vqcodec.cli.options import (
+    FORMATS,
+    PATH,
+    device_option,
+    directory_option,
+    force_option,
+    format_option,
+    quiet_option,
+    recursive_option,
+    skip_option,
+)
 from vqcodec.cli.pictures import image_bytes, image_format
 from vqcodec.cli.running import run_steps, summary
 from vqcodec.format.container import read_header
 from vqcodec.images import files
 from vqcodec.images.files import Job
+from vqcodec.images.plan import plan
 from vqcodec.model.limits import Limits
 
 if TYPE_CHECKING:
@@ -38,8 +49,9 @@ def parse_region(
 
 
 @main.command()
-@click.argument("paths", nargs=-1, required=True, metavar="INPUT... [OUTPUT]")
+@click.argument("paths", nargs=-1, required=True, type=PATH, metavar="INPUT... [OUTPUT]")
 @directory_option
+@recursive_option
 @format_option
 @click.option("--region", callback=parse_region, metavar="X,Y,W,H", help="Decode these pixels only.")
 @click.option(
@@ -47,30 +59,42 @@ def parse_region(
     type=click.Choice(["2", "4", "8", "16", "32"]),
     help="A picture so many times smaller, from the coarse levels.",
 )
+@click.option(
+    "-q", "--quality", type=click.IntRange(1, 100), help="Of JPEG (95), AVIF (90), WebP (without loss) or JXL."
+)
 @click.option("--max-pixels", type=click.IntRange(1), metavar="N", help="Refuse larger images; by default over 89 MP.")
 @force_option
+@skip_option
 @device_option
 @quiet_option
 def decode(
     paths: tuple[str, ...],
     output_dir: str | None,
+    recursive: bool,
     format: str | None,
     region: tuple[int, int, int, int] | None,
     preview: str | None,
+    quality: int | None,
     max_pixels: int | None,
     force: bool,
+    skip_existing: bool,
     device: str,
     quiet: bool,
 ) -> None:
     """Decode .vq2 files.
 
     One file goes to OUTPUT, whose extension chooses the format, or to a PNG file of the same name. More than two
-    names, or -O, make all of them inputs. `-` is stdin or stdout.
+    names, or -O, make all of them inputs; results go to the last name if that is a folder. `-` is stdin or stdout.
+
+    \b
+    vqcodec decode photo.vq2                      writes photo.png
+    vqcodec decode photo.vq2 back.jpg -q 85       as JPEG
+    vqcodec decode -r coded -O back               a tree of folders
     """
     if region and preview:
         raise click.UsageError("give --region or --preview, not both")
-    jobs = files.plan(paths, output_dir, FORMATS[format or "png"])
-    if len(paths) == 2 and not output_dir and Path(paths[1]).suffix.lower() == ".vq2":
+    jobs = plan(paths, output_dir, FORMATS[format or "png"], (".vq2",), recursive)
+    if Path(jobs[0].target).suffix.lower() == ".vq2":
         raise click.UsageError("the output of decode is an image; for two inputs give -O DIR")
 
     from vqcodec.batch import Steps
@@ -86,12 +110,12 @@ def decode(
         return codec.decode
 
     def read(job: Job) -> bytes:
-        files.check_target(job.target, force)
+        files.check_target(job.target, force, job.make_folders, skip_existing)
         source = files.read(job.source)
         header = read_header(source)
         if not header.lossless:
             registry.find_identity(header.model)
-        image_format(job.target, format)
+        image_format(job.target, format, quality)
         if not (region or preview):
             limits.check_pixels(header.width, header.height)
         return source
@@ -105,8 +129,8 @@ def decode(
 
     def write(job: Job, coded: tuple[int, Image.Image]) -> str:
         size, image = coded
-        data = image_bytes(image, image_format(job.target, format))
-        files.write(job.target, data, force)
+        data = image_bytes(image, image_format(job.target, format), quality)
+        files.write(job.target, data, force, job.make_folders)
         return summary(job, size, len(data), 8 * size / (image.width * image.height))
 
     run_steps(jobs, Steps(read, decoder, code, write), quiet)

@@ -12,6 +12,7 @@ import click
 
 from vqcodec.cli.group import main
 from vqcodec.cli.options import (
+    PATH,
     Number,
     device_option,
     directory_option,
@@ -21,12 +22,16 @@ from vqcodec.cli.options import (
     model_option,
     quality_option,
     quiet_option,
+    recursive_option,
+    skip_option,
 )
 from vqcodec.cli.pictures import load, open_image
 from vqcodec.cli.running import run_steps, summary
-from vqcodec.encoder.request import DEFAULT_TUNE, TUNES
+from vqcodec.encoder.request import DEFAULT_TUNE, TUNES, VERIFIED_FROM
 from vqcodec.images import files
 from vqcodec.images.files import Job
+from vqcodec.images.listing import SUFFIXES
+from vqcodec.images.plan import plan
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -47,8 +52,9 @@ def parse_size(_context: click.Context, _option: click.Parameter, value: str | N
 
 
 @main.command()
-@click.argument("paths", nargs=-1, required=True, metavar="INPUT... [OUTPUT]")
+@click.argument("paths", nargs=-1, required=True, type=PATH, metavar="INPUT... [OUTPUT]")
 @directory_option
+@recursive_option
 @quality_option
 @click.option("--target-size", callback=parse_size, metavar="SIZE", help="At most so large a file, as in 20kB.")
 @click.option("--target-bpp", type=Number(0, min_open=True), help="The same in bits per pixel.")
@@ -62,13 +68,15 @@ def parse_size(_context: click.Context, _option: click.Parameter, value: str | N
 @click.option("--lossless", is_flag=True, help="Store the picture itself, as WebP or PNG.")
 @click.option("--no-fallback", is_flag=True, help="Never do so unasked. By default: graphics, where it is better.")
 @model_option
-@click.option("--verify", is_flag=True, help="Decode the result and compare before it is written.")
+@click.option("--verify/--no-verify", default=None, help="Decode the result and compare; by default where it is cheap.")
 @force_option
+@skip_option
 @device_option
 @quiet_option
 def encode(
     paths: tuple[str, ...],
     output_dir: str | None,
+    recursive: bool,
     quality: float | None,
     target_size: int | None,
     target_bpp: float | None,
@@ -80,22 +88,36 @@ def encode(
     lossless: bool,
     no_fallback: bool,
     model: str | None,
-    verify: bool,
+    verify: bool | None,
     force: bool,
+    skip_existing: bool,
     device: str,
     quiet: bool,
 ) -> None:
     """Encode images.
 
     One image goes to OUTPUT, or to a file of the same name with the extension .vq2. More than two names, or -O, make
-    all of them inputs. `-` is stdin or stdout.
+    all of them inputs; results go to the last name if that is a folder. `-` is stdin or stdout.
+
+    \b
+    vqcodec encode photo.png                      writes photo.vq2
+    vqcodec encode photo.png small.vq2 -q 20      at a low quality
+    vqcodec encode photo.png --target-size 50kB   at most so large
+    vqcodec encode -r photos -O coded             a tree of folders
     """
     targets = target_size, target_bpp, target_psnr, target_ssimulacra2
     if sum(asked is not None for asked in (quality, lmbda, *targets)) + lossless > 1:
         raise click.UsageError("give one of --quality, --lambda, --lossless and the targets")
-    jobs = files.plan(paths, output_dir, ".vq2")
-    if len(paths) == 2 and not output_dir and Path(paths[1]).suffix.lower() != ".vq2" and Path(paths[1]).is_file():
-        raise click.UsageError(f"{paths[1]} is not a .vq2 file; for two inputs give -O DIR")
+    jobs = plan(paths, output_dir, ".vq2", SUFFIXES, recursive)
+    target = jobs[0].target
+    if (
+        target != "-"
+        and Path(target).suffix.lower() != ".vq2"
+        and (Path(target).is_file() or not Path(target).exists())
+    ):
+        raise click.UsageError(f"the result is a .vq2 file, which {target} is not; for several inputs give -O DIR")
+    if verify is None:
+        verify = effort >= VERIFIED_FROM and any(asked is not None for asked in targets)
 
     from vqcodec.batch import Steps
     from vqcodec.model import registry
@@ -109,7 +131,7 @@ def encode(
         return codec.load_model(model, device)
 
     def read(job: Job) -> tuple[int, Image.Image]:
-        files.check_target(job.target, force)
+        files.check_target(job.target, force, job.make_folders, skip_existing)
         source = files.read(job.source)
         image = open_image(source)
         load(image)
@@ -135,7 +157,7 @@ def encode(
 
     def write(job: Job, coded: tuple[int, bytes, int]) -> str:
         size, data, pixels = coded
-        files.write(job.target, data, force)
+        files.write(job.target, data, force, job.make_folders)
         return summary(job, size, len(data), 8 * len(data) / pixels)
 
     run_steps(jobs, Steps(read, loaded, code, write), quiet)

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import signal
 import sys
 import threading
@@ -27,15 +26,19 @@ class Failure(click.ClickException):
 
 
 class Stopped(click.ClickException):
-    """A signal ended the command: one line, and the status that a shell expects."""
+    """SIGINT ended the command: one line, and the status that a shell expects."""
 
-    def __init__(self, number: int) -> None:
-        super().__init__("interrupted" if number == signal.SIGINT else "terminated")
-        self.exit_code = 128 + number
+    exit_code = 128 + signal.SIGINT
 
     def show(self, file: Any = None) -> None:
         with contextlib.suppress(OSError):
             click.echo(f"vqcodec: {self.message}", file=file, err=True)
+
+
+class StoppedByTerm(Stopped):
+    """SIGTERM did."""
+
+    exit_code = 128 + signal.SIGTERM
 
 
 class Terminated(BaseException):
@@ -60,9 +63,9 @@ class Commands(click.Group):
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except KeyboardInterrupt:
-            raise Stopped(signal.SIGINT) from None
+            raise Stopped("interrupted") from None
         except Terminated:
-            raise Stopped(signal.SIGTERM) from None
+            raise StoppedByTerm("terminated") from None
         except files.UsageError as error:
             raise click.UsageError(str(error)) from error
         except Exception as error:

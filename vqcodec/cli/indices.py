@@ -10,6 +10,7 @@ import click
 
 from vqcodec.cli.group import main
 from vqcodec.cli.options import (
+    PATH,
     device_option,
     effort_option,
     force_option,
@@ -24,11 +25,12 @@ from vqcodec.cli.running import run_jobs, summary
 from vqcodec.format.container import MAGIC
 from vqcodec.images import files
 from vqcodec.images.files import Job
+from vqcodec.images.plan import plan
 
 
 @main.command("indices")
-@click.argument("source", metavar="IN")
-@click.argument("target", metavar="OUT")
+@click.argument("source", type=PATH, metavar="IN")
+@click.argument("target", type=PATH, metavar="OUT")
 @quality_option
 @lambda_option
 @effort_option
@@ -53,10 +55,14 @@ def indices_command(
 
     IN is an image or a .vq2 file and OUT ends in .npz, or IN is an .npz file and OUT an image or a .vq2 file. `-` is
     stdin or stdout, which gets an image (--format) if IN ends in .npz. Alpha and metadata are not kept.
+
+    \b
+    vqcodec indices photo.png codes.npz    from an image
+    vqcodec indices codes.npz again.vq2    and to a file
     """
     if quality is not None and lmbda is not None:
         raise click.UsageError("give one of --quality and --lambda")
-    jobs = files.plan([source, target], None, "")
+    jobs = plan([source, target], None, "")
     extension = Path(target).suffix.lower()
     back = Path(source).suffix.lower() == ".npz" if target == "-" else extension != ".npz"
 

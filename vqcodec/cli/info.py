@@ -9,6 +9,7 @@ from dataclasses import asdict
 import click
 
 from vqcodec.cli.group import main
+from vqcodec.cli.options import PATH
 from vqcodec.cli.running import run_jobs
 from vqcodec.format.info import describe
 from vqcodec.images import files
@@ -17,15 +18,20 @@ from vqcodec.model.info import info
 
 
 @main.command("info")
-@click.argument("paths", nargs=-1, required=True, metavar="FILE...")
+@click.argument("paths", nargs=-1, required=True, type=PATH, metavar="FILE...")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, one line a file.")
 def info_command(paths: tuple[str, ...], as_json: bool) -> None:
-    """Show what .vq2 files hold and where their bytes went."""
+    """Show what .vq2 files hold and where their bytes went.
+
+    \b
+    vqcodec info photo.vq2           a few lines
+    vqcodec info *.vq2 --json        for programs
+    """
 
     def work(job: Job) -> str:
         measured = info(files.read(job.source))
         text = json.dumps({"file": job.source, **asdict(measured)}) if as_json else describe(job.source, measured)
-        click.echo(text)
+        files.put_line(text)
         return ""
 
     run_jobs([Job(path, "") for path in paths], work, quiet=True)

@@ -10,7 +10,7 @@ import click
 
 from vqcodec.encoder.request import DEFAULT_EFFORT
 
-FORMATS = {"png": ".png", "jpeg": ".jpg", "webp": ".webp", "tiff": ".tiff"}
+FORMATS = {"png": ".png", "jpeg": ".jpg", "webp": ".webp", "avif": ".avif", "jxl": ".jxl", "tiff": ".tiff"}
 
 
 class Number(click.FloatRange):
@@ -23,12 +23,15 @@ class Number(click.FloatRange):
         return number
 
 
+PATH = click.Path(allow_dash=True)  # whose names a shell completes
 model_option = click.option("--model", metavar="NAME", help="Model name, or path of a weights file.")
 force_option = click.option("-f", "--force", is_flag=True, help="Overwrite what exists.")
 quiet_option = click.option("--quiet", is_flag=True, help="No summary on stderr.")
 directory_option = click.option(
     "-O", "--output-dir", type=click.Path(file_okay=False), help="Directory for the results."
 )
+recursive_option = click.option("-r", "--recursive", is_flag=True, help="Folders with all that is in folders below.")
+skip_option = click.option("--skip-existing", is_flag=True, help="Leave alone what has a result already.")
 format_option = click.option(
     "--format", type=click.Choice(list(FORMATS)), help="Image format; by default as named, or PNG."
 )

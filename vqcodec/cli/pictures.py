@@ -23,18 +23,18 @@ def load(image: Any) -> None:
 
 def image_format(target: str, wanted: str | None, quality: int | None = None) -> str:
     """The format of a result, by what was asked for or its name. Raises ImageError if it cannot be written so."""
-    from vqcodec.images import opening, saving
+    from vqcodec.images import imaging, opening
 
     named = f"x.{wanted}" if wanted is not None else "x.png" if target == "-" else target
     opening.register_for(named)
-    format = saving.format_of(named)
-    saving.check_quality(format, quality)
+    format = imaging.format_of(named)
+    imaging.check_quality(format, quality)
     return format
 
 
 def image_bytes(image: Any, format: str, quality: int | None = None) -> bytes:
-    """The file of an image. quality: 1 to 100, of formats that have one; None: what `saving.save` writes."""
-    from vqcodec.images.saving import save
+    """The file of an image. quality: 1 to 100, of formats that have one; None: see `imaging.save`."""
+    from vqcodec.images.imaging import save
 
     file = io.BytesIO()
     save(image, file, format, quality)

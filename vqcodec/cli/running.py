@@ -20,24 +20,16 @@ if TYPE_CHECKING:
 PATIENCE = 1.0  # seconds until the bar of a picture is shown
 
 
-@dataclass(frozen=True)
-class Done:
-    """A job that is done. before, after: bytes of input and output; coded: those of the file of the codec."""
+class Done(str):
+    """The summary of a job that is done, and the bytes of its input and output."""
 
-    job: Job
     before: int
     after: int
-    coded: int
-    pixels: int
-
-    def __str__(self) -> str:
-        bpp = 8 * self.coded / self.pixels
-        return f"{self.job.source} -> {self.job.target}: {self.before} -> {self.after} bytes, {bpp:.4f} bpp"
 
 
 @dataclass
 class Total:
-    """What became of all jobs."""
+    """What became of all jobs, and the bytes of inputs and outputs of those that are done."""
 
     jobs: int
     started: float = field(default_factory=time.perf_counter)
@@ -46,8 +38,6 @@ class Total:
     skipped: int = 0
     before: int = 0
     after: int = 0
-    coded: int = 0
-    pixels: int = 0
 
     def add(self, outcome: Outcome) -> None:
         """Count a job that is over."""
@@ -57,14 +47,13 @@ class Total:
         self.done += result is not None
         if isinstance(result, Done):
             self.before, self.after = self.before + result.before, self.after + result.after
-            self.coded, self.pixels = self.coded + result.coded, self.pixels + result.pixels
 
     def __str__(self) -> str:
-        open_jobs = self.jobs - self.done - self.failed - self.skipped
-        counts = ((self.skipped, "skipped"), (self.failed, "failed"), (open_jobs, "not begun"))
+        left = self.jobs - self.done - self.failed - self.skipped
+        counts = ((self.skipped, "skipped"), (self.failed, "failed"), (left, "not begun"))
         text = f"{self.done} of {self.jobs} files" + "".join(f", {number} {what}" for number, what in counts if number)
-        if self.pixels:
-            text += f": {self.before} -> {self.after} bytes, {8 * self.coded / self.pixels:.4f} bpp"
+        if self.done:
+            text += f": {self.before} -> {self.after} bytes"
         return f"{text}, {time.perf_counter() - self.started:.2f} s"
 
 
@@ -82,8 +71,8 @@ def run_jobs(jobs: list[Job], work: Callable[[Job], object], quiet: bool) -> Non
         raise click.exceptions.Exit(1)
 
 
-def run_steps(jobs: list[Job], steps: Steps, quiet: bool, processes: int = 1) -> None:
-    """The same for jobs of three steps, which overlap, or in several processes; with bars on a terminal."""
+def run_steps(jobs: list[Job], steps: Steps, quiet: bool) -> None:
+    """The same for jobs of three steps, which overlap; with bars on a terminal."""
     from vqcodec.batch import overlap
 
     total = Total(len(jobs))
@@ -96,17 +85,19 @@ def run_steps(jobs: list[Job], steps: Steps, quiet: bool, processes: int = 1) ->
             screen.advance()
 
         try:
-            if processes > 1 and len(jobs) > 1:
-                from vqcodec.batch import processes as parallel
-
-                parallel.run(jobs, steps, report, min(processes, len(jobs)))
-            else:
-                overlap.run(jobs, steps, report)
+            overlap.run(jobs, steps, report)
         finally:
             if len(jobs) > 1 and not quiet:
                 screen.say(str(total))
     if total.failed:
         raise click.exceptions.Exit(1)
+
+
+def summary(job: Job, before: int, after: int, bpp: float) -> Done:
+    """The summary of a job. before, after: bytes of input and output; bpp: of the file of the codec."""
+    done = Done(f"{job.source} -> {job.target}: {before} -> {after} bytes, {bpp:.4f} bpp")
+    done.before, done.after = before, after
+    return done
 
 
 def lines_of(outcome: Outcome, quiet: bool) -> list[str]:
@@ -132,6 +123,8 @@ class _Screen:
     def __enter__(self) -> _Screen:
         if self._shown:
             from tqdm import tqdm
+
+            tqdm.monitor_interval = 0  # no thread that watches the bars
 
             from vqcodec import timing
 

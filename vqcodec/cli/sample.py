@@ -83,6 +83,10 @@ def sample(
     """Draw images from a model.
 
     The same seed gives the same indices on every machine. Several images come on one picture, row by row.
+
+    \b
+    vqcodec sample drawn.png --seed 7              one tile
+    vqcodec sample grid.png --count 4 --tiles 2x1  four on one picture
     """
     sized = width is not None or height is not None
     if (tiles and sized) or (like and (tiles or sized)):

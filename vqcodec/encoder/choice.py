@@ -243,7 +243,7 @@ class LevelChoice:
 
     def _lengths(self, before: Tensor) -> Iterator[tuple[slice, Tensor | None, CodeLengths]]:
         """For every group of tiles: where they lie in the image, and the code lengths there."""
-        for part in self._groups:
+        for part in timing.steps("choosing codes", self._groups):
             inside = None if self._valid is None else self._valid[part]
             if inside is not None and bool(inside.all()):
                 inside = None

@@ -11,6 +11,8 @@ from vqcodec.errors import ModelError
 DEFAULT_QUALITY = 50.0
 DEFAULT_EFFORT = 5
 DEFAULT_TUNE = "psnr"
+VERIFIED_FROM = 8
+"""Effort from which verifying a file of a target costs under a twentieth of encoding it."""
 TUNES = {"psnr": 0.0, "ssim": 0.25}
 """Power of the local contrast that lambdas are multiplied by (`encoder.emphasis`)."""
 MARGIN = 2.0

@@ -47,7 +47,10 @@ _PICTURE_TAGS = (270, 271, 272, 274, 282, 283, 296, 305, 306, 315, 33432)
 _PICTURE_GROUPS = (34665, 34853)  # the EXIF and GPS directories
 _TIFF_XMP = 700
 
-_SAVE_OPTIONS: dict[str, dict[str, Any]] = {"JPEG": {"quality": 95}, "WEBP": {"lossless": True}}
+_SAVE_OPTIONS: dict[str, dict[str, Any]] = {
+    "JPEG": {"quality": 95}, "WEBP": {"lossless": True}, "AVIF": {"quality": 90}
+}  # fmt: skip
+_WITH_QUALITY = ("JPEG", "WEBP", "AVIF", "JXL", "HEIF")
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,22 +142,40 @@ def decode_alpha(data: bytes, width: int, height: int) -> NDArray[np.uint8]:
         raise FormatError(f"the alpha channel cannot be read: {error}") from error
 
 
-def save(image: Image.Image, target: str | os.PathLike[str] | IO[bytes], format: str | None = None) -> None:
+def save(
+    image: Image.Image,
+    target: str | os.PathLike[str] | IO[bytes],
+    format: str | None = None,
+    quality: int | None = None,
+) -> None:
     """Write an image with its metadata, as far as the format takes them.
 
-    `format` is a name of Pillow's, by default what the name of the file says. JPEG is written at quality 95, WebP
-    lossless. Raises `ImageError` if Pillow cannot write that, and `OSError` if the file cannot be written.
+    Args:
+        image: what to write.
+        target: path or file.
+        format: a name of Pillow's; by default what the name of the file says.
+        quality: 1 to 100, of JPEG (95 if None), AVIF (90), WebP (without loss) and JPEG XL.
+
+    Raises `ImageError` if Pillow cannot write that, and `OSError` if the file cannot be written.
     """
     if format is None and isinstance(target, (str, os.PathLike)):
         format = format_of(target)
     if format is None:
         raise ImageError("no format is given for the image to be written")
     format = format.upper()
-    options = _SAVE_OPTIONS.get(format, {}) | _metadata_options(image, format)
+    check_quality(format, quality)
+    asked = _SAVE_OPTIONS.get(format, {}) if quality is None else {"quality": quality}
+    options = asked | _metadata_options(image, format)
     try:
         image.save(target, format, **options)
     except (ValueError, KeyError, SyntaxError, struct.error, TypeError) as error:
         raise ImageError(f"cannot write the image as {format}: {error}") from error
+
+
+def check_quality(format: str, quality: int | None) -> None:
+    """Raise `ImageError` if a quality is asked for that the format, as Pillow names it, does not have."""
+    if quality is not None and format.upper() not in _WITH_QUALITY:
+        raise ImageError(f"{format} has no quality: {', '.join(_WITH_QUALITY)} have one")
 
 
 def format_of(path: str | os.PathLike[str]) -> str:
@@ -183,7 +204,11 @@ def _convert(image: Image.Image) -> Image.Image:
     mode = image.mode
     if mode.startswith("I;16"):
         warnings.warn("16-bit grey is reduced to 8 bits", stacklevel=3)
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        grey = np.asarray(image)
+        reduced, clear = (grey >> 8).astype(np.uint8), image.info.get("transparency")
+        if isinstance(clear, int):
+            reduced = np.stack([reduced, np.where(grey == clear, 0, 255).astype(np.uint8)], axis=2)
+        return Image.fromarray(reduced)
     if mode in _CONVERTED:
         warnings.warn(f"{mode} is converted to RGB", stacklevel=3)
         target = "RGB"

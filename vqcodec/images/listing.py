@@ -7,7 +7,9 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PurePath
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".ppm"})
+SUFFIXES = frozenset(
+    ".png .jpg .jpeg .jfif .webp .avif .bmp .tif .tiff .ppm .pgm .pbm .pnm .gif .tga .jp2 .jxl .heic .heif".split()
+)
 
 
 def is_image(path: PurePath) -> bool:

@@ -102,5 +102,3 @@ def _jxl() -> None:
 
 def _heif() -> None:
     importlib.import_module("pillow_heif").register_heif_opener()
-
-

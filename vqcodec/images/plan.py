@@ -62,9 +62,7 @@ def plan(
     return jobs
 
 
-def _jobs_of(
-    path: str, directory: str | None, extension: str, suffixes: Collection[str], recursive: bool
-) -> list[Job]:
+def _jobs_of(path: str, directory: str | None, extension: str, suffixes: Collection[str], recursive: bool) -> list[Job]:
     """The jobs of one input: a file, or the files of a folder."""
     made = directory is not None
     if not os.path.isdir(path) or not suffixes:
@@ -78,9 +76,7 @@ def _jobs_of(
         below = "" if recursive else ", and -r, which looks into those below, was not given"
         raise FileNotFoundError(2, f"there is nothing to do in this folder{below}", path)
     folders = [None if directory is None else str(Path(directory) / file.relative_to(base).parent) for file in files]
-    return [
-        Job(str(file), _beside(file, folder, extension), made) for file, folder in zip(files, folders, strict=True)
-    ]
+    return [Job(str(file), _beside(file, folder, extension), made) for file, folder in zip(files, folders, strict=True)]
 
 
 def _beside(path: Path, directory: str | None, extension: str) -> str:
