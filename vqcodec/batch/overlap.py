@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, TypeVar, overload
 
 import click
 
-from vqcodec.errors import VqcodecError
 from vqcodec.images.files import Job, Skipped, UsageError, describe, one_line
-from vqcodec.model.limits import DEFAULT_LIMITS, Limits
+from vqcodec.model.limits import Limits
 
 if TYPE_CHECKING:
     import os
