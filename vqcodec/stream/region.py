@@ -42,17 +42,18 @@ def read(model: Model, file: Container, windows: Sequence[Window], limits: Limit
         for level, tiling in zip(model.config.autoencoder.levels, tilings, strict=True)
     ]
     masks = [tiling.valid() for tiling in tilings[: len(wanted)]]
+    parts = tilings[0].groups  # the same at all levels
     together = max(1, -(-reader.batch_tiles(model, head.width, head.height) // head.group_tiles))
     for first in range(0, len(wanted[0]), together):
         coarse: list[Tensor] = []
         groups = wanted[0][first : first + together]
         for level, (tiling, mask, prior) in enumerate(zip(tilings, masks, model.priors, strict=False)):
-            kept = [i for i, group in enumerate(groups) if group in wanted[level]]
-            rows = [row for i in kept for row in _rows(tiling, groups, i)]
-            coarse, groups = [maps[rows] for maps in coarse], [groups[i] for i in kept]
+            present = [group for group in groups for _ in _tiles(parts[group])]
+            rows = [row for row, group in enumerate(present) if group in wanted[level]]
+            coarse, groups = [maps[rows] for maps in coarse], [group for group in groups if group in wanted[level]]
             if not groups:
                 break
-            tiles = [tile for group in groups for tile in range(*_range(tiling, group))]
+            tiles = [tile for group in groups for tile in _tiles(parts[group])]
             inside = None if mask is None else mask[tiles].to(model.device)
             streams = [file.streams[group * len(model.priors) + level] for group in groups]
             source = reader.Source(streams, head.group_tiles, clock)
@@ -75,13 +76,6 @@ def _groups(tiling: Tiling, window: Window) -> list[int]:
     return sorted({place // tiling.group_tiles for place, tile in enumerate(tiling.sequence) if tile in touched})
 
 
-def _range(tiling: Tiling, group: int) -> tuple[int, int]:
-    """First and last plus one of a group's tiles."""
-    part = tiling.groups[group]
-    return part.start, part.stop
-
-
-def _rows(tiling: Tiling, groups: Sequence[int], i: int) -> range:
-    """Where the tiles of the i-th of some groups stand among those of all."""
-    sizes = [stop - start for start, stop in (_range(tiling, group) for group in groups)]
-    return range(sum(sizes[:i]), sum(sizes[: i + 1]))
+def _tiles(part: slice) -> range:
+    """The tiles of a group."""
+    return range(part.start, part.stop)
