@@ -14,8 +14,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, TypeVar, overload
 
-import click
-
 from vqcodec.images.files import Job, Skipped, UsageError, describe, one_line
 from vqcodec.model.limits import Limits
 
@@ -154,7 +152,7 @@ class _Task:
             raise  # the reader of stdout has gone, and with it the sense of all that follows
         except Skipped as skipped:
             self._skipped = f"{self.job.source}: skipped, {skipped} exists"
-        except (click.ClickException, click.exceptions.Exit, UsageError):
+        except UsageError:
             raise  # wrong usage, which is not about this job
         except Exception as error:
             self.failed = True

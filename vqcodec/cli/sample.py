@@ -115,7 +115,7 @@ def sample(
             across, down = (side * sampler.tile_size for side in tiles or (1, 1))
             across, down = width or across, height or down
         if max(across, down) > MAX_SIDE or count * across * down > MAX_PIXELS:
-            raise click.UsageError(f"{count} of {across}x{down} pixels are over the limit of {MAX_PIXELS}")
+            raise files.UsageError(f"{count} of {across}x{down} pixels are over the limit of {MAX_PIXELS}")
         drawn = sampler.images(across, down, range(number, number + count), temperature)
         if count > 1 and not separate:
             drawn = iter([sheets.grid(drawn, count, columns or math.ceil(math.sqrt(count)))])
