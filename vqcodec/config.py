@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+PREVIEW_SCALES = (2, 4, 8, 16, 32)
+"""Pixels along a side that become one in a preview."""
+
 
 @dataclass(frozen=True)
 class LevelConfig:

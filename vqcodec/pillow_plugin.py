@@ -11,6 +11,7 @@ from typing import IO, Any
 
 from PIL import Image, ImageFile
 
+from vqcodec.config import PREVIEW_SCALES
 from vqcodec.errors import FormatError, VqcodecError
 from vqcodec.format import container
 
@@ -18,7 +19,6 @@ FORMAT = "VQ2"
 EXTENSION = ".vq2"
 MIME = "image/x-vq2"
 
-_SCALES = (2, 4, 8, 16, 32)  # those of `model.preview`, which needs torch
 _METADATA = ("exif", "icc_profile", "xmp")
 
 
@@ -64,7 +64,7 @@ class Vq2ImageFile(ImageFile.ImageFile):
             return None
         width, height = self._size
         most = min(width // max(1, size[0]), height // max(1, size[1]))
-        self._scale = max((scale for scale in _SCALES if scale <= most), default=1)
+        self._scale = max((scale for scale in PREVIEW_SCALES if scale <= most), default=1)
         self._size = -(-width // self._scale), -(-height // self._scale)
         return self._mode, (0, 0, width / self._scale, height / self._scale)
 

@@ -25,6 +25,7 @@ from vqcodec.cli.options import (
 )
 from vqcodec.cli.pictures import image_bytes, image_format
 from vqcodec.cli.running import run_steps, summary
+from vqcodec.config import PREVIEW_SCALES
 from vqcodec.format.container import read_header
 from vqcodec.images import files
 from vqcodec.images.files import Job
@@ -56,7 +57,7 @@ def parse_region(
 @click.option("--region", callback=parse_region, metavar="X,Y,W,H", help="Decode these pixels only.")
 @click.option(
     "--preview",
-    type=click.Choice(["2", "4", "8", "16", "32"]),
+    type=click.Choice([str(scale) for scale in PREVIEW_SCALES]),
     help="A picture so many times smaller, from the coarse levels.",
 )
 @click.option(

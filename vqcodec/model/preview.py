@@ -23,9 +23,6 @@ from vqcodec.model.maps import IndexMaps
 from vqcodec.model.model import Model
 from vqcodec.model.precision import exactly
 
-SCALES = (2, 4, 8, 16, 32)
-"""Pixels along a side that become one."""
-
 TRADEOFFS = (40, 90, 140, 190)  # of the pictures that are drawn, a tile each
 RIDGE = 1e-3  # of the mean energy of a feature
 SEED = 0
@@ -47,7 +44,7 @@ def make(model: Model, maps: IndexMaps, scale: int, tradeoff: int = 0) -> Pixels
     Args:
         model: whose maps they are.
         maps: of an image; levels finer than that of `level_for` are not looked at.
-        scale: one of `SCALES`.
+        scale: one of `config.PREVIEW_SCALES`.
         tradeoff: 0 to 255.
     """
     level = level_for(model.config.autoencoder, scale)

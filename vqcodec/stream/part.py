@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from vqcodec.config import PREVIEW_SCALES
 from vqcodec.format.container import Container
 from vqcodec.images import imaging
 from vqcodec.model import pixels, preview
@@ -28,7 +29,7 @@ class Part:
     """What is wanted of a picture of width x height pixels.
 
     region: x, y, width and height in pixels, None for all. scale: pixels along a side that become one, one of
-    `model.preview.SCALES` or 1; more than 1 shows the coarse levels only. Raises ValueError on a region that is not
+    `config.PREVIEW_SCALES` or 1; more than 1 shows the coarse levels only. Raises ValueError on a region that is not
     inside the picture, on another scale, and if both are given.
     """
 
@@ -38,8 +39,8 @@ class Part:
     scale: int = 1
 
     def __post_init__(self) -> None:
-        if self.scale not in (1, *preview.SCALES):
-            raise ValueError(f"the scale of a preview must be one of {preview.SCALES}, not {self.scale}")
+        if self.scale not in (1, *PREVIEW_SCALES):
+            raise ValueError(f"the scale of a preview must be one of {PREVIEW_SCALES}, not {self.scale}")
         x, y, width, height = self.region or (0, 0, self.width, self.height)
         if self.region and self.scale > 1:
             raise ValueError("give a region or a preview, not both")
