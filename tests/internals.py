@@ -70,7 +70,7 @@ def forged(
     return container.pack(container.Container(header, tuple(streams)))
 
 
-def shipped(name: str = "vq2-base") -> Codec:
+def shipped(name: str = registry.DEFAULT_MODEL) -> Codec:
     """An installed model."""
     return Codec.load(registry.find(name), "cpu")
 

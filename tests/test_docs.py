@@ -97,7 +97,7 @@ def pages_with(language: str) -> list[object]:
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory of small untrained models under the names of the codecs that ship."""
     directory = tmp_path_factory.mktemp("shipped")
-    save_untrained(directory / "vq2-base.safetensors")
+    save_untrained(directory / f"{registry.DEFAULT_MODEL}.safetensors")
     save_untrained(directory / "vqvae-base.safetensors", VQVAE_PRESETS["tiny"])
     return directory
 

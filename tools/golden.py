@@ -21,7 +21,7 @@ from vqcodec.format import container
 from vqcodec.model.maps import IndexMaps
 
 FOLDER = Path(__file__).resolve().parent.parent / "tests" / "golden"
-MODELS = ("vq2-base", "vqvae-base")
+MODELS = ("vq2-light", "vq2-base", "vqvae-base")
 
 
 def pictures() -> dict[str, Image.Image]:
@@ -44,8 +44,7 @@ def indices_hash(indices: IndexMaps) -> str:
 
 def decoded_indices(codec: Codec, file: bytes) -> IndexMaps:
     """The index maps that a file holds."""
-    parts = container.unpack(file)
-    return codec.decompress(parts.streams, parts.header.width, parts.header.height, parts.header.group_tiles)
+    return codec.read_indices(container.unpack(file))
 
 
 @click.command(help=__doc__)

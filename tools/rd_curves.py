@@ -23,8 +23,8 @@ from vqcodec.errors import VqcodecError
 from vqcodec.evaluation import tables
 from vqcodec.evaluation.curves import Curve, curves, read_published
 from vqcodec.evaluation.equal_bytes import GROUPS, compare_file
-from vqcodec.evaluation.measuring import Cache, Row, evaluate, summarise
-from vqcodec.evaluation.rivals import RIVAL_GRIDS, Ours, ours, rivals
+from vqcodec.evaluation.measuring import Cache, Row, evaluate, smoothest, summarise
+from vqcodec.evaluation.rivals import AVIF, RIVAL_GRIDS, Ours, ours, rivals
 from vqcodec.evaluation.workers import Workers
 from vqcodec.images.listing import images_of
 
@@ -103,10 +103,16 @@ def write_page(
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda, for the models.")
 @click.option("--jpeg", type=Numbers(), default=RIVAL_GRIDS["JPEG"], help="Qualities; '' leaves JPEG out.")
 @click.option("--webp", type=Numbers(), default=RIVAL_GRIDS["WebP"], help="Qualities; '' leaves WebP out.")
-@click.option("--avif", type=Numbers(), default=RIVAL_GRIDS["AVIF 4:2:0"], help="Qualities of both samplings.")
+@click.option("--avif", type=Numbers(), default=RIVAL_GRIDS[AVIF[0]], help="Qualities of all its tunes and samplings.")
 @click.option("--jxl", type=Numbers(), default=RIVAL_GRIDS["JPEG XL"], help="Qualities; '' leaves JPEG XL out.")
 @click.option("--jobs", default=os.cpu_count() or 1, show_default=True, type=click.IntRange(1), help="Processes.")
 @click.option("--cache", type=FILE, help="File of JSON lines that keeps all results.")
+@click.option(
+    "--smoothest",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    help="Share of each folder's images, those with the smallest JPEG files, to give tables for too.",
+)
 @click.option("--csv", "csv_path", type=FILE, help="Write a row an image, codec and setting.")
 @click.option("--json", "json_path", type=FILE, help="Write the means.")
 @click.option("--plot", "plot_path", type=FILE, help="Draw the curves (.png, .svg).")
@@ -149,7 +155,7 @@ def _check(options: dict[str, Any]) -> None:
 def run(options: dict[str, Any], workers: Workers) -> None:
     """Everything that was asked for."""
     grids = {"JPEG": options["jpeg"], "WebP": options["webp"], "JPEG XL": options["jxl"]}
-    grids |= dict.fromkeys(("AVIF 4:2:0", "AVIF 4:4:4"), options["avif"])
+    grids |= dict.fromkeys(AVIF, options["avif"])
     qualities = [int(quality) for quality in options["qualities"]] or [None]
     efforts, tunes = [int(effort) for effort in options["efforts"]], options["tunes"] or (DEFAULT_TUNE,)
     points = ours(options["models"], qualities, options["device"], efforts, tunes)
@@ -184,6 +190,8 @@ def measure_folders(
         rows += evaluate(folder, codecs, cache, workers, counter(folder.resolve().name))
     points = summarise(rows)
     click.echo(tables.markdown(points))
+    if options["smoothest"]:
+        click.echo(tables.markdown(summarise(smoothest(rows, options["smoothest"]))))
     if options["csv_path"]:
         tables.write_csv(options["csv_path"], rows)
     if options["json_path"]:

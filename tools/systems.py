@@ -23,7 +23,7 @@ from vqcodec.model import registry
 from vqcodec.training.data import load_images, middle
 from vqcodec.vae.model import VAEModel
 
-MODELS = ("vae-base", "vqvae-base", "vq2-base")
+MODELS = ("vae-base", "vqvae-base", "vq2-light")
 MARKS = "<!-- figures of {}: begin -->", "<!-- figures of {}: end -->"
 SIDE = 128  # of a picture's cells, in pixels: no more than a tile of the codecs, as tiles are drawn independently
 SAMPLES = 6

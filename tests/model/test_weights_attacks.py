@@ -298,7 +298,7 @@ def test_a_codec_is_no_vae_and_the_other_way_round(tmp_path):
 
 
 def test_shipped_models_have_the_inventory_of_their_configuration():
-    for name in ("vq2-base", "vqvae-base"):
+    for name in ("vq2-light", "vq2-base", "vqvae-base"):
         codec = shipped(name)
         file = weights.load_model(codec_path(name))
         inventory.check_model(codec.config, file.entries)

@@ -145,11 +145,11 @@ def test_a_chart_places_its_points() -> None:
 
 
 def test_tables_give_the_bd_rate_or_the_rate_at_equal_quality() -> None:
-    rival = curve("JPEG", "rival", 0.2)
-    text = tables.bd_rates(curve("mine", "ours", 0.1, 3), [rival])
+    text = tables.bd_rates(curve("mine", "ours", 0.04, 3), [curve("JPEG", "rival", 0.08)])
     assert "−50.0 %" in text
     assert "25.8 to 30.0 dB" in text
     assert "−0 to 4" in text
+    rival = curve("JPEG", "rival", 0.2)
     one = curve("mine", "ours", 0.3, 1).points[0]
     assert "+50.0 %" in tables.equal_quality(one, [rival])
     assert "0.200" in tables.equal_quality(one, [rival])

@@ -38,7 +38,7 @@ QUALITIES = (
 )
 
 
-BD_RANGE = (0.15, 1.0)  # bits per pixel that BD-rates speak of: beyond them photographs are hardly ever stored
+BD_RANGE = (0.06, 1.0)  # bits per pixel that BD-rates speak of: beyond them photographs are hardly ever stored
 
 
 @dataclass(frozen=True)

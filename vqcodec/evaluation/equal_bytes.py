@@ -10,9 +10,9 @@ from pathlib import Path
 from PIL import Image
 
 from vqcodec.evaluation.measuring import Measurement, compare, load_rgb
-from vqcodec.evaluation.rivals import FORMATS, Rival, Setting
+from vqcodec.evaluation.rivals import AVIF, FORMATS, Rival, Setting
 
-GROUPS = (("JPEG",), ("WebP",), ("AVIF 4:2:0", "AVIF 4:4:4"), ("JPEG XL",))
+GROUPS = (("JPEG",), ("WebP",), AVIF, ("JPEG XL",))
 """Rivals that are shown; of a group the one with the best PSNR."""
 
 _BEYOND = 4  # steps of quality that bisection looks further, as sizes are not quite monotone in it

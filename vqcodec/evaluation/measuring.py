@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
 
@@ -212,6 +212,32 @@ def _row(result: Measurement, dataset: str, image: str, codec: Setting, size: tu
         bpp=bpp,
         bits_per_dim=bpp / 3,
     )
+
+
+def smoothest(rows: Sequence[Row], share: float) -> list[Row]:
+    """Rows of the smoothest images, the ones whose JPEG files are smallest.
+
+    Args:
+        rows: of any datasets, with JPEG among the codecs.
+        share: of each dataset's images, above 0, at most 1; one image at least.
+
+    Returns: their rows, under the dataset's name with the number of images.
+
+    Raises:
+        ValueError: a dataset has no rows of JPEG.
+    """
+    chosen = []
+    for dataset in dict.fromkeys(row.dataset for row in rows):
+        sizes: dict[str, int] = {}
+        for row in rows:
+            if row.dataset == dataset and row.codec == "JPEG":
+                sizes[row.image] = sizes.get(row.image, 0) + row.size
+        if not sizes:
+            raise ValueError(f"the smoothest images of {dataset} are those with the smallest JPEG files: measure JPEG")
+        smooth = sorted(sizes, key=lambda image: sizes[image])[: max(1, round(share * len(sizes)))]
+        name = f"{dataset}, smoothest {len(smooth)}"
+        chosen += [replace(row, dataset=name) for row in rows if row.dataset == dataset and row.image in smooth]
+    return chosen
 
 
 def summarise(rows: Sequence[Row]) -> list[Point]:

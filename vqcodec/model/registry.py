@@ -22,7 +22,7 @@ from typing import Any
 from vqcodec.errors import ModelError
 from vqcodec.format.container import IDENTITY_BYTES
 
-DEFAULT_MODEL = "vq2-base"
+DEFAULT_MODEL = "vq2-light"
 """Name of the model that encodes where none is asked for."""
 
 ENVIRONMENT = "VQCODEC_MODELS"

@@ -23,6 +23,8 @@ _RIVALS = {
     "WebP": Style("webp", "#1d6fb8", "#63b0f4", "D"),
     "AVIF 4:2:0": Style("avif420", "#b45309", "#f0a63c", "^"),
     "AVIF 4:4:4": Style("avif444", "#15803d", "#56c77f", "v"),
+    "AVIF psnr": Style("avifpsnr", "#92400e", "#d9903d", "<"),
+    "AVIF ssim": Style("avifssim", "#a16207", "#e3c04a", ">"),
     "JPEG XL": Style("jxl", "#6d28d9", "#b197fc", "P"),
 }
 _OURS = (
