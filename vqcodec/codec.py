@@ -22,7 +22,9 @@ from vqcodec.encoder.choice import chooser
 from vqcodec.encoder.request import DEFAULT, DEFAULT_EFFORT, DEFAULT_TUNE, Request, lmbda_asked
 from vqcodec.errors import ImageError
 from vqcodec.format import container
-from vqcodec.images import imaging, whole
+from vqcodec.format.source import Source, contents
+from vqcodec.images import imaging, opening, whole
+from vqcodec.images.opening import ImageSource
 from vqcodec.model import pixels, registry
 from vqcodec.model.limits import DEFAULT_LIMITS, Deadline, Limits
 from vqcodec.model.maps import IndexMaps
@@ -41,7 +43,7 @@ class Codec(Model):
     @exactly
     def encode(
         self,
-        image: Image.Image,
+        image: ImageSource,
         *,
         quality: float | None = None,
         lmbda: float | None = None,
@@ -59,7 +61,7 @@ class Codec(Model):
         the scale.
 
         Args:
-            image: a Pillow image of any size.
+            image: a Pillow image, array (uint8 [H, W], [H, W, 3] or [H, W, 4]), path, bytes or open file.
             quality: 0 (small) to 100 (good).
             lmbda: weight of a bit, from 0: codes are chosen by squared error + lmbda * bits.
             size: bytes that the file may have at most.
@@ -74,11 +76,10 @@ class Codec(Model):
 
         Returns: the bytes of a .vq2 file, with the image's metadata.
 
-        Raises ValueError on other values, ImageError on an image that cannot be encoded or not as asked, ModelError if
-        the model has a single quality and another is asked for.
+        Raises what `vqcodec.encode` does.
         """
         asked = Request(quality, lmbda, size, bpp, effort, tune, psnr, ssimulacra2)
-        picture = imaging.from_pil(image)
+        picture = imaging.from_pil(opening.as_image(image))
         if lossless:
             return whole.file(picture)
         height, width = picture.pixels.shape[:2]
@@ -106,13 +107,14 @@ class Codec(Model):
         return fallbacks.chosen(picture, asked, self.config.lmbdas, data, shown) if fallback else data
 
     def decode(
-        self, data: bytes, *, region: Region | None = None, preview: int = 1, limits: Limits = DEFAULT_LIMITS
+        self, data: Source, *, region: Region | None = None, preview: int = 1, limits: Limits = DEFAULT_LIMITS
     ) -> Image.Image:
-        """Decode the bytes of a .vq2 file to an image, with its metadata; or a part of it: see `stream.part.Part`.
+        """Decode a .vq2 file, also by path or open, to an image with its metadata; or a part: see `stream.part.Part`.
 
         Raises FormatError on a damaged file, ModelError if it was made with another model, ImageError if it would cost
         more than the limits, ValueError on a region outside of it.
         """
+        data = contents(data)
         head = container.read_header(data)
         part = Part(head.width, head.height, region, preview)
         part.check(limits, head.lossless)
@@ -148,14 +150,13 @@ class Codec(Model):
         tradeoff: int = 0,
         deadline: Deadline | None = None,
     ) -> IndexMaps:
-        """Read index maps from streams: see `stream.reader`. Raises FormatError on a stream that `compress` would not
-        write, ImageError after the deadline."""
+        """Read index maps from streams: see `stream.reader`."""
         return reader.decompress(self, streams, width, height, group_tiles, tradeoff, deadline)
 
     def header(self, width: int, height: int, mode: str, tradeoff: int = 0) -> container.Header:
         """The header of the files that this codec writes."""
-        group_tiles = self.tiling(0, width, height).group_tiles
-        return container.Header(width, height, mode, self.identity, self.tile_size, group_tiles, tradeoff)
+        grouped = self.tiling(0, width, height).group_tiles
+        return container.Header(width, height, mode, self.identity, self.tile_size, grouped, tradeoff)
 
     def read_indices(self, file: container.Container, limits: Limits = DEFAULT_LIMITS) -> IndexMaps:
         """The index maps that a file holds. Raises FormatError, ModelError and ImageError as `decode`."""
@@ -181,14 +182,15 @@ def _load(model: registry.ModelFile, device: str) -> Codec:
 
 
 def encode(
-    image: Image.Image, *, model: str | os.PathLike[str] | None = None, device: str = "auto", **options: Any
+    image: ImageSource, *, model: str | os.PathLike[str] | None = None, device: str = "auto", **options: Any
 ) -> bytes:
     """Encode an image with a model, by name or path. options: those of `Codec.encode`."""
     return load_model(model, device).encode(image, **options)
 
 
-def decode(data: bytes, *, device: str = "auto", limits: Limits = DEFAULT_LIMITS, **part: Any) -> Image.Image:
+def decode(data: Source, *, device: str = "auto", limits: Limits = DEFAULT_LIMITS, **part: Any) -> Image.Image:
     """Decode a .vq2 file with the installed model that it names. part: region and preview of `Codec.decode`."""
+    data = contents(data)
     head = container.read_header(data)
     wanted = Part(head.width, head.height, part.get("region"), part.get("preview", 1))
     wanted.check(limits, head.lossless)  # ahead of loading the model

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Many images: steps that overlap, lists in Python."""
 
-from vqcodec.batch.overlap import Options, Outcome, Steps, attempt, decode, encode, run
+from vqcodec.batch.lists import Options, decode, encode
+from vqcodec.batch.overlap import Outcome, Steps, attempt, run
 
 __all__ = ["Options", "Outcome", "Steps", "attempt", "decode", "encode", "run"]

@@ -12,17 +12,12 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, TypeVar, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from vqcodec.images.files import Job, Skipped, UsageError, describe, one_line
-from vqcodec.model.limits import Limits
 
 if TYPE_CHECKING:
-    import os
     from concurrent.futures import Future, ThreadPoolExecutor
-
-    from PIL import Image
-    from typing_extensions import Unpack
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -84,7 +79,7 @@ def run(jobs: Sequence[Job], steps: Steps, report: Callable[[Outcome], None]) ->
     behind: Future[None] | None = None
     with _heard(), ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
         try:
-            for task, source in _one_ahead(jobs, read, reader):
+            for task, source in one_ahead(jobs, read, reader):
                 if not (task.over or prepared):
                     steps.prepare()
                     prepared = True
@@ -113,7 +108,7 @@ def attempt_steps(job: Job, steps: Steps) -> Outcome:
         return task.last(steps.write, task.step(steps.code, source))
 
 
-def _one_ahead(items: Iterable[A], do: Callable[[A], B], pool: ThreadPoolExecutor) -> Iterator[B]:
+def one_ahead(items: Iterable[A], do: Callable[[A], B], pool: ThreadPoolExecutor) -> Iterator[B]:
     """The results of a function for all items, in order; the pool computes that of the next item meanwhile."""
     waiting: Future[B] | None = None
     for item in items:
@@ -192,87 +187,3 @@ def _heard() -> Iterator[None]:
 
         warnings.showwarning = hear
         yield
-
-
-class Options(TypedDict, total=False):
-    """The options of `Codec.encode`, and the model (a name or a path) and device (auto, cpu, cuda) to do it."""
-
-    quality: float | None
-    lmbda: float | None
-    size: int | None
-    bpp: float | None
-    effort: int
-    tune: str
-    psnr: float | None
-    ssimulacra2: float | None
-    lossless: bool
-    fallback: bool
-    model: str | os.PathLike[str] | None
-    device: str
-    verify: bool
-
-
-@overload
-def encode(image: Image.Image, **options: Unpack[Options]) -> bytes: ...
-@overload
-def encode(image: Iterable[Image.Image], **options: Unpack[Options]) -> list[bytes]: ...
-def encode(image: Image.Image | Iterable[Image.Image], **options: Unpack[Options]) -> bytes | list[bytes]:
-    """Encode an image, or several.
-
-    Args:
-        image: a Pillow image of any size, or a list (or any iterable) of them: the pixels of the next one are then read
-            while one is encoded.
-        options: those of `Codec.encode`, for all images, and `model`, a name or path (the default model if None), and
-            `device`: auto (a GPU if there is one), cpu or cuda.
-
-    Returns: the bytes of a `.vq2` file, or a list of such. Raises what `Codec.encode` does, for the first image where
-    that happens.
-    """
-    from concurrent.futures import ThreadPoolExecutor
-
-    from PIL import Image
-
-    from vqcodec import codec
-    from vqcodec.images import imaging
-
-    if isinstance(image, Image.Image):
-        return codec.encode(image, **options)
-
-    def read(image: Image.Image) -> Image.Image:
-        imaging.load(image)
-        return image
-
-    with ThreadPoolExecutor(1) as reader:
-        return [codec.encode(ready, **options) for ready in _one_ahead(image, read, reader)]
-
-
-class Wanted(TypedDict, total=False):
-    """What of each file is decoded, as of `Codec.decode`, with which limits, and where: auto, cpu or cuda."""
-
-    device: str
-    limits: Limits
-    region: tuple[int, int, int, int] | None
-    preview: int
-
-
-@overload
-def decode(data: bytes, **options: Unpack[Wanted]) -> Image.Image: ...
-@overload
-def decode(data: Iterable[bytes], **options: Unpack[Wanted]) -> list[Image.Image]: ...
-def decode(data: bytes | Iterable[bytes], **options: Unpack[Wanted]) -> Image.Image | list[Image.Image]:
-    """Decode a file, or several.
-
-    Args:
-        data: the bytes of a `.vq2` file, or a list (or any iterable) of such.
-        options: `device`: auto (a GPU if there is one), cpu or cuda. `limits`: what each file may cost. `region`: x, y,
-            width and height of the pixels that are wanted, in place of all. `preview`: 2, 4, 8, 16 or 32, for a picture
-            so many times smaller, from the coarse levels.
-
-    Returns: a Pillow image, or a list of them. Raises what `Codec.decode` does, for the first file where that happens,
-    and ModelError if the model that it names is not installed.
-    """
-    from vqcodec import codec
-
-    if isinstance(data, bytes):
-        return codec.decode(data, **options)
-    return [codec.decode(one, **options) for one in data]

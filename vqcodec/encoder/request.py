@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import math
+import numbers
 from dataclasses import dataclass
+from typing import Any
 
 from vqcodec.errors import ModelError
 
@@ -29,7 +31,7 @@ class Request:
         effort: 1 to 9, see `Effort`.
         tune: "psnr" for the least squared error, "ssim" to move bits from where contrast hides errors to smooth places.
 
-    Raises ValueError on anything else.
+    Raises ValueError on anything else, TypeError on what is no number.
     """
 
     quality: float | None = None
@@ -42,6 +44,9 @@ class Request:
     ssimulacra2: float | None = None
 
     def __post_init__(self) -> None:
+        for name in ("quality", "lmbda", "size", "bpp", "psnr", "ssimulacra2"):
+            _check_number(name, getattr(self, name))
+        _check_number("effort", self.effort, numbers.Integral, optional=False)
         asked = (self.quality, self.lmbda, self.size, self.bpp, self.psnr, self.ssimulacra2)
         if sum(value is not None for value in asked) > 1:
             raise ValueError("give one of quality, lmbda, size, bpp, psnr and ssimulacra2")
@@ -56,6 +61,8 @@ class Request:
             raise ValueError(f"the ssimulacra2 must be above 0, at most 100, not {self.ssimulacra2:g}")
         if self.effort not in EFFORTS:
             raise ValueError(f"the effort must be 1 to 9, not {self.effort}")
+        if not isinstance(self.tune, str):
+            raise TypeError(f"tune must be {' or '.join(TUNES)}, not {self.tune!r}")
         if self.tune not in TUNES:
             raise ValueError(f"tune must be {' or '.join(TUNES)}, not {self.tune!r}")
 
@@ -74,6 +81,12 @@ class Request:
         if self.size is not None:
             return float(self.size)
         return None if self.bpp is None else self.bpp * pixels / 8
+
+
+def _check_number(name: str, value: Any, kind: type = numbers.Real, optional: bool = True) -> None:
+    if (value is None and optional) or (isinstance(value, kind) and not isinstance(value, bool)):
+        return
+    raise TypeError(f"the {name} must be a {'whole ' * (kind is numbers.Integral)}number, not {value!r}")
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Image files as Pillow images, also of formats whose plugins are installed."""
+"""Images of any origin as Pillow images: paths, bytes, files, arrays; formats of plugins that are installed."""
 
 from __future__ import annotations
 
@@ -7,15 +7,40 @@ import importlib
 import io
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeAlias
 
+import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from vqcodec.errors import ImageError
 from vqcodec.format.container import MAGIC
+from vqcodec.format.source import Source, contents
 from vqcodec.images.imaging import IMAGE_ERRORS
 
 _JXL = (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")
 _HEIF = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
+
+ImageSource: TypeAlias = "Image.Image | np.ndarray[Any, Any] | Source"
+"""What an image may be given as: a Pillow image, an array, or the bytes, the path or an open file of an image."""
+
+
+def as_image(source: ImageSource) -> Image.Image:
+    """Make a Pillow image of whatever can be one.
+
+    Args:
+        source: a Pillow image; an array, uint8 [height, width], or [height, width, channels] of 1 (grey), 2 (grey and
+            alpha), 3 (RGB) or 4 (RGBA) channels; the path, the bytes or an open binary file of an image.
+
+    Raises:
+        ImageError: the bytes are no image, or the array is no picture.
+        OSError: the file cannot be read.
+        TypeError: it is anything else.
+    """
+    if isinstance(source, Image.Image):
+        return source
+    if isinstance(source, np.ndarray):
+        return _of_array(source)
+    return open_bytes(contents(source, "an image: a Pillow image, a numpy array, a path, bytes or an open file"))
 
 
 def open_bytes(data: bytes) -> Image.Image:
@@ -46,6 +71,16 @@ def register_for(path: str) -> bool:
     else:
         return False
     return True
+
+
+def _of_array(array: np.ndarray[Any, Any]) -> Image.Image:
+    if array.dtype != np.uint8:
+        raise ImageError(f"an array must be uint8 with values 0 to 255, not {array.dtype}")
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (2, 3, 4)) or not array.size:
+        raise ImageError(f"an array of shape {array.shape} is no picture: [height, width, 1 to 4 channels] is one")
+    return Image.fromarray(np.ascontiguousarray(array))
 
 
 def _register(data: bytes) -> bool:

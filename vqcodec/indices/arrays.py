@@ -31,7 +31,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,10 +42,12 @@ from vqcodec.encoder.request import DEFAULT, DEFAULT_EFFORT, Request, lmbda_aske
 from vqcodec.errors import FormatError, ModelError
 from vqcodec.format import container
 from vqcodec.format.container import IDENTITY_BYTES
-from vqcodec.images import imaging
+from vqcodec.format.source import Source, contents, is_source
+from vqcodec.images import imaging, opening
 
 if TYPE_CHECKING:
     from vqcodec.codec import Codec
+    from vqcodec.images.opening import ImageSource
     from vqcodec.model.maps import IndexMaps
 
 _MAX_LEVELS = 16
@@ -140,12 +142,12 @@ def save(target: str | os.PathLike[str] | IO[bytes], indices: Indices) -> None:
         target.write(dumps(indices))
 
 
-def load(source: str | os.PathLike[str] | IO[bytes]) -> Indices:
+def load(source: Source) -> Indices:
     """Read what `save` wrote. Nothing is unpickled, and no array is allocated before its size has been checked.
 
     Raises FormatError if it is no such file, and OSError if it cannot be read.
     """
-    data = Path(source).read_bytes() if isinstance(source, (str, os.PathLike)) else source.read()
+    data = contents(source, "an .npz file: its bytes, its path or an open file")
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as file:
             return _read(file)
@@ -153,29 +155,38 @@ def load(source: str | os.PathLike[str] | IO[bytes]) -> Indices:
         raise FormatError(f"not an .npz file of indices, or damaged: {error}") from error
 
 
-def extract(codec: Codec, source: Image.Image | bytes, asked: Request = DEFAULT) -> Indices:
+def extract(codec: Codec, source: ImageSource, asked: Request = DEFAULT) -> Indices:
     """Take the indices of an image, or of a `.vq2` file, which is decoded no further.
 
     Args:
         codec: to choose or read them with.
-        source: an image, or the bytes of a file.
+        source: an image as `Codec.encode` takes it, or a `.vq2` file: its path, its bytes or an open file.
         asked: quality and effort, for an image.
 
     Warns where an alpha channel is left out. Raises ImageError, FormatError or ModelError as `Codec.encode` and
     `Codec.decode`.
     """
+    source = _read_source(source)
     if isinstance(source, bytes):
         file = container.unpack(source)
         maps = codec.read_indices(file)
         alpha, rate = file.header.has_alpha, file.header.rate
     else:
-        picture = imaging.from_pil(source)
+        picture = imaging.from_pil(opening.as_image(source))
         maps = codec.to_indices(picture.pixels, asked)
         alpha, rate = picture.alpha is not None, codec.tradeoff(lmbda_asked(asked, codec.config.lmbdas))
     if alpha:
         warnings.warn("indices carry no alpha channel: it is left out", stacklevel=2)
     levels = tuple(m.numpy().astype(np.uint16) for m in maps.levels)
     return Indices(levels, *maps.size, codec.config.autoencoder.levels, codec.name, codec.identity, rate)
+
+
+def _read_source(source: ImageSource) -> ImageSource:
+    """The bytes of a .vq2 file; anything else is an image."""
+    if not is_source(source):
+        return source
+    data = contents(cast(Source, source))
+    return data if data.startswith(container.MAGIC) else opening.open_bytes(data)
 
 
 def index_maps(codec: Codec, indices: Indices) -> IndexMaps:
@@ -194,7 +205,7 @@ def index_maps(codec: Codec, indices: Indices) -> IndexMaps:
 
 
 def to_indices(
-    source: Image.Image | bytes,
+    source: ImageSource,
     *,
     model: str | os.PathLike[str] | None = None,
     device: str = "auto",
@@ -202,10 +213,10 @@ def to_indices(
     lmbda: float | None = None,
     effort: int = DEFAULT_EFFORT,
 ) -> Indices:
-    """Take the indices of a Pillow image, or of the bytes of a `.vq2` file. See `extract`.
+    """Take the indices of an image, or of a `.vq2` file. See `extract`.
 
     Args:
-        source: the image, or the bytes.
+        source: the image, or the file, as `vqcodec.encode` and `vqcodec.decode` take them.
         model: by name or path; by default the one that the file names, and the default model for an image.
         device: auto (a GPU if there is one), cpu or cuda.
         quality: for an image, 0 (small) to 100 (good).
@@ -214,6 +225,7 @@ def to_indices(
     """
     from vqcodec import codec
 
+    source = _read_source(source)
     if model is None and isinstance(source, bytes):
         return extract(codec.load_identity(container.read_header(source).model, device), source)
     return extract(codec.load_model(model, device), source, Request(quality, lmbda, effort=effort))

@@ -3,20 +3,26 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 from vqcodec.errors import ModelError
 from vqcodec.format.info import FileInfo, measured
+from vqcodec.format.source import Source, contents
 from vqcodec.model import registry
 
 
-def info(source: bytes | str | os.PathLike[str]) -> FileInfo:
-    """Describe a file, given as its bytes or its path; every checksum is checked.
+def info(source: Source) -> FileInfo:
+    """Describe a file without decoding it; every checksum is checked. Needs no PyTorch.
 
-    Raises `FormatError` if it is no undamaged `.vq2` file, and `OSError` if it cannot be read.
+    Args:
+        source: a .vq2 file: its path, its bytes (bytes, bytearray, memoryview), or an open binary file.
+
+    Returns: size, mode, model and where the bytes went, see `FileInfo`.
+
+    Raises:
+        FormatError: it is no undamaged `.vq2` file.
+        OSError: it cannot be read.
+        TypeError: it is nothing of the kind.
     """
-    return measured(source if isinstance(source, bytes) else Path(source).read_bytes(), _model_name)
+    return measured(contents(source), _model_name)
 
 
 def _model_name(identity: bytes) -> str | None:

@@ -76,6 +76,11 @@ class Model:
         loaded.name, loaded.identity = model.name, file.identity
         return loaded
 
+    def __repr__(self) -> str:
+        strides = ", ".join(str(level.stride) for level in self.config.autoencoder.levels)
+        name = f"{self.name or 'unnamed'} ({self.identity.hex()})"
+        return f"<{type(self).__name__} {name} on {self.device}, strides {strides}>"
+
     @property
     def tile_size(self) -> int:
         """Side of a tile, in pixels: what the priors see at once."""

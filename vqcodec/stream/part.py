@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,13 +27,17 @@ Region = tuple[int, int, int, int]
 """x, y, width and height, in pixels."""
 
 
+def _is_region(value: Any) -> bool:
+    return isinstance(value, Sequence) and len(value) == 4 and all(isinstance(side, Integral) for side in value)
+
+
 @dataclass(frozen=True)
 class Part:
     """What is wanted of a picture of width x height pixels.
 
     region: x, y, width and height in pixels, None for all. scale: pixels along a side that become one, one of
     `config.PREVIEW_SCALES` or 1; more than 1 shows the coarse levels only. Raises ValueError on a region that is not
-    inside the picture, on another scale, and if both are given.
+    inside the picture, on another scale, and if both are given; TypeError on what is no region.
     """
 
     width: int
@@ -40,7 +47,9 @@ class Part:
 
     def __post_init__(self) -> None:
         if self.scale not in (1, *PREVIEW_SCALES):
-            raise ValueError(f"the scale of a preview must be one of {PREVIEW_SCALES}, not {self.scale}")
+            raise ValueError(f"the scale of a preview must be one of {PREVIEW_SCALES}, not {self.scale!r}")
+        if self.region is not None and not _is_region(self.region):
+            raise TypeError(f"a region is x, y, width and height, four whole numbers, not {self.region!r}")
         x, y, width, height = self.region or (0, 0, self.width, self.height)
         if self.region and self.scale > 1:
             raise ValueError("give a region or a preview, not both")
@@ -66,6 +75,8 @@ class Part:
 
     def check(self, limits: Limits, lossless: bool = False) -> None:
         """Raise ImageError if it has too many pixels; of a lossless file all are decoded first."""
+        if not isinstance(limits, Limits):
+            raise TypeError(f"the limits must be a vqcodec.Limits, not {limits!r}")
         limits.check_pixels(*((self.width, self.height) if lossless else self.size))
 
     def of(self, image: Image.Image) -> Image.Image:
