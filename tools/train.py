@@ -98,6 +98,8 @@ def terms(commitment: float) -> Any:
         )
         text = "share of the crops that get nothing of the finest level"
         command = click.option("--silent", default=0.0, show_default=True, help=text)(command)
+        text = "weight of what is missing to a perfect SSIMULACRA2, in units of 100 points"
+        command = click.option("--ssimulacra2", default=0.0, show_default=True, help=text)(command)
         text = "weight of 1 - MS-SSIM beside the mean square error; 0.3 makes it about half as large"
         command = click.option("--ms-ssim", default=0.0, show_default=True, help=text)(command)
         text = "weight of the commitment loss"
@@ -134,6 +136,7 @@ def autoencoder(
     lmbdas: tuple[float, float] | None,
     commitment: float,
     ms_ssim: float,
+    ssimulacra2: float,
     shape: str,
     silent: float,
     start: Path | None,
@@ -147,7 +150,8 @@ def autoencoder(
         if lmbdas is not None:
             model = dataclasses.replace(model, lmbdas=lmbdas)
         images = load_images(data), load_images(val, limit=24)
-        task = AutoencoderTask(model, config, AutoencoderTraining(commitment, ms_ssim, shape, silent), *images)
+        special = AutoencoderTraining(commitment, ms_ssim, ssimulacra2, shape, silent)
+        task = AutoencoderTask(model, config, special, *images)
         if start is not None:
             click.echo(f"starts from {exporting.start_from(task.module, start)}")
         train(task, config, out)
@@ -201,6 +205,7 @@ def joint(
     prior_share: float,
     commitment: float,
     ms_ssim: float,
+    ssimulacra2: float,
     shape: str,
     silent: float,
     device: str,
@@ -221,7 +226,15 @@ def joint(
         if lmbdas is not None:
             sizes = dataclasses.replace(sizes, lmbdas=lmbdas)
         special = AutoencoderTraining(
-            commitment, ms_ssim, shape, silent, unquantized_steps, ramp=ramp, prior_share=prior_share, enlarged=enlarged
+            commitment,
+            ms_ssim,
+            ssimulacra2,
+            shape,
+            silent,
+            unquantized_steps,
+            ramp=ramp,
+            prior_share=prior_share,
+            enlarged=enlarged,
         )
         task = JointTask(sizes, config, special, load_images(data), load_images(val, limit=24), fresh=model is None)
         if model is not None:

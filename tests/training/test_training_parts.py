@@ -60,11 +60,17 @@ def test_ms_ssim_in_the_loss(photos):
     image = CropSampler(photos, 128).batch(2)
     result = Reconstruction(image + 0.05 * torch.randn_like(image), [], [torch.zeros(2)] * 2)
     losses = []
-    for special in (AutoencoderTraining(), AutoencoderTraining(ms_ssim=0.3)):
+    for special in (
+        AutoencoderTraining(),
+        AutoencoderTraining(ms_ssim=0.3),
+        AutoencoderTraining(ms_ssim=0.3, ssimulacra2=0.01),
+    ):
         loss, scalars = autoencoder_task(photos, config, special).distortion(result, image, torch.full((2,), 0.5))
         losses.append(loss)
     assert scalars["train/ms_ssim"] < 0.99
     assert (losses[1] - losses[0]).item() == pytest.approx(0.3 * (1 - scalars["train/ms_ssim"].item()), rel=1e-3)
+    missing = (100 - scalars["train/ssimulacra2"].item()) / 100
+    assert (losses[2] - losses[1]).item() == pytest.approx(0.01 * missing, rel=1e-3)
 
 
 @torch.no_grad()

@@ -18,7 +18,7 @@ from vqcodec.nets import parallel
 from vqcodec.nets.autoencoder import Autoencoder, Reconstruction
 from vqcodec.nets.quality import MS_SSIM_MIN_CROP, ms_ssim, psnr
 from vqcodec.prior.network import live_stages
-from vqcodec.training import linear
+from vqcodec.training import eye, linear
 from vqcodec.training.crops import CropTask
 from vqcodec.training.data import CropSampler, Pixels, grid, to_device
 from vqcodec.training.loop import Report
@@ -39,12 +39,13 @@ class AutoencoderTraining:
     With several residual codebooks, detail that a stage can only partly capture would cost more commitment than it
     gains in distortion, and would be given up: 0.05 is better there. unquantized_steps: warm-up before the k-means
     init, from this many batches. ms_ssim: weight of 1 - MS-SSIM beside the mean square error; 0.3 makes it about half
-    as large. shape: of the square error of a crop in the loss: itself (mse), its root, or its logarithm, which is what
-    a mean PSNR counts. silent: share of the crops that get nothing of the finest level, so that the coarser ones learn
-    to stand alone (quantiser dropout, Zeghidour et al. 2021, section III.C). ramp: steps between which the lambda
-    grows from nothing. prior_share: share of the crops of a batch that are chosen under the priors and train them,
-    where those are trained too: they take more of the time than the autoencoder. enlarged: share of the crops that are
-    smooth, see `CropSampler`.
+    as large. ssimulacra2: weight of what is missing to a perfect SSIMULACRA2, in units of 100 points (see `eye`); at
+    0.01 its gradient is about as large as that of the square error. shape: of the square error of a crop in the loss:
+    itself (mse), its root, or its logarithm, which is what a mean PSNR counts. silent: share of the crops that get
+    nothing of the finest level, so that the coarser ones learn to stand alone (quantiser dropout, Zeghidour et al.
+    2021, section III.C). ramp: steps between which the lambda grows from nothing. prior_share: share of the crops of a
+    batch that are chosen under the priors and train them, where those are trained too: they take more of the time than
+    the autoencoder. enlarged: share of the crops that are smooth, see `CropSampler`.
 
     Every crop draws its own weight of a bit from the model's range of lambdas, log-uniformly, so that one model serves
     them all. It begins to grow when every codebook has learned something worth its bits, and concerns all levels but
@@ -52,6 +53,7 @@ class AutoencoderTraining:
 
     commitment: float = 0.25
     ms_ssim: float = 0.0
+    ssimulacra2: float = 0.0
     shape: str = "mse"
     silent: float = 0.0
     unquantized_steps: int = 150
@@ -191,6 +193,10 @@ class AutoencoderTask(CropTask):
             similarity = ms_ssim(decoded, image)
             losses = losses + self.special.ms_ssim * (1 - similarity) * importance
             scalars["train/ms_ssim"] = similarity.detach().mean()
+        if self.special.ssimulacra2:
+            distance = eye.distance(decoded, image)
+            losses = losses + self.special.ssimulacra2 * distance * importance
+            scalars["train/ssimulacra2"] = 100 - 100 * distance.detach().mean()
         return (losses + self._shaped(error / PIXEL_VARIANCE, importance)).mean(), scalars
 
     def loss(self, network: nn.Module, batch: Any, config: TrainConfig) -> tuple[Tensor, dict[str, Tensor]]:
