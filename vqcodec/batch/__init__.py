@@ -1,7 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Many images: steps that overlap, lists in Python."""
+"""Many images: collections (`vqcodec batch`, `encode_many`), steps that overlap, lists in Python."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from vqcodec.batch.lists import Options, decode, encode
 from vqcodec.batch.overlap import Outcome, Steps, attempt, run
 
-__all__ = ["Options", "Outcome", "Steps", "attempt", "decode", "encode", "run"]
+if TYPE_CHECKING:
+    from vqcodec.batch.collection import encode_many
+    from vqcodec.batch.summary import Summary
+
+__all__ = ["Options", "Outcome", "Steps", "Summary", "attempt", "decode", "encode", "encode_many", "run"]
+
+_LAZY = {"encode_many": "collection", "Summary": "summary"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Collections in Python: `encode_many`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from vqcodec.batch import storage
+from vqcodec.batch.engines.local import LocalEngine, cores
+from vqcodec.batch.items import Record
+from vqcodec.batch.running import Asked, Engine, run
+from vqcodec.batch.sinks import FolderSink
+from vqcodec.batch.sources import source
+from vqcodec.batch.summary import Summary
+from vqcodec.batch.tasks import EncodeTask, Task, model_name
+from vqcodec.batch.worker import Job
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from vqcodec.batch.overlap import Options
+
+Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
+
+
+def encode_many(
+    paths: Paths,
+    dest: str | os.PathLike[str],
+    *,
+    processes: int | None = None,
+    threads: int | None = None,
+    pattern: str = "",
+    retry_failed: bool = False,
+    force: bool = False,
+    report: Callable[[Record], object] = lambda record: None,
+    **options: Unpack[Options],
+) -> Summary:
+    """Encode a collection. A second call does what is missing, has changed or may go well now.
+
+    Args:
+        paths: a folder, with all below it; a list file; a pattern; or several paths.
+        dest: folder of the results, or a URL.
+        processes: so many, each with a model; by default one a core, and 0 none beside this one.
+        threads: of each; by default the cores divided among the processes.
+        pattern: of names below the folder, as `**/*.jpg`, in place of all images.
+        retry_failed: try again pictures that could not be read, too.
+        force: use a folder that holds other things.
+        report: called with what became of every picture.
+        options: those of `vqcodec.encode`.
+
+    Returns: the summary. Raises VqcodecError if that cannot be done at all; a picture that fails is counted.
+    """
+    task = encode_task(**options)
+    sink = FolderSink(storage.absolute(dest))
+    engine, threads = local_engine(processes, threads, sink.folder)
+    job = Job(task, sink, threads)
+    return run(source(paths, task.sources, pattern), job, engine, Asked(retry_failed, force), report)
+
+
+def encode_task(**options: Any) -> Task:
+    """What `encode_many` does to a picture. Raises ModelError if the model is not installed, ValueError on options that
+    `Codec.encode` does not take."""
+    model = model_name(options.pop("model", None), options.pop("device", "auto"))
+    from vqcodec.encoder.request import Request
+
+    asked = {name: value for name, value in options.items() if name not in ("lossless", "fallback", "verify")}
+    Request(**asked)
+    return EncodeTask(model, tuple(sorted((name, value) for name, value in options.items() if value is not None)))
+
+
+def local_engine(processes: int | None, threads: int | None, *locations: str) -> tuple[Engine, int]:
+    """Processes of this machine, and the threads of each.
+
+    Args:
+        processes: None for one a core.
+        threads: None for the cores divided among them; as they are where there is no further process.
+        locations: of sources and results: where other processes do not see them, there is one process.
+    """
+    if any(map(storage.is_local_to_process, locations)):
+        processes = 0
+    processes = cores() if processes is None else processes
+    if threads is None:
+        threads = max(1, cores() // processes) if processes else 0
+    return LocalEngine(processes), threads

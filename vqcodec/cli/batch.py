@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`vqcodec batch`: collections."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from vqcodec.cli.group import main
+from vqcodec.cli.options import (
+    FORMATS,
+    Number,
+    device_option,
+    effort_option,
+    force_option,
+    format_option,
+    lambda_option,
+    model_option,
+    quality_option,
+    quiet_option,
+)
+from vqcodec.cli.progress import Progress
+from vqcodec.encoder.request import DEFAULT_TUNE, TUNES
+from vqcodec.images.files import put_line
+
+if TYPE_CHECKING:
+    from vqcodec.batch.tasks import Task
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@main.group()
+def batch() -> None:
+    """Encode, decode or verify collections, from a folder to a cluster.
+
+    SOURCE is a folder with all that is below it, a list file (.txt) with a name on every line, a tar or Parquet file,
+    or a pattern of names in quotes; DEST a folder for the results. Either may be a URL: s3://bucket/name.
+
+    A manifest in DEST remembers what was done. A second run does what is missing, what has changed, and what may go
+    well now; a picture that cannot be read stops nothing.
+
+    \b
+    vqcodec batch encode photos coded          a tree of folders
+    vqcodec batch encode -j 8 photos coded     in eight processes
+    vqcodec batch decode coded back
+    """
+
+
+def collection(command: F) -> F:
+    """The arguments and options that all commands of the group have."""
+    options = (
+        click.argument("source", metavar="SOURCE"),
+        click.argument("dest", metavar="DEST"),
+        click.option("--glob", "pattern", default="", metavar="PATTERN", help="Names to take, as in '**/*.jpg'."),
+        click.option("-j", "--jobs", type=click.IntRange(0), metavar="N", help="Processes; by default one a core."),
+        click.option("--threads", type=click.IntRange(1), metavar="N", help="Of each; by default the cores divided."),
+        click.option("--retry-failed", is_flag=True, help="Try damaged ones again, too."),
+        click.option("--json", "as_json", is_flag=True, help="Summary on stdout, as a JSON object."),
+        force_option,
+        device_option,
+        quiet_option,
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@batch.command("encode")
+@collection
+@quality_option
+@click.option("--target-bpp", type=Number(0, min_open=True), help="At most so many bits per pixel.")
+@click.option("--target-psnr", type=Number(0, min_open=True), metavar="DB", help="At least so like the original.")
+@lambda_option
+@effort_option
+@click.option("--tune", type=click.Choice(list(TUNES)), default=DEFAULT_TUNE, show_default=True, help="See encode.")
+@click.option("--lossless", is_flag=True, help="Store the pictures themselves, as WebP or PNG.")
+@click.option("--no-fallback", is_flag=True, help="Never do so unasked.")
+@model_option
+def encode(
+    quality: float | None,
+    target_bpp: float | None,
+    target_psnr: float | None,
+    lmbda: float | None,
+    effort: int,
+    tune: str,
+    lossless: bool,
+    no_fallback: bool,
+    model: str | None,
+    device: str,
+    **named: Any,
+) -> None:
+    """Encode the pictures of SOURCE."""
+    if sum(asked is not None for asked in (quality, lmbda, target_bpp, target_psnr)) + lossless > 1:
+        raise click.UsageError("give one of --quality, --lambda, --lossless and the targets")
+
+    from vqcodec.batch.collection import encode_task
+
+    task = encode_task(
+        model=model,
+        device=device,
+        quality=quality,
+        bpp=target_bpp,
+        psnr=target_psnr,
+        lmbda=lmbda,
+        effort=effort,
+        tune=tune,
+        lossless=lossless,
+        fallback=not no_fallback,
+    )
+    run_task(task, **named)
+
+
+@batch.command("decode")
+@collection
+@format_option
+@click.option(
+    "-q", "--quality", type=click.IntRange(1, 100), help="Of JPEG (95), AVIF (90), WebP (without loss) or JXL."
+)
+def decode(format: str | None, quality: int | None, device: str, **named: Any) -> None:
+    """Decode the .vq2 files of SOURCE."""
+    from vqcodec.batch.tasks import DecodeTask
+
+    format = format or "png"
+    run_task(DecodeTask(format, FORMATS[format], quality, device), **named)
+
+
+@batch.command("verify")
+@collection
+def verify(device: str, **named: Any) -> None:
+    """Decode the .vq2 files of SOURCE and write nothing but the manifest in DEST."""
+    from vqcodec.batch.tasks import VerifyTask
+
+    run_task(VerifyTask(device), **named)
+
+
+def run_task(
+    task: Task,
+    source: str,
+    dest: str,
+    pattern: str,
+    jobs: int | None,
+    threads: int | None,
+    retry_failed: bool,
+    as_json: bool,
+    force: bool,
+    quiet: bool,
+) -> None:
+    """Do a task with a collection and say how it went; exit with status 1 if a picture failed."""
+    from vqcodec.batch import storage
+    from vqcodec.batch.collection import local_engine
+    from vqcodec.batch.running import Asked, run
+    from vqcodec.batch.sinks import FolderSink
+    from vqcodec.batch.sources import source as source_of
+    from vqcodec.batch.summary import Summary
+    from vqcodec.batch.worker import Job
+
+    collection = source_of(source, task.sources, pattern)
+    sink = FolderSink(storage.absolute(dest))
+    engine, threads = local_engine(jobs, threads, storage.absolute(source), sink.folder)
+    summary = Summary()
+    with Progress(collection, summary, quiet) as progress:
+        try:
+            run(collection, Job(task, sink, threads), engine, Asked(retry_failed, force), progress.report, summary)
+        finally:
+            summary.clock()
+            if not quiet:
+                progress.say(str(summary))
+    if as_json:
+        put_line(json.dumps(summary.to_dict()))
+    if summary.failed:
+        raise click.exceptions.Exit(1)
