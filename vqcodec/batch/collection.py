@@ -20,7 +20,7 @@ from vqcodec.batch.worker import Job
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from vqcodec.batch.overlap import Options
+    from vqcodec.batch.lists import Options
 
 Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 
