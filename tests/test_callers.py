@@ -104,6 +104,24 @@ def test_settings_of_the_caller(codec, caller):
     assert all(words in file for words in streams)
 
 
+@pytest.mark.parametrize("newer", [False, True])
+def test_convolutions_on_cuda_are_in_float32(newer):
+    """cuDNN's default is TF32; after the codec it is what it was, whichever way the caller has set it."""
+    cudnn = torch.backends.cudnn
+    if not newer:
+        assert cudnn.allow_tf32
+        with settings.needed():
+            assert not cudnn.allow_tf32
+        assert cudnn.allow_tf32
+        return
+    if not hasattr(cudnn, "conv"):
+        pytest.skip("this PyTorch does not have it")
+    with changed(cudnn.rnn, "fp32_precision", "ieee"):  # now the older flag can no longer be read
+        with settings.needed():
+            assert cudnn.conv.fp32_precision == "ieee"
+        assert cudnn.conv.fp32_precision == "tf32"
+
+
 def test_settings_are_held_until_the_last_thread_has_left():
     with CALLERS["double"]():
         with settings.needed():
