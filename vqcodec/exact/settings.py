@@ -118,13 +118,13 @@ class _Held:
 
     def _convolve_in_float32(self) -> None:
         """On CUDA convolutions are in TF32 by default, which pixels are not to depend on (indices have none)."""
-        cudnn, new = torch.backends.cudnn, _backend("cudnn.conv.fp32_precision")
+        convolutions, precision = _backend("cudnn.conv"), _backend("cudnn.conv.fp32_precision")
         if _backend("cudnn.allow_tf32"):
-            self._undo.append(functools.partial(setattr, cudnn, "allow_tf32", True))
-            cudnn.allow_tf32 = False
-        elif new == "tf32":  # PyTorch refuses to read the flag above where a caller has used the newer one
-            self._undo.append(functools.partial(setattr, cudnn.conv, "fp32_precision", new))
-            cudnn.conv.fp32_precision = "ieee"
+            self._undo.append(functools.partial(setattr, torch.backends.cudnn, "allow_tf32", True))
+            torch.backends.cudnn.allow_tf32 = False
+        elif precision == "tf32":  # PyTorch refuses to read the flag above where a caller has used the newer one
+            self._undo.append(functools.partial(setattr, convolutions, "fp32_precision", precision))
+            convolutions.fp32_precision = "ieee"
 
     def _put_back(self) -> None:
         for undo in self._undo:
