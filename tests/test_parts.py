@@ -11,15 +11,16 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from conftest import staged_codec
+from conftest import save_untrained, staged_codec
 from PIL import Image
 
 import vqcodec
 import vqcodec.pillow_plugin
 from vqcodec.cli import main
 from vqcodec.codec import Codec
+from vqcodec.config import PREVIEW_SCALES
 from vqcodec.format import container
-from vqcodec.model import pixels, preview, tiling
+from vqcodec.model import pixels, preview, readouts, registry, tiling
 from vqcodec.stream import reader, region
 
 BOXES = [(0, 0, 1, 1), (150, 130, 64, 40), (300, 0, 151, 300), (0, 299, 451, 1), (0, 0, 451, 300)]
@@ -93,7 +94,7 @@ def test_previews(shipped: Codec, one_level: Codec, photo):
     image = Image.fromarray(photo[:200, :251])
     data = shipped.encode(image, quality=90, effort=1)
     streams = container.unpack(data).streams
-    damaged = container.pack(replace(container.unpack(data), streams=(streams[0], bytes(len(streams[1])))))
+    damaged = container.pack(replace(container.unpack(data), streams=(*streams[:-1], bytes(len(streams[-1])))))
     for scale, decibels in ((8, 23), (32, 25)):
         small = shipped.decode(damaged, preview=scale)  # the finest level is not looked at
         reduced = np.asarray(image.reduce(scale)).astype(float)
@@ -102,6 +103,41 @@ def test_previews(shipped: Codec, one_level: Codec, photo):
     assert preview.level_for(one_level.config.autoencoder, 8) is None
     coded = one_level.encode(image, effort=1)
     assert one_level.decode(coded, preview=4).tobytes() == one_level.decode(coded).reduce(4).tobytes()
+
+
+def test_readouts_lie_beside_the_weights(two: tuple[Codec, Path]) -> None:
+    codec, path = two
+    fitted = preview.fit_all(codec)
+    assert readouts.load(path, codec.identity) == {}
+    beside = readouts.save(path, codec.identity, fitted)
+    kept = readouts.load(path, codec.identity)
+    assert kept.keys() == fitted.keys()
+    assert all(torch.equal(kept[level], fitted[level].half().float()) for level in fitted)
+    assert readouts.load(path, b"else") == {}
+    again = Codec.load(registry.find(path), "cpu")
+    assert again.identity == codec.identity
+    data = codec.encode(Image.fromarray(np.zeros((64, 64, 3), np.uint8)), effort=1, fallback=False)
+    for scale in PREVIEW_SCALES:  # those of coarser scales are means of the finest; half precision moves little
+        one, other = (np.asarray(c.decode(data, preview=scale), np.int16) for c in (codec, again))
+        assert np.abs(one - other).max() <= 1
+    beside.write_bytes(b"nothing of the kind")
+    assert readouts.load(path, codec.identity) == {}
+    readouts.save(path, codec.identity, {level: torch.zeros(3, 2) for level in fitted})  # of another shape
+    assert Codec.load(registry.find(path), "cpu").decode(data, preview=8).size == (8, 8)
+
+
+def test_readouts_of_shipped_models_are_theirs() -> None:
+    for model in registry.installed():
+        if (model.path.with_suffix(readouts.SUFFIX)).exists():
+            assert readouts.load(model.path, model.identity)
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> tuple[Codec, Path]:
+    """A codec of two levels, and its weights file."""
+    path = tmp_path / "two.safetensors"
+    save_untrained(path)
+    return Codec.load(registry.find(path), "cpu"), path
 
 
 def test_what_cannot_be_asked_for(tiny: Codec, photo):

@@ -63,7 +63,7 @@ def file(folder: Path) -> Path:
 @pytest.mark.parametrize("mode", ["L", "RGB", "LA", "RGBA"])
 def test_save_and_open(folder: Path, mode: str) -> None:
     path = folder / "a.vq2"
-    picture(mode).save(path, model="tiny", unknown=1)
+    picture(mode).save(path, model="tiny")
     with Image.open(path) as image:
         assert isinstance(image, Vq2ImageFile)
         assert (image.format, image.get_format_mimetype()) == ("VQ2", "image/x-vq2")
@@ -168,6 +168,16 @@ def test_image_that_cannot_be_encoded_is_an_os_error(folder: Path) -> None:
     assert not (folder / "f.vq2").exists()
     with pytest.raises(OSError, match="nowhere"):
         picture().save(folder / "f.vq2", model="nowhere")
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [({"qualty": 5}, "no option 'qualty'"), ({"optimize": True}, "optimize"), ({"quality": "high"}, "not 'high'")],
+)
+def test_wrong_options_of_save_are_refused(folder: Path, option: dict[str, object], message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        picture().save(folder / "f.vq2", **{"model": "tiny", **option})  # type: ignore[arg-type]
+    assert not (folder / "f.vq2").exists()
 
 
 def test_closed_image(file: Path) -> None:

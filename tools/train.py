@@ -285,5 +285,13 @@ def export(out: Path, val: tuple[Path, ...], target: Path) -> None:
         click.echo(f"{name}: {bits_per_pixel(nats, config):.5f} bpp (estimate), nats per position {nats}")
 
 
+@main.command()
+@click.argument("weights", type=EXISTING, nargs=-1, required=True)
+def previews(weights: tuple[Path, ...]) -> None:
+    """Write NAME.preview beside the weights files NAME.safetensors; export does it too."""
+    for path in weights:
+        click.echo(exporting.write_previews(path))
+
+
 if __name__ == "__main__":
     main()

@@ -139,12 +139,14 @@ _ASKED = (
 
 def _save(image: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
     """Encode for `Image.save`: takes what `Codec.encode` does (quality=, lossless= and so on), model=, exif=,
-    icc_profile= and xmp=; other parameters are ignored.
+    icc_profile= and xmp=. Raises `TypeError` for another option.
 
     Metadata that are not given are taken from the image, as the profile is by other plugins; an empty value leaves
     them out. Raises `OSError` where the image cannot be encoded.
     """
     given: dict[str, Any] = image.encoderinfo
+    for name in given.keys() - {*_ASKED, *_METADATA, "model"}:
+        raise TypeError(f"{FORMAT} has no option {name!r} of save: it has {', '.join((*_ASKED, 'model', *_METADATA))}")
     model: str | os.PathLike[str] | None = given.get("model")
     replaced = {name: given[name] for name in _METADATA if name in given}
     if replaced:

@@ -14,7 +14,7 @@ from vqcodec.exact import settings
 from vqcodec.exact.check import check_device
 from vqcodec.exact.network import IntegerPrior
 from vqcodec.format.container import IDENTITY_BYTES
-from vqcodec.model import lambdas, loading, schema, weights
+from vqcodec.model import lambdas, loading, readouts, schema, weights
 from vqcodec.model.maps import IndexMaps
 from vqcodec.model.registry import ModelFile
 from vqcodec.model.tiling import Tiling
@@ -43,7 +43,7 @@ class Model:
         self.config = config
         self.device = torch.device(device)
         self.name = ""
-        self.readouts: dict[tuple[int, int], Tensor] = {}  # of `preview`
+        self.readouts: dict[int, Tensor] = {}  # of `preview`, by level
         self.identity = bytes(IDENTITY_BYTES)
         check_device(self.device)
         schema.check_priors(config)
@@ -74,6 +74,7 @@ class Model:
             file = loading.read_codec(model.path)
         loaded = cls(file.config, file.tensors, pick_device(device))
         loaded.name, loaded.identity = model.name, file.identity
+        loaded.readouts = readouts.load(model.path, file.identity)
         return loaded
 
     def __repr__(self) -> str:

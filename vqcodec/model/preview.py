@@ -3,7 +3,8 @@
 
 The decoder network would need all its layers even if the finer levels say nothing. A linear map of the features of a
 coarse level, fitted to what the network makes of pictures drawn from the model's own priors, comes within a decibel of
-it and takes nearly no time. It is fitted when a model is first asked for a preview, in a fraction of a second.
+it and takes nearly no time. It is fitted when a model is exported and lies beside its weights (`model.readouts`); where
+it does not, it is fitted when the model is first asked for a preview, in a fraction of a second.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vqcodec.config import AutoencoderConfig
+from vqcodec.config import PREVIEW_SCALES, AutoencoderConfig
 from vqcodec.exact.engine import Batch, run
 from vqcodec.model.lambdas import HIGHEST_TRADEOFF
 from vqcodec.model.maps import IndexMaps
@@ -51,8 +52,8 @@ def make(model: Model, maps: IndexMaps, scale: int, tradeoff: int = 0) -> Pixels
     assert level is not None
     stride = model.config.autoencoder.levels[level].stride
     within = min(scale, stride)
-    weight = _readout(model, level, within)
     x = _features(model, [m[None].to(model.device) for m in maps.levels], level, tradeoff)
+    weight = _readout(model, level, within, x.shape[1])
     image = F.pixel_shuffle(F.conv2d(x, weight[:, :-1, None, None], weight[:, -1]), stride // within)
     if scale > within:
         image = F.avg_pool2d(image, scale // within, ceil_mode=True, count_include_pad=False)
@@ -74,21 +75,45 @@ def _features(model: Model, levels: Sequence[Tensor], level: int, tradeoff: int)
     raise AssertionError("the level is one of the model's")
 
 
-def _readout(model: Model, level: int, scale: int) -> Tensor:
-    """Least squares of pixels at 1 / scale on the features of a level: float [3 * (stride / scale)^2, C + 1]."""
-    if (level, scale) not in model.readouts:
-        rows, targets = [], []
-        for number, tradeoff in enumerate(TRADEOFFS):
-            levels = _drawn(model, level, tradeoff, torch.Generator().manual_seed(SEED + number))
-            rows.append(_features(model, levels, level, tradeoff))
-            small = F.avg_pool2d(_decoded(model, levels, tradeoff), scale)
-            targets.append(F.pixel_unshuffle(small, model.config.autoencoder.levels[level].stride // scale))
-        x, y = (torch.cat(parts).permute(0, 2, 3, 1).flatten(0, 2).double() for parts in (rows, targets))
-        x = F.pad(x, (0, 1), value=1.0)
-        square = x.t() @ x
-        square += RIDGE * square.diagonal().mean() * torch.eye(len(square), device=x.device, dtype=x.dtype)
-        model.readouts[level, scale] = torch.linalg.solve(square, x.t() @ y).t().float().contiguous()
-    return model.readouts[level, scale]
+def _readout(model: Model, level: int, scale: int, channels: int) -> Tensor:
+    """The map from the features of a level to pixels at 1 / scale: float [3 * (stride / scale)^2, channels + 1]."""
+    side = model.config.autoencoder.levels[level].stride // _finest(model, level)
+    known = model.readouts.get(level)
+    if known is None or known.shape != (3 * side * side, channels + 1):
+        known = model.readouts[level] = fit(model, level)
+    together = scale // _finest(model, level)  # least squares of a mean of pixels are the mean of their rows
+    grouped = known.view(3, side // together, together, side // together, together, -1)
+    return grouped.mean((2, 4)).flatten(0, 2).to(model.device)
+
+
+def _finest(model: Model, level: int) -> int:
+    """The finest scale that is made of a level, in pixels of the picture."""
+    config = model.config.autoencoder
+    return min(config.levels[level].stride, *(s for s in PREVIEW_SCALES if level_for(config, s) == level))
+
+
+def fit_all(model: Model) -> dict[int, Tensor]:
+    """The maps of all levels that previews look at."""
+    levels = (level_for(model.config.autoencoder, scale) for scale in PREVIEW_SCALES)
+    return {level: fit(model, level) for level in sorted({level for level in levels if level is not None})}
+
+
+@exactly
+def fit(model: Model, level: int) -> Tensor:
+    """Least squares of pixels, at the finest scale that a level is looked at for, on its features: float
+    [3 * (stride / scale)^2, C + 1]."""
+    scale = _finest(model, level)
+    rows, targets = [], []
+    for number, tradeoff in enumerate(TRADEOFFS):
+        levels = _drawn(model, level, tradeoff, torch.Generator().manual_seed(SEED + number))
+        rows.append(_features(model, levels, level, tradeoff))
+        small = F.avg_pool2d(_decoded(model, levels, tradeoff), scale)
+        targets.append(F.pixel_unshuffle(small, model.config.autoencoder.levels[level].stride // scale))
+    x, y = (torch.cat(parts).permute(0, 2, 3, 1).flatten(0, 2).double() for parts in (rows, targets))
+    x = F.pad(x, (0, 1), value=1.0)
+    square = x.t() @ x
+    square += RIDGE * square.diagonal().mean() * torch.eye(len(square), device=x.device, dtype=x.dtype)
+    return torch.linalg.solve(square, x.t() @ y).t().float().contiguous()
 
 
 def _drawn(model: Model, level: int, tradeoff: int, generator: torch.Generator) -> list[Tensor]:

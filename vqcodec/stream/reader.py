@@ -137,13 +137,14 @@ def produce(
     return [torch.cat(maps) for maps in tiles]
 
 
-def batch_tiles(model: Model, width: int, height: int) -> int:
-    """How many tiles to decode together, so that the steps of the finest level are large enough."""
+def batch_tiles(model: Model, width: int, height: int, levels: int | None = None) -> int:
+    """How many tiles to decode together, so that the steps of the finest of so many levels are large enough."""
     most = BATCH_GROUPS * GROUP_TILES
     if model.device.type != "cpu":
         return most
-    h, w = model.tiling(len(model.priors) - 1, width, height).tile_shape
-    steps = len(orders.order(model.config.priors[-1].order, h, w).steps)
+    finest = (levels or len(model.priors)) - 1
+    h, w = model.tiling(finest, width, height).tile_shape
+    steps = len(orders.order(model.config.priors[finest].order, h, w).steps)
     return min(most, STEP_ROWS * steps // (h * w))
 
 

@@ -36,14 +36,14 @@ def read(model: Model, file: Container, windows: Sequence[Window], limits: Limit
     proportion.check_lengths(model.priors, tilings, file.streams)
     wanted = [_groups(tiling, window) for tiling, window in zip(tilings, windows, strict=False)]
     count = len(wanted[0]) * head.group_tiles
-    limits.check_memory(proportion.memory(model.config, tilings, min(count, reader.BATCH_GROUPS * head.group_tiles)))
+    together = max(1, -(-reader.batch_tiles(model, head.width, head.height, len(wanted)) // head.group_tiles))
+    limits.check_memory(proportion.memory(model.config, tilings, min(count, together * head.group_tiles)))
     levels = [
         torch.zeros(level.maps, *tiling.map_shape, dtype=torch.int64)
         for level, tiling in zip(model.config.autoencoder.levels, tilings, strict=True)
     ]
     masks = [tiling.valid() for tiling in tilings[: len(wanted)]]
     parts = tilings[0].groups  # the same at all levels
-    together = max(1, -(-reader.batch_tiles(model, head.width, head.height) // head.group_tiles))
     for first in range(0, len(wanted[0]), together):
         coarse: list[Tensor] = []
         groups = wanted[0][first : first + together]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from vqcodec.config import ModelConfig, VAEConfig
-from vqcodec.model import loading, weights
+from vqcodec.model import loading, preview, readouts, registry, weights
 from vqcodec.model.loading import pack_model
 from vqcodec.model.model import Model
 from vqcodec.nets.autoencoder import Autoencoder
@@ -92,7 +92,14 @@ def write_codec(out: Path, target: Path) -> tuple[ModelConfig, Autoencoder, Prio
     earlier = {name: _recipe(weights.load_meta(path)) for name, path in before.items() if path.exists()}
     training = {**earlier, meta["name"]: _recipe(meta), "commit": _commit()}
     weights.save(target, packed, {"model": config.to_dict(), "training": training})
+    write_previews(target)
     return config, model, priors
+
+
+def write_previews(path: Path) -> Path:
+    """Write the file that makes previews of a model quick, beside its weights file, and return its path."""
+    model = Model.load(registry.find(path), "cpu")
+    return readouts.save(path, model.identity, preview.fit_all(model))
 
 
 def write_vae(vae: Path, target: Path) -> VAE:
