@@ -56,9 +56,9 @@ class Codec(Model):
         lossless: bool = False,
         fallback: bool = True,
         verify: bool = False,
+        strip: bool = False,
     ) -> bytes:
-        """Encode an image. At most one of quality, lmbda, size, bpp, psnr and ssimulacra2; none of them: the middle of
-        the scale.
+        """Encode an image. At most one of quality (50 by default), lmbda, size, bpp, psnr and ssimulacra2.
 
         Args:
             image: a Pillow image, array (uint8 [H, W], [H, W, 3] or [H, W, 4]), path, bytes or open file.
@@ -73,13 +73,12 @@ class Codec(Model):
             lossless: store the picture itself, whatever else is asked.
             fallback: store graphics so where that is smaller, or the model does them badly (`encoder.fallback`).
             verify: decode the indices again and compare.
+            strip: leave out EXIF and XMP, and turn the picture as they say.
 
-        Returns: the bytes of a .vq2 file, with the image's metadata.
-
-        Raises what `vqcodec.encode` does.
+        Returns: the bytes of a .vq2 file. Raises what `vqcodec.encode` does.
         """
         asked = Request(quality, lmbda, size, bpp, effort, tune, psnr, ssimulacra2)
-        picture = imaging.from_pil(opening.as_image(image))
+        picture = imaging.from_pil(opening.as_image(image), strip)
         if lossless:
             return whole.file(picture)
         height, width = picture.pixels.shape[:2]

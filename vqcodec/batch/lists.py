@@ -35,6 +35,7 @@ class Options(TypedDict, total=False):
     model: str | os.PathLike[str] | None
     device: str
     verify: bool
+    strip: bool
 
 
 @overload
@@ -61,6 +62,7 @@ def encode(image: ImageSource | Iterable[ImageSource], **options: Unpack[Options
         lossless: store the picture itself.
         fallback: store graphics so where that is smaller or the model does them badly; on by default.
         verify: decode the indices again and compare.
+        strip: leave out EXIF and XMP, and turn the picture as they say; the ICC profile stays.
         model: name of an installed model, or path of a weights file; None: the default model.
         device: auto (the default: a GPU if there is one), cpu or cuda.
 

@@ -67,6 +67,7 @@ def parse_size(_context: click.Context, _option: click.Parameter, value: str | N
 @click.option("--target-ssimulacra2", type=Number(0, 100, min_open=True), help="The same by SSIMULACRA2.")
 @click.option("--lossless", is_flag=True, help="Store the picture itself, as WebP or PNG.")
 @click.option("--no-fallback", is_flag=True, help="Never do so unasked. By default: graphics, where it is better.")
+@click.option("--strip", is_flag=True, help="Leave out EXIF and XMP; the picture is turned as they say.")
 @model_option
 @click.option("--verify/--no-verify", default=None, help="Decode the result and compare; by default where it is cheap.")
 @force_option
@@ -87,6 +88,7 @@ def encode(
     target_ssimulacra2: float | None,
     lossless: bool,
     no_fallback: bool,
+    strip: bool,
     model: str | None,
     verify: bool | None,
     force: bool,
@@ -152,6 +154,7 @@ def encode(
             lossless=lossless,
             fallback=not no_fallback,
             verify=verify,
+            strip=strip,
         )
         return size, data, image.width * image.height
 

@@ -7,7 +7,6 @@ import io
 import os
 import struct
 import warnings
-import zlib
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -16,36 +15,15 @@ from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
 from vqcodec.errors import FormatError, ImageError
-from vqcodec.format.chunks import MAX_METADATA
 from vqcodec.format.container import MAX_PIXELS, MAX_SIDE
+from vqcodec.images import metadata, profiles
+from vqcodec.images.errors import IMAGE_ERRORS
 from vqcodec.timing import timed
-
-IMAGE_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    TypeError,
-    LookupError,
-    EOFError,
-    OverflowError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-)
-"""What Pillow raises for a file or an image that it cannot read, write or convert."""
 
 _DIRECT = {"1": "L", "L": "L", "RGB": "RGB", "LA": "LA", "La": "LA", "RGBA": "RGBA", "RGBa": "RGBA",
            "P": "RGB", "PA": "RGBA", "RGBX": "RGB"}  # fmt: skip
 _WITH_ALPHA = {"L": "LA", "RGB": "RGBA"}
 _CONVERTED = ("CMYK", "YCbCr", "HSV", "LAB")
-
-# Signatures of ICC profiles, by the colour space of the device, that say nothing about RGB or grey pixels.
-_FOREIGN_PROFILES = (b"CMYK", b"CMY ", b"Lab ", b"Luv ", b"XYZ ", b"YCbr", b"Yxy ", b"HSV ", b"HLS ")
-
-# The tags of a TIFF directory that describe the picture; the others describe how that file stores it.
-_PICTURE_TAGS = (270, 271, 272, 274, 282, 283, 296, 305, 306, 315, 33432)
-_PICTURE_GROUPS = (34665, 34853)  # the EXIF and GPS directories
-_TIFF_XMP = 700
 
 _SAVE_OPTIONS: dict[str, dict[str, Any]] = {
     "JPEG": {"quality": 95}, "WEBP": {"lossless": True}, "AVIF": {"quality": 90}
@@ -70,16 +48,25 @@ class Picture:
 
 
 @timed("input and output")
-def from_pil(image: Image.Image) -> Picture:
+def from_pil(image: Image.Image, strip: bool = False) -> Picture:
     """Take a Pillow image apart.
 
-    Modes with up to 8 bits are converted as Pillow does; CMYK, YCbCr, HSV, LAB and 16-bit grey with a warning. Of
-    several frames the current one is taken, with a warning. The pixels are never turned: the orientation stays in
-    EXIF. Raises `ImageError` where the image cannot be read, is too large, or has a mode that does not fit.
+    Modes with up to 8 bits are converted as Pillow does; CMYK (by its profile, where it has one), YCbCr, HSV, LAB and
+    16 bits a channel with a warning. gAMA and cHRM of PNG become an ICC profile. Of several frames the current one is
+    taken, with a warning. The pixels are not turned: the orientation stays in EXIF.
+
+    Args:
+        image: any Pillow image.
+        strip: leave out EXIF and XMP, and turn the pixels as they say.
+
+    Raises:
+        ImageError: the image cannot be read, is too large, or has a mode that does not fit.
     """
     frames = load(image)  # some metadata stand after the pixels
     if frames > 1:
         warnings.warn(f"only one of {frames} frames is kept", stacklevel=2)
+    if strip:
+        image = metadata.stripped(image)
     converted = _convert(image)
     channels = np.asarray(converted)
     if converted.mode in ("L", "LA"):
@@ -88,8 +75,8 @@ def from_pil(image: Image.Image) -> Picture:
     else:
         pixels = np.ascontiguousarray(channels[:, :, :3])
     alpha = np.ascontiguousarray(channels[:, :, -1]) if converted.mode.endswith("A") else None
-    icc = _checked_profile(image, converted.mode)
-    return Picture(pixels, alpha, converted.mode, icc, _exif(image), _xmp(image))
+    icc = metadata.profile(image, converted.mode)
+    return Picture(pixels, alpha, converted.mode, icc, metadata.exif(image), metadata.xmp(image))
 
 
 def load(image: Image.Image) -> int:
@@ -100,10 +87,25 @@ def load(image: Image.Image) -> int:
     _check_size(image)
     try:
         frames = int(getattr(image, "n_frames", 1))
+        deep = _is_deep(image)
         image.load()
     except IMAGE_ERRORS as error:
         raise ImageError(f"the image cannot be read: {error}") from error
+    if deep:
+        warnings.warn("16 bits a channel are reduced to 8", stacklevel=3)
+        clear = image.info.get("transparency")
+        if isinstance(clear, tuple):  # a colour of 16 bits, as Pillow leaves it
+            image.info["transparency"] = tuple(value >> 8 for value in clear)
     return frames
+
+
+def _is_deep(image: Image.Image) -> bool:
+    """Whether an image that is not loaded yet has 16 bits a channel, of which its mode keeps 8."""
+    if image.mode.startswith(("I", "F")):
+        return False
+    arguments = [tile[3] for tile in getattr(image, "tile", [])]
+    flat = [part for one in arguments for part in (one if isinstance(one, tuple) else (one,))]
+    return any(";16" in part if isinstance(part, str) else isinstance(part, int) and part == 0xFFFF for part in flat)
 
 
 @timed("input and output")
@@ -115,6 +117,8 @@ def to_pil(picture: Picture) -> Image.Image:
     image = Image.fromarray(np.ascontiguousarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels))
     blocks = {"icc_profile": picture.icc, "exif": picture.exif, "xmp": picture.xmp}
     image.info.update({name: block for name, block in blocks.items() if block is not None})
+    if (dpi := metadata.dpi(picture.exif)) is not None:
+        image.info["dpi"] = dpi
     return image
 
 
@@ -165,7 +169,7 @@ def save(
     format = format.upper()
     check_quality(format, quality)
     asked = _SAVE_OPTIONS.get(format, {}) if quality is None else {"quality": quality}
-    options = asked | _metadata_options(image, format)
+    options = asked | metadata.save_options(image, format)
     try:
         image.save(target, format, **options)
     except (ValueError, KeyError, SyntaxError, struct.error, TypeError) as error:
@@ -202,13 +206,18 @@ def _check_size(image: Image.Image) -> None:
 def _convert(image: Image.Image) -> Image.Image:
     """The same image in mode L, RGB, LA or RGBA."""
     mode = image.mode
-    if mode.startswith("I;16"):
+    if mode.startswith("I;16") or (mode == "I" and image.format in ("PNG", "PPM")):
         warnings.warn("16-bit grey is reduced to 8 bits", stacklevel=3)
         grey = np.asarray(image)
         reduced, clear = (grey >> 8).astype(np.uint8), image.info.get("transparency")
         if isinstance(clear, int):
             reduced = np.stack([reduced, np.where(grey == clear, 0, 255).astype(np.uint8)], axis=2)
         return Image.fromarray(reduced)
+    if mode == "CMYK" and isinstance(profile := image.info.get("icc_profile"), bytes):
+        seen = profiles.cmyk_to_rgb(image, profile)
+        if seen is not None:
+            warnings.warn("CMYK is converted to sRGB by its profile", stacklevel=3)
+            return seen
     if mode in _CONVERTED:
         warnings.warn(f"{mode} is converted to RGB", stacklevel=3)
         target = "RGB"
@@ -222,84 +231,3 @@ def _convert(image: Image.Image) -> Image.Image:
         return image if target == mode else image.convert(target)
     except IMAGE_ERRORS as error:
         raise ImageError(f"an image of mode {mode} cannot be converted to {target}: {error}") from error
-
-
-def _checked_profile(image: Image.Image, mode: str) -> bytes | None:
-    """The ICC profile, unless it speaks of other channels than those that are stored."""
-    profile = _block(image, "icc_profile", "ICC profile")
-    if profile is None:
-        return None
-    space = profile[16:20]
-    if image.mode in ("CMYK", "LAB") or space in _FOREIGN_PROFILES or (space == b"GRAY" and mode.startswith("RGB")):
-        warnings.warn(f"the ICC profile does not fit {mode} and is dropped", stacklevel=3)
-        return None
-    return profile
-
-
-def _exif(image: Image.Image) -> bytes | None:
-    """The EXIF block, as it is where the image has one; made from the directory of a TIFF file."""
-    try:
-        if "exif" not in image.info and (image.format == "TIFF" or "Raw profile type exif" in image.info):
-            collected = _picture_tags(image.getexif())
-            return collected.tobytes() if len(collected) else None
-        block = _block(image, "exif", "EXIF")
-        if block is not None:
-            Image.Exif().load(block)
-        return block
-    except IMAGE_ERRORS as error:
-        warnings.warn(f"the EXIF block is broken and dropped: {error}", stacklevel=3)
-        return None
-
-
-def _picture_tags(source: Image.Exif) -> Image.Exif:
-    """The part of an EXIF directory that describes the picture and not the file that it was in."""
-    kept = Image.Exif()
-    for tag in _PICTURE_TAGS:
-        if tag in source:
-            kept[tag] = source[tag]
-    for tag in _PICTURE_GROUPS:
-        if group := source.get_ifd(tag):
-            kept[tag] = dict(group)
-    return kept
-
-
-def _xmp(image: Image.Image) -> bytes | None:
-    """The XMP packet: bytes in `info` from most plugins, text from some."""
-    return _block(image, "xmp", "XMP") or _block(image, "XML:com.adobe.xmp", "XMP")
-
-
-def _block(image: Image.Image, key: str, name: str) -> bytes | None:
-    """A metadata block of `info`; None where it is missing, empty or no block, with a warning where it is lost."""
-    value = image.info.get(key)
-    if isinstance(value, str):
-        value = value.encode("utf-8")
-    if not value:
-        return None
-    if not isinstance(value, bytes) or len(value) > MAX_METADATA:
-        warnings.warn(f"the {name} block cannot be kept and is dropped", stacklevel=4)
-        return None
-    return value
-
-
-def _metadata_options(image: Image.Image, format: str) -> dict[str, Any]:
-    """The arguments of `Image.save` that pass the metadata on to a file of this format."""
-    icc, exif, xmp = (_block(image, key, key) for key in ("icc_profile", "exif", "xmp"))
-    options: dict[str, Any] = {}
-    if icc:
-        options["icc_profile"] = icc
-    if format == "TIFF":
-        source, tags = Image.Exif(), Image.Exif()
-        source.load(exif or b"")
-        tags.load(_picture_tags(source).tobytes())  # the plugin looks its groups up in the bytes
-        if xmp:
-            tags[_TIFF_XMP] = xmp
-        return options | {"exif": tags}
-    if exif:
-        # A JPEG marker needs the prefix that other formats leave out; their plugins remove it.
-        options["exif"] = exif if exif.startswith(b"Exif\0\0") else b"Exif\0\0" + exif
-    if xmp and format == "PNG":
-        options["pnginfo"] = PngImagePlugin.PngInfo()
-        options["pnginfo"].add_itxt("XML:com.adobe.xmp", xmp.decode("utf-8", "replace"))
-    elif xmp:
-        options["xmp"] = xmp
-    return options

@@ -15,7 +15,7 @@ from PIL import Image, UnidentifiedImageError
 from vqcodec.errors import ImageError
 from vqcodec.format.container import MAGIC
 from vqcodec.format.source import Source, contents
-from vqcodec.images.imaging import IMAGE_ERRORS
+from vqcodec.images.errors import IMAGE_ERRORS
 
 _JXL = (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")
 _HEIF = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")

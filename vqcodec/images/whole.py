@@ -16,7 +16,8 @@ from PIL import Image, PngImagePlugin, features
 
 from vqcodec.errors import FormatError, ImageError
 from vqcodec.format.container import Container, Header, pack
-from vqcodec.images.imaging import IMAGE_ERRORS, Picture, to_pil
+from vqcodec.images.errors import IMAGE_ERRORS
+from vqcodec.images.imaging import Picture, to_pil
 from vqcodec.timing import timed
 
 VP8L_SIDE = 16383
