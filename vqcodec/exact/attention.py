@@ -24,7 +24,15 @@ class Attention:
         self.out = reader.linear(f"{name}.out", channels, channels)
 
     def attend(self, h: Tensor, key_value: Tensor, visible: Tensor) -> Tensor:
-        """h [N, Q, C]; key_value [N, M, 2C]; visible bool [N or 1, 1, Q or 1, M] -> h plus the update."""
+        """Let queries look at the keys that are visible to them.
+
+        Args:
+            h: rows that look, float32 integers [N, Q, C].
+            key_value: keys and values side by side, float32 integers [N, M, 2C].
+            visible: which keys each query sees, bool [N or 1, 1, Q or 1, M].
+
+        Returns: h plus the update, float32 integers in -127..127, [N, Q, C].
+        """
         n, q, c = h.shape
         query = ops.clamped(ops.rounded(h, self.query)).view(n, q, self.heads, -1).transpose(1, 2)
         key, value = key_value.view(n, -1, 2, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
@@ -46,7 +54,12 @@ class Memory:
         self._held = h.clone()
 
     def remember(self, part: Part, embedded: Tensor) -> None:
-        """Keep the keys and values of the part that is held. embedded: its own indices, float32 [n, C]."""
+        """Keep the keys and values of the part that is held.
+
+        Args:
+            part: the part whose rows `hold` took.
+            embedded: the part's indices as vectors, float32 [n, C].
+        """
         tiles, slots = self._rows.tiles[part.start : part.stop], self._rows.slots[part.start : part.stop]
         both = torch.cat([self._held, embedded], -1)
         self._keys[tiles, slots] = ops.clamped(ops.rounded(both, self._attention.key_value))

@@ -112,8 +112,15 @@ def shifted(x: Tensor) -> Tensor:
 
 
 def upsampled(index: Tensor, ratio: int, rows: int) -> Tensor:
-    """Nearest upsampling that keeps the phase, (y % r) * r + x % r: int64 [N, h, w, maps] in 0..rows-1 -> [N, r * h,
-    r * w, maps] in 0..r*r*rows-1."""
+    """Repeat every index over the positions it covers, and number them by their phase, (y % r) * r + x % r.
+
+    Args:
+        index: rows of a table, int64 [N, h, w, maps] in 0..rows-1.
+        ratio: r, positions along each axis that one index covers.
+        rows: rows of the table for one phase.
+
+    Returns: int64 [N, r * h, r * w, maps] in 0..r*r*rows-1.
+    """
     fine = index.repeat_interleave(ratio, 1).repeat_interleave(ratio, 2)
     y = torch.arange(fine.shape[1], device=index.device) % ratio
     x = torch.arange(fine.shape[2], device=index.device) % ratio

@@ -100,8 +100,16 @@ def known(
 
 
 def outputs(prior: IntegerPrior, indices: Tensor, condition: Condition, valid: Tensor | None = None) -> list[Tensor]:
-    """What enters the output stack at every position of known maps, tile by tile: float32 [n, O] each, at the positions
-    inside the image, row by row. Arguments as of `known`."""
+    """Compute what enters the output stack at every position of known maps.
+
+    Args:
+        prior: the integer prior of the level.
+        indices: int64 [N, maps, H, W].
+        condition: of the same tiles.
+        valid: bool [N, H, W], False outside the image; None where all is inside.
+
+    Returns: float32 [n, O] for each tile, at the positions inside the image, row by row.
+    """
     rows = _rows(prior, condition, valid)
     entered = _whole(prior, condition, rows, rows.gathered(indices))
     order = torch.argsort(rows.tiles * len(rows.sequence) + rows.positions)
@@ -147,11 +155,21 @@ class Trunk:
         self._product = prior.embed.new_empty(most, 2 * c)
 
     def embed(self, start: int, indices: Tensor) -> None:
-        """Set the first layer's input at rows from `start` on. indices: int64 [n, maps]."""
+        """Set the first layer's input at consecutive rows.
+
+        Args:
+            start: the first of these rows.
+            indices: int64 [n, maps].
+        """
         self._inputs[0][start : start + len(indices)] = self._prior.embedded(indices)
 
     def advance(self, layer: int, part: Part) -> None:
-        """Evaluate a gated residual layer at the rows of a part; `attend` belongs after it."""
+        """Evaluate a gated residual layer at the rows of a part; `attend` belongs after it.
+
+        Args:
+            layer: number of the layer, from 0.
+            part: rows that are evaluated together.
+        """
         product = self._prior.products[layer]
         inputs, outputs = self._inputs[layer], self._inputs[layer + 1]
         taps = len(part.live)
@@ -179,17 +197,34 @@ class Trunk:
             self._memories[layer].hold(outputs[part.start : part.stop])
 
     def remember(self, layer: int, part: Part) -> None:
-        """Keep what later rows look at, now that the own indices of the part that was advanced last are known."""
+        """Keep what later rows look at, once the indices of the part that was advanced last are known.
+
+        Args:
+            layer: number of the layer, from 0.
+            part: the part that was advanced last.
+        """
         if layer in self._memories:
             self._memories[layer].remember(part, self._inputs[0][part.start : part.stop])
 
     def attend(self, layer: int, part: Part) -> None:
-        """Let the rows of the part that was advanced last look at earlier steps, if an attention follows the layer."""
+        """Let the rows of the part that was advanced last look at earlier steps, if an attention follows the layer.
+
+        Args:
+            layer: number of the layer, from 0.
+            part: the part that was advanced last.
+        """
         if layer in self._memories:
             self._inputs[layer + 1][part.start : part.stop] = self._memories[layer].attend(part)
 
     def output(self, start: int, stop: int) -> Tensor:
-        """What enters the output stack at some rows, [n, O]."""
+        """Compute what enters the output stack at consecutive rows.
+
+        Args:
+            start: the first row.
+            stop: the row behind the last one.
+
+        Returns: float32 integers [stop - start, O].
+        """
         return self._prior.entered(self._inputs[-1][start:stop])
 
 

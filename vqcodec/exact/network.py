@@ -113,7 +113,16 @@ class IntegerPrior:
         return self.level.codes if stage < self.level.codebooks else self.level.group_codes
 
     def handed_on(self, stage: int, indices: Tensor) -> Tensor:
-        """What the indices of a stage add for all later ones of its position: int64 [..., groups] -> [..., O]."""
+        """Compute what the indices of a stage add for all later ones of its position.
+
+        Args:
+            stage: number of the stage, from 0.
+            indices: int64 [..., groups], one group for a residual stage.
+
+        Returns: float32 integers [..., O].
+
+        Raises: ValueError if the level has a single stage.
+        """
         if self.earlier_table is None:
             raise ValueError("a single stage tells no other")
         return ops.embedded(self.earlier_table, indices + self.offsets[self.level.stage_maps(stage)])
@@ -137,5 +146,13 @@ class IntegerPrior:
         return ops.rounded(h, self.heads[stage])
 
     def frequencies(self, stage: int, h: Tensor, earlier: Tensor | None) -> Tensor:
-        """As `logits`, of h [n, O] and earlier [n, O] -> float32 integers from 1, [n * groups, K]."""
+        """Compute the frequencies of a stage's codes; arguments as of `logits`, two-dimensional.
+
+        Args:
+            stage: number of the stage, from 0.
+            h: float32 integers [n, O].
+            earlier: sum of `handed_on` over the earlier stages, [n, O]; None at the first.
+
+        Returns: float32 integers from 1, [n * groups, K].
+        """
         return ops.frequencies(self.logits(stage, h, earlier).view(-1, self.codes(stage)), self.table)

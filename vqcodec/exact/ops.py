@@ -50,10 +50,17 @@ class Linear(NamedTuple):
 
 
 def linear(weight: Tensor, bias: Tensor, shift: int | Tensor) -> Linear:
-    """Prove that integers weight [I, O] and bias [O] stay exact for all activations, and fold the shift in.
+    """Prove that a product stays exact for all activations, and fold its shift in.
 
-    shift: bits to drop, one number or int64 [O]. Raises ExactnessError if a weight is no integer or exceeds 127, or if
-    sum|w| * 127 + |bias| + 2^(shift-1) reaches 2^24 in a column.
+    Args:
+        weight: integers in -127..127, [I, O].
+        bias: integers, [O].
+        shift: bits to drop, one number or int64 [O].
+
+    Returns: the product for `rounded`.
+
+    Raises: ExactnessError if a weight is no integer or exceeds 127, or if sum|w| * 127 + |bias| + 2^(shift-1) reaches
+        2^24 in a column.
     """
     w, b = weight.double(), bias.double()
     if not (torch.equal(w, w.round()) and torch.equal(b, b.round())) or w.abs().max() > ACT_MAX:
@@ -66,7 +73,14 @@ def linear(weight: Tensor, bias: Tensor, shift: int | Tensor) -> Linear:
 
 
 def rounded(x: Tensor, parameters: Linear) -> Tensor:
-    """floor((x W + b) / 2^shift + 1/2): x float32 [..., I] (integers) -> float32 [..., O] (integers)."""
+    """Compute floor((x W + b) / 2^shift + 1/2).
+
+    Args:
+        x: float32 integers in -127..127, [..., I].
+        parameters: W, b and the shift, from `linear`.
+
+    Returns: float32 integers [..., O].
+    """
     flat = torch.addmm(parameters.bias, x.reshape(-1, x.shape[-1]), parameters.weight).floor_()
     return flat.view(*x.shape[:-1], flat.shape[1])
 
@@ -78,7 +92,14 @@ def offsets(alphabets: Sequence[int]) -> Tensor:
 
 
 def embedded(table: Tensor, index: Tensor) -> Tensor:
-    """Sum of rows of a table of integers: [rows, C], int64 [..., maps] -> float32 integers [..., C]."""
+    """Sum rows of a table of integers.
+
+    Args:
+        table: float32 integers [rows, C].
+        index: rows to be summed over the last axis, int64 [..., maps].
+
+    Returns: float32 integers [..., C].
+    """
     flat = index.reshape(-1, index.shape[-1])
     if flat.shape[1] == 1 or not len(flat):
         total = table.index_select(0, flat[:, :1].flatten())
@@ -98,7 +119,14 @@ def rectified(x: Tensor) -> Tensor:
 
 
 def rescale(x: Tensor, shift: int) -> Tensor:
-    """Division by 2^shift, rounded half up; integers in, integers out, below 2^24."""
+    """Divide by 2^shift and round half up.
+
+    Args:
+        x: float32 integers below 2^24.
+        shift: bits to drop.
+
+    Returns: float32 integers of the shape of x.
+    """
     return torch.floor(x * 2.0**-shift + 0.5)
 
 
@@ -116,9 +144,15 @@ def gate(x: Tensor) -> Tensor:
 
 
 def exp_table(top: int, floor: int) -> Tensor:
-    """table[d] = max(floor, round(top * exp(-d / 2^LOGIT_BITS))) for d = 0..255, int64 [256].
+    """Make table[d] = max(floor, round(top * exp(-d / 2^LOGIT_BITS))) for d = 0..255.
 
     Made with Python's float exp rounded to an integer; models carry their table, so that no machine recomputes it.
+
+    Args:
+        top: the value at d = 0.
+        floor: the least value.
+
+    Returns: int64 [256].
     """
     return torch.tensor([max(floor, round(top * math.exp(-d / 2**LOGIT_BITS))) for d in range(256)])
 
@@ -129,7 +163,14 @@ def frequency_top(codes: int) -> int:
 
 
 def frequencies(logits: Tensor, table: Tensor) -> Tensor:
-    """logits: float32 integers [..., K]; table: float32 [256] -> float32 integers from 1, [..., K], sum below 2^24."""
+    """Turn logits into the frequencies that the range coder gets.
+
+    Args:
+        logits: float32 integers [..., K].
+        table: float32 integers [256], by the distance to the greatest logit.
+
+    Returns: float32 integers from 1, [..., K], whose sum is below 2^24.
+    """
     distance = logits.amax(-1, keepdim=True) - logits
     index = distance.clamp_(max=255).to(torch.int32)  # half the bytes of int64
     return table.index_select(0, index.flatten()).view(logits.shape)
@@ -143,14 +184,16 @@ def score_shift(dim: int) -> int:
 def attend(query: Tensor, key: Tensor, value: Tensor, visible: Tensor, table: Tensor) -> Tensor:
     """Integer attention with one zero key and value that are always visible ("nothing to look at").
 
+    Scores are below 127^2 * D, exact for D up to 1024; sums are float64 below 2^53.
+
     Args:
         query: float32 integers [N, A, Q, D] (A heads).
-        key, value: [N, A, M, D].
+        key: float32 integers [N, A, M, D].
+        value: float32 integers [N, A, M, D].
         visible: bool, broadcastable to [N, A, Q, M].
         table: float32 [256], the exponential.
 
-    Returns float32 integers in -127..127, [N, A, Q, D]. Scores are below 127^2 * D, exact for D up to 1024; sums are
-    float64 below 2^53.
+    Returns: float32 integers in -127..127, [N, A, Q, D].
     """
     if not key.shape[2]:
         return torch.zeros_like(query)

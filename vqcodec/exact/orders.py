@@ -82,7 +82,15 @@ _TABLES = {"waves": _waves, "seven": _seven}
 
 @functools.lru_cache(maxsize=256)
 def order(name: str, height: int, width: int) -> Order:
-    """The order of that name for a map of this size, on the CPU. Raises KeyError if there is none."""
+    """Make the order of a name for a map of this size, on the CPU.
+
+    Args:
+        name: `seven` or `waves`.
+        height: positions of the map, from top to bottom.
+        width: positions of the map, from left to right.
+
+    Raises: KeyError if there is no such order.
+    """
     with torch.inference_mode(False):  # kept for all callers, those that train included
         return _order(name, height, width)
 

@@ -62,7 +62,7 @@ def _backend(name: str) -> Any:
 
 
 def _matmul_precision() -> str:
-    """Of products in float32; `mixed` where PyTorch has been told in two ways and refuses to say."""
+    """Of products in float32; `mixed` where PyTorch was set in two ways and refuses to say."""
     try:
         return torch.get_float32_matmul_precision()
     except RuntimeError:

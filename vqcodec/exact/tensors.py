@@ -20,7 +20,17 @@ class Reader:
         self._tensors, self.device = tensors, device
 
     def get(self, name: str, shape: tuple[int, ...], limit: int = ops.ACT_MAX + 1) -> Tensor:
-        """The tensor of that name and shape; all values are below the limit in magnitude."""
+        """Read a tensor and check it.
+
+        Args:
+            name: of the tensor in the weights file.
+            shape: that it must have.
+            limit: all values must be below it in magnitude.
+
+        Returns: float32 integers on the reader's device.
+
+        Raises: ModelError if it is missing, of another shape, no integers, or too large.
+        """
         tensor = self._tensors.get(name)
         if tensor is None or tuple(tensor.shape) != shape or tensor.dtype.is_floating_point:
             stored = "missing" if tensor is None else f"{tensor.dtype} {tuple(tensor.shape)}"
@@ -30,14 +40,33 @@ class Reader:
         return tensor.to(self.device, torch.float32)
 
     def linear(self, name: str, inputs: int, outputs: int, shift: int = ops.SHIFT) -> Linear:
-        """The product `name`.{weight, bias}."""
+        """Read the product `name`.{weight, bias} and prove it exact.
+
+        Args:
+            name: of the product in the weights file.
+            inputs: rows of its weight.
+            outputs: columns of its weight.
+            shift: bits to drop from the product.
+
+        Raises: ModelError if a tensor does not fit; ExactnessError if the product could exceed 2^24.
+        """
         weight = self.get(f"{name}.weight", (inputs, outputs))
         bias = self.get(f"{name}.bias", (outputs,), limit=ops.BOUND)
         return ops.linear(weight, bias, shift)
 
     def gated(self, name: str, rows: Sequence[int], channels: int) -> GatedProduct:
-        """The product ahead of a gate, with one convolution of `rows[q]` taps for every reach q: each half in its own
-        units, half of the sigmoid's range added. The bound is proved for each reach, the condition included."""
+        """Read the product ahead of a gate, which has a convolution for every reach.
+
+        Each half is in its units, and half of the sigmoid's range is added. The bound is proved for each reach, the
+        condition included.
+
+        Args:
+            name: of the product in the weights file.
+            rows: taps of the convolution, one number a reach.
+            channels: C, channels that go in; 2C come out.
+
+        Raises: ModelError if a tensor does not fit; ExactnessError if the product could exceed 2^24.
+        """
         bias = self.get(f"{name}.bias", (2 * channels,), limit=ops.BOUND)
         bias[channels:] += ops.SIGMOID_HALF * 2**ops.SHIFT
         shift = torch.tensor([ops.SHIFT_TANH, ops.SHIFT], device=self.device).repeat_interleave(channels)
@@ -59,7 +88,14 @@ class GatedProduct:
         self._subsets: dict[tuple[int, tuple[int, ...]], Tensor] = {}
 
     def taps(self, reach: int, live: tuple[int, ...]) -> Tensor:
-        """The rows of some taps of a reach, one below the other: [len(live) * C, 2C]."""
+        """Take the rows of some taps of a reach, one below the other.
+
+        Args:
+            reach: number of the reach, from 0.
+            live: the taps.
+
+        Returns: float32 integers [len(live) * C, 2C].
+        """
         key = (reach, live)
         if key not in self._subsets:
             conv = self.convs[reach]

@@ -89,18 +89,30 @@ class Autoencoder(nn.Module):
         silent: Tensor | None = None,
         refined: int | None = None,
     ) -> Reconstruction:
-        """image: float [N, 3, H, W] in 0..1, H and W multiples of the coarsest stride -> `Reconstruction`.
+        """Encode images, choose codes and decode them.
 
-        lmbdas: float [levels, N], in place of the quantisers' own. lengths: gives a level's code lengths in the
-        context of its maps and the coarser ones', int64 [N, maps, h, w] each, coarsest first. tradeoffs: float [N] in
-        0..1, of the lambdas in the model's range, for the gains (None: the middle). silent: bool [levels, N],
-        images that get nothing of a level; refined: how many are chosen by `lengths` (see `ResidualQuantizer`).
+        Args:
+            image: float [N, 3, H, W] in 0..1; H and W are multiples of the coarsest stride.
+            lmbdas: weights of a bit, float [levels, N]; None: those of the quantisers.
+            lengths: gives a level's code lengths in the context of its maps and the coarser ones', each int64
+                [N, maps, h, w], coarsest first.
+            tradeoffs: where the lambdas lie in the model's range, float [N] in 0..1, for the gains (None: the middle).
+            silent: bool [levels, N], images that get nothing of a level.
+            refined: how many images are chosen by `lengths` (see `ResidualQuantizer.forward`).
+
+        Raises: ValueError on another shape.
         """
         indices, commitments, state = self._levels(image, lmbdas, lengths, True, tradeoffs, silent, refined)
         return Reconstruction(self.to_pixels(state, tradeoffs), indices, commitments)
 
     def scaled(self, name: str, x: Tensor, tradeoffs: Tensor | None) -> Tensor:
-        """Channels times the gains of that name, where the model has some."""
+        """Multiply channels by the gains of that name, where the model has some.
+
+        Args:
+            name: `stem`, `finest` or `head`.
+            x: float [N, C, h, w].
+            tradeoffs: float [N] or [1] in 0..1; None: the middle.
+        """
         if name not in self.gains:
             return x
         if tradeoffs is None:
@@ -144,12 +156,29 @@ class Autoencoder(nn.Module):
         lengths: Lengths | None = None,
         tradeoffs: Tensor | None = None,
     ) -> list[Tensor]:
-        """Indices only, per level int64 [N, maps, H/stride, W/stride]. Arguments as of `forward`."""
+        """Encode images to indices only.
+
+        Args:
+            image: as of `forward`.
+            lmbdas: as of `forward`.
+            lengths: as of `forward`.
+            tradeoffs: as of `forward`.
+
+        Returns: per level int64 [N, maps, H/stride, W/stride].
+        """
         return self._levels(image, lmbdas, lengths, False, tradeoffs)[0]
 
     def decode(self, indices: list[Tensor], tradeoff: float | None = None) -> Tensor:
-        """indices: per level int [N, maps, H/stride, W/stride] -> image, float [N, 3, H, W], about 0..1. tradeoff: of
-        the lambda in the model's range, 0 to 1 (None: the middle)."""
+        """Decode indices to pixels.
+
+        Args:
+            indices: per level int [N, maps, H/stride, W/stride], coarsest first.
+            tradeoff: where the lambda lies in the model's range, 0 to 1 (None: the middle).
+
+        Returns: float [N, 3, H, W], about 0..1.
+
+        Raises: ValueError if there are no maps, or not as many as levels.
+        """
         if not indices:
             raise ValueError("no index maps given")
         pairs = zip(self.level_quantizers(), indices, strict=True)
@@ -157,18 +186,40 @@ class Autoencoder(nn.Module):
         return self.assemble(quantized, None if tradeoff is None else quantized[0].new_full((1,), tradeoff))
 
     def assemble(self, quantized: Sequence[Tensor], tradeoffs: Tensor | None = None) -> Tensor:
-        """The codewords of every level, float [N, D, h, w], coarsest first -> image, as of `decode`."""
+        """Decode codewords to pixels.
+
+        Args:
+            quantized: the codewords of every level, float [N, D, h, w], coarsest first.
+            tradeoffs: as of `forward`.
+
+        Returns: as of `decode`.
+        """
         state: Tensor | None = None
         for i, codewords in enumerate(quantized[:-1]):
             state = self.descend(i, codewords, state)
         return self.finish(quantized[-1], state, tradeoffs)
 
     def finish(self, quantized: Tensor, state: Tensor | None, tradeoffs: Tensor | None = None) -> Tensor:
-        """The finest level's codewords, float [N, D, h, w], and the decoded state of the others -> image."""
+        """Decode the finest level's codewords to pixels.
+
+        Args:
+            quantized: float [N, D, h, w].
+            state: the decoded state of the coarser levels, float [N, C, h, w]; None where there are none.
+            tradeoffs: as of `forward`.
+
+        Returns: as of `decode`.
+        """
         return self.to_pixels(self.descend(len(self.config.levels) - 1, quantized, state, tradeoffs), tradeoffs)
 
     def latents(self, image: Tensor, level: int) -> Tensor:
-        """Encoder output of one level before its quantiser, float [N, H, W, D]: what the k-means init clusters."""
+        """Compute the encoder's output of a level ahead of its quantiser: what the k-means start clusters.
+
+        Args:
+            image: as of `forward`.
+            level: number of the level, 0 for the coarsest.
+
+        Returns: float [N, H/stride, W/stride, D].
+        """
         features = self.features(image)
         state: Tensor | None = None
         for i in range(level):
@@ -179,8 +230,16 @@ class Autoencoder(nn.Module):
     # The steps of the way through, from the image down the levels and back to it. Each can be computed in parts.
 
     def features(self, image: Tensor, tradeoffs: Tensor | None = None) -> list[Tensor]:
-        """Encoder features of every level, coarsest first, float [N, C, H/stride, W/stride]. Arguments as of `forward`;
-        raises ValueError unless H and W are multiples of the coarsest stride."""
+        """Compute the encoder's features of every level.
+
+        Args:
+            image: as of `forward`.
+            tradeoffs: as of `forward`.
+
+        Returns: float [N, C, H/stride, W/stride], coarsest first.
+
+        Raises: ValueError unless H and W are multiples of the coarsest stride.
+        """
         multiple = self.config.coarsest
         if image.dim() != 4 or image.shape[1] != 3 or image.shape[2] % multiple or image.shape[3] % multiple:
             raise ValueError(f"expected [N, 3, H, W] with H, W multiples of {multiple}, got {list(image.shape)}")
@@ -190,13 +249,23 @@ class Autoencoder(nn.Module):
         return by_level
 
     def enter(self, image: Tensor, tradeoffs: Tensor | None = None) -> Tensor:
-        """The finest level's features."""
+        """Compute the finest level's features.
+
+        Args:
+            image: as of `forward`.
+            tradeoffs: as of `forward`.
+        """
         x = self.stem(F.pixel_unshuffle(image - 0.5, self.config.patch))
         x = self.encode_blocks[0](self.scaled("stem", x, tradeoffs))
         return self._down(x, 0, self._position(-1))
 
     def coarsen(self, i: int, features: Tensor) -> Tensor:
-        """The features of a level from those of the next finer one."""
+        """Compute a level's features from those of the next finer one.
+
+        Args:
+            i: number of the level, 0 for the coarsest.
+            features: of level i + 1, float [N, C, h, w].
+        """
         return self._down(features, self._position(i + 1), self._position(i))
 
     def _down(self, x: Tensor, position: int, target: int) -> Tensor:
@@ -209,13 +278,27 @@ class Autoencoder(nn.Module):
         return self._by_stride[self.config.levels[level].stride]
 
     def latent(self, i: int, features: Tensor, state: Tensor | None) -> Tensor:
-        """What level i has to quantise, float [N, D, h, w], from its features and the decoded coarser levels."""
+        """Compute what a level has to quantise.
+
+        Args:
+            i: number of the level, 0 for the coarsest.
+            features: its features, float [N, C, h, w].
+            state: the decoded coarser levels, float [N, C, h, w]; None at the coarsest.
+
+        Returns: float [N, D, h, w].
+        """
         z = self.to_latent[i](features if state is None else torch.cat([features, state.to(features.dtype)], 1))
         return self.normalize[i](z.float())
 
     def descend(self, i: int, quantized: Tensor, state: Tensor | None, tradeoffs: Tensor | None = None) -> Tensor:
-        """Join level i's codewords, float [N, D, h, w], to the decoded state and go up to the next level's stride, or
-        stay at the last level's."""
+        """Join a level's codewords to the decoded state and go up to the next level's stride; stay at the last level's.
+
+        Args:
+            i: number of the level, 0 for the coarsest.
+            quantized: its codewords, float [N, D, h, w].
+            state: the decoded coarser levels, float [N, C, h, w]; None at the coarsest.
+            tradeoffs: as of `forward`.
+        """
         x, position = self.joined(i, quantized, state, tradeoffs), self._position(i)
         if i + 1 < len(self.config.levels):
             target = self._position(i + 1)
@@ -227,14 +310,28 @@ class Autoencoder(nn.Module):
         return x
 
     def joined(self, i: int, quantized: Tensor, state: Tensor | None, tradeoffs: Tensor | None = None) -> Tensor:
-        """The first half of `descend`, at level i's stride."""
+        """Do the first half of `descend`, at the level's stride.
+
+        Args:
+            i: as of `descend`.
+            quantized: as of `descend`.
+            state: as of `descend`.
+            tradeoffs: as of `forward`.
+        """
         x = self.from_latent[i](quantized if state is None else torch.cat([quantized.to(state.dtype), state], 1))
         if i + 1 == len(self.config.levels):
             x = self.scaled("finest", x, tradeoffs)
         return self.decode_blocks[self._position(i)](x)
 
     def to_pixels(self, state: Tensor, tradeoffs: Tensor | None = None) -> Tensor:
-        """The state at the finest level's stride -> image, as of `decode`."""
+        """Decode the state at the finest level's stride to pixels.
+
+        Args:
+            state: float [N, C, h, w].
+            tradeoffs: as of `forward`.
+
+        Returns: as of `decode`.
+        """
         position = self._position(-1)
         x = state
         while position > 0:

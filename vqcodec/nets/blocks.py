@@ -28,7 +28,12 @@ class ResidualBlock(nn.Module):
 
 
 def blocks(channels: int, number: int) -> nn.Sequential:
-    """A stack of residual blocks."""
+    """Stack residual blocks.
+
+    Args:
+        channels: of every block.
+        number: of blocks.
+    """
     return nn.Sequential(*(ResidualBlock(channels) for _ in range(number)))
 
 
@@ -101,7 +106,12 @@ class Gains(nn.Module):
         self.logs = nn.Parameter(torch.zeros(points, channels))
 
     def forward(self, x: Tensor, tradeoffs: Tensor) -> Tensor:
-        """tradeoffs: float [N] or [1] in 0..1."""
+        """Multiply channels by the gains of a trade-off, interpolated between the learned vectors.
+
+        Args:
+            x: float [N, C, h, w].
+            tradeoffs: float [N] or [1] in 0..1.
+        """
         position = tradeoffs.clamp(0, 1) * (len(self.logs) - 1)
         below = position.floor().clamp(max=max(0, len(self.logs) - 2)).long()
         weight = (position - below)[:, None]
@@ -118,8 +128,20 @@ def features(
     patch: int,
     multiple: int,
 ) -> list[Tensor]:
-    """Encoder features at strides patch, 2 * patch, ... of an image, float [N, 3, H, W] in 0..1: a stem on blocks of
-    patch x patch pixels, then each stride's blocks. Raises ValueError unless H and W are multiples of `multiple`."""
+    """Compute an encoder's features at strides patch, 2 * patch, ...: a stem on blocks of pixels, then blocks a stride.
+
+    Args:
+        image: float [N, 3, H, W] in 0..1.
+        stem: takes patch x patch pixels as channels, [N, 3 * patch^2, h, w].
+        down: halves height and width, one a step.
+        stacks: blocks of every stride, finest first.
+        patch: side of a block of pixels.
+        multiple: that H and W must be multiples of.
+
+    Returns: float [N, C, h, w], finest first.
+
+    Raises: ValueError on another shape.
+    """
     if image.dim() != 4 or image.shape[1] != 3 or image.shape[2] % multiple or image.shape[3] % multiple:
         raise ValueError(f"expected [N, 3, H, W] with H, W multiples of {multiple}, got {list(image.shape)}")
     outputs = [stacks[0](stem(F.pixel_unshuffle(image - 0.5, patch)))]

@@ -39,8 +39,14 @@ class CodeLengths(Protocol):
         """
 
     def handed_on(self, stage: int, index: Tensor) -> Tensor | None:
-        """What the indices of a stage, int64 [M', B], of a product stage [M', B, G], tell the later ones: float [M', B,
-        C], None for nothing."""
+        """Compute what the indices of a stage tell the later ones.
+
+        Args:
+            stage: number of the stage, from 0.
+            index: int64 [M', B], of a product stage [M', B, G].
+
+        Returns: float [M', B, C]; None for nothing.
+        """
 
 
 class OrderZero:
@@ -50,9 +56,22 @@ class OrderZero:
         self._logs = [table * -math.log(2) for table in tables]
 
     def logs(self, stage: int, earlier: Tensor | None, rows: Tensor) -> Tensor:
+        """As `CodeLengths.logs`; positions do not matter here.
+
+        Args:
+            stage: number of the stage, from 0.
+            earlier: not used.
+            rows: not used.
+        """
         return self._logs[stage]
 
     def handed_on(self, stage: int, index: Tensor) -> Tensor | None:
+        """As `CodeLengths.handed_on`: nothing.
+
+        Args:
+            stage: not used.
+            index: not used.
+        """
         return None
 
 

@@ -115,7 +115,15 @@ def gathered(x: Tensor) -> list[Tensor]:
 
 
 def drawn_rows(x: Tensor, number: int, replace: bool = True) -> Tensor:
-    """Rows drawn at random from the joint batch, the same on every rank. x: float [M, D] -> [number, D]."""
+    """Draw rows at random from the joint batch, the same on every rank.
+
+    Args:
+        x: this rank's rows, float [M, D]; all ranks have the same number.
+        number: of rows to draw.
+        replace: whether a row may be drawn more than once.
+
+    Returns: float [number, D].
+    """
     size = len(x) * world()
     if replace:
         picks = torch.randint(size, (number,), generator=shared_generator)

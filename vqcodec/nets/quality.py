@@ -18,17 +18,27 @@ MS_SSIM_MIN_CROP = (WINDOW - 1) * 2 ** (len(MS_SSIM_WEIGHTS) - 1) + 1
 
 
 def psnr(decoded: Tensor, image: Tensor) -> float:
-    """dB of a network's output, rounded to 8-bit pixels, against an image, both in 0..255; 138 for equal ones."""
+    """Measure the PSNR of a network's output, rounded to 8-bit pixels.
+
+    Args:
+        decoded: float, 0..255.
+        image: the original of the same shape, 0..255.
+
+    Returns: dB; 138 for equal images.
+    """
     error = (decoded.float().round().clamp(0, 255) - image).square().mean().item()
     return 10 * math.log10(255**2 / max(error, 1e-9))
 
 
 def ms_ssim(decoded: Tensor, image: Tensor) -> Tensor:
-    """Multi-scale structural similarity (Wang, Simoncelli and Bovik 2003) to train with, float [N]: five scales under a
-    window of WINDOW.
+    """Multi-scale structural similarity (Wang, Simoncelli and Bovik 2003) to train with: five scales under a window of
+    WINDOW.
 
     Args:
-        decoded, image: float [N, C, H, W] in 0..1, sides a multiple of 16, at least MS_SSIM_MIN_CROP.
+        decoded: float [N, C, H, W] in 0..1, sides a multiple of 16, at least MS_SSIM_MIN_CROP.
+        image: the original, of the same shape.
+
+    Returns: float [N].
     """
     channels = image.shape[1]
     steps = torch.arange(WINDOW, device=image.device) - WINDOW // 2

@@ -96,11 +96,17 @@ class ResidualQuantizer(nn.Module):
         silent: Tensor | None = None,
         refined: int | None = None,
     ) -> Quantized:
-        """z: float [N, H, W, D] -> `Quantized`. Raises ValueError on another shape.
+        """Choose codes, update the codebooks in training, and pass gradients straight through.
 
-        lmbdas: float [N], in place of `rate_weight`. refine: gives the code lengths in the context of maps, int64
-        [n, maps, H, W]: codes are then chosen a second time, by them, those of the first `refined` images (None: all).
-        silent: bool [N], images that get nothing of this level (in training, if it may stop).
+        Args:
+            z: float [N, H, W, D].
+            lmbdas: weights of a bit, float [N]; None: `rate_weight`.
+            refine: gives the code lengths in the context of maps, int64 [n, maps, H, W]: codes are then chosen a second
+                time, by them.
+            silent: bool [N], images that get nothing of this level (in training, if it may stop).
+            refined: how many of the first images `refine` is asked for (None: all).
+
+        Raises: ValueError on another shape.
         """
         if z.dim() != 4 or z.shape[-1] != self.level.dim:
             raise ValueError(f"expected [N, H, W, {self.level.dim}], got {list(z.shape)}")
@@ -144,10 +150,16 @@ class ResidualQuantizer(nn.Module):
         beam: int = 1,
         shared: bool = False,
     ) -> Tensor:
-        """z: float [N, H, W, D] -> indices int64 [N, maps, H, W].
+        """Choose codes, and change nothing.
 
-        lmbdas: float [N] or [N, H, W], in place of `rate_weight`; lengths: in place of the order-0 ones. beam,
-        shared: see `nets.choice.choose`.
+        Args:
+            z: float [N, H, W, D].
+            lmbdas: weights of a bit, float [N] or [N, H, W]; None: `rate_weight`.
+            lengths: code lengths; None: those of order 0.
+            beam: see `nets.choice.choose`.
+            shared: see `nets.choice.choose`.
+
+        Returns: int64 [N, maps, H, W].
         """
         return self._maps(self._chosen(z, lmbdas, lengths, beam, shared), z)
 
@@ -205,8 +217,12 @@ class ResidualQuantizer(nn.Module):
 
     @torch.no_grad()
     def initialize(self, vectors: Tensor, iterations: int = 10) -> None:
-        """k-means of the residuals, stage by stage. vectors: float [M, D], encoder outputs; all ranks together must
-        have at least K of them."""
+        """Start the codebooks by k-means of the residuals, stage by stage.
+
+        Args:
+            vectors: encoder outputs, float [M, D]; all ranks together must have at least K of them.
+            iterations: of k-means for each stage.
+        """
         residual = vectors.float().clone()
         for stage in range(self.level.codebooks):
             self._kmeans("", (stage,), residual, iterations)

@@ -53,7 +53,15 @@ def features(
 
 @timed("network")
 def latent(model: Autoencoder, i: int, features: Tensor, state: Tensor | None, limit: int = STRIP_PIXELS) -> Tensor:
-    """As `Autoencoder.latent`, of one image."""
+    """As `Autoencoder.latent`, of one image, in strips.
+
+    Args:
+        model: the autoencoder.
+        i: number of the level, 0 for the coarsest.
+        features: its features, float [1, C, h, w].
+        state: the decoded coarser levels, float [1, C, h, w]; None at the coarsest.
+        limit: pixels of the picture that a strip may cover.
+    """
     stride = model.config.levels[i].stride
     inputs = [(x, stride) for x in (features, state) if x is not None]
     reach = 3 * stride  # two blocks, and one position to spare: so little that strips can be narrow
@@ -74,7 +82,16 @@ def descend(
     tradeoff: float | None = None,
     limit: int = STRIP_PIXELS,
 ) -> Tensor:
-    """As `Autoencoder.descend` of one image, from a level to the next finer one."""
+    """As `Autoencoder.descend` of one image, from a level to the next finer one, in strips.
+
+    Args:
+        model: the autoencoder.
+        i: number of the level, 0 for the coarsest.
+        quantized: its codewords, float [1, D, h, w].
+        state: the decoded coarser levels, float [1, C, h, w]; None at the coarsest.
+        tradeoff: where the lambda lies in the model's range, 0 to 1 (None: the middle).
+        limit: pixels of the picture that a strip may cover.
+    """
     stride, finer = (level.stride for level in model.config.levels[i : i + 2])
     tradeoffs = _tradeoffs(model, tradeoff)
     inputs = [(x, stride) for x in (quantized, state) if x is not None]

@@ -23,13 +23,26 @@ class Window(NamedTuple):
     bottom: int
 
     def grown(self, reach: int, unit: int, width: int, height: int) -> Window:
-        """By so many pixels on all sides, outwards to multiples of a unit, and no farther than the image."""
+        """Grow on all sides, outwards to multiples of a unit, and no farther than the image.
+
+        Args:
+            reach: pixels to grow by.
+            unit: of pixels, that all sides become multiples of.
+            width: of the image, in pixels.
+            height: of the image, in pixels.
+        """
         left, top = ((side - reach) // unit * unit for side in (self.left, self.top))
         right, bottom = (-(-(side + reach) // unit) * unit for side in (self.right, self.bottom))
         return Window(max(0, left), max(0, top), min(width, right), min(height, bottom))
 
     def of(self, maps: Tensor, stride: int, corner: tuple[int, int] = (0, 0)) -> Tensor:
-        """This part of maps [..., h, w] of a stride, whose first position is at the pixel `corner` (x, y)."""
+        """Cut this window out of maps.
+
+        Args:
+            maps: [..., h, w].
+            stride: pixels a position, along each axis.
+            corner: the pixel (x, y) where the first position of the maps lies.
+        """
         x, y = corner
         rows = slice((self.top - y) // stride, -(-(self.bottom - y) // stride))
         return maps[..., rows, (self.left - x) // stride : -(-(self.right - x) // stride)]
@@ -52,8 +65,13 @@ def needed(config: AutoencoderConfig, window: Window, width: int, height: int) -
 
 
 def reach(config: AutoencoderConfig, i: int) -> int:
-    """Pixels beyond which nothing of a level can matter to the next finer one, or to the picture: a position for every
-    3x3 convolution."""
+    """Compute how far, in pixels, a level can matter to the next finer one, or to the picture: a position for every 3x3
+    convolution.
+
+    Args:
+        config: of the autoencoder.
+        i: number of the level, 0 for the coarsest.
+    """
     stride, last = config.levels[i].stride, i + 1 == len(config.levels)
     end = config.patch if last else config.levels[i + 1].stride
     total = stride  # where the codewords come in

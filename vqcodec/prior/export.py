@@ -11,7 +11,8 @@ from torch import Tensor
 from vqcodec.errors import ModelError
 from vqcodec.exact import ops
 from vqcodec.exact.network import IntegerPrior
-from vqcodec.prior.network import BIAS_MAX, IntegerLinear, LevelPrior, MaskedLayer
+from vqcodec.prior.layers import BIAS_MAX, IntegerLinear, MaskedLayer
+from vqcodec.prior.network import LevelPrior
 
 
 def _round(x: Tensor, bits: int, limit: int = ops.ACT_MAX) -> Tensor:
@@ -72,8 +73,14 @@ def to_integers(prior: LevelPrior) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def from_integers(prior: LevelPrior, tensors: dict[str, Tensor]) -> None:
-    """Set a prior's parameters to what the integers stand for (the inverse of `to_integers`, up to nothing). Raises
-    ModelError if they do not fit."""
+    """Set a prior's parameters to what integers stand for: the inverse of `to_integers`.
+
+    Args:
+        prior: is changed.
+        tensors: integers by name.
+
+    Raises: ModelError if they do not fit.
+    """
     try:
         for name, table in _tables(prior).items():
             table.copy_(tensors[name] * 2.0**-ops.ACT_BITS)

@@ -17,107 +17,8 @@ from vqcodec.config import LevelConfig, PriorConfig
 from vqcodec.exact import ops
 from vqcodec.exact.orders import KINDS, Order, order
 from vqcodec.nets.choice import CodeLengths
-from vqcodec.prior.rounding import gate, integers, rescale
-
-BIAS_BITS = ops.ACT_BITS + ops.WEIGHT_BITS  # a bias is in units of the product
-BIAS_MAX = 2**18
-AROUND = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1))
-
-
-class IntegerLinear(nn.Module):
-    """A product whose weight and bias are rounded to integers: [..., I] to [..., O].
-
-    Weights are kept as [1, I, O] (a matrix to every optimiser), in real units (integer / 2^7).
-    """
-
-    def __init__(self, inputs: int, outputs: int, gain: float = 1.0, bias: bool = True) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(1, inputs, outputs) * gain / math.sqrt(inputs))
-        self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
-        self.bias_bits = BIAS_BITS
-
-    def forward(self, x: Tensor, exact: bool) -> Tensor:
-        weight = integers(self.weight, ops.WEIGHT_BITS, exact).to(x.dtype)[0]
-        if self.bias is None:
-            return x @ weight
-        return x @ weight + integers(self.bias, self.bias_bits, exact, BIAS_MAX).to(x.dtype)
-
-
-class OutputBlock(nn.Module):
-    """Residual block x + W2 relu(W1 x) on integers; the conditioning stack has 3x3 taps in W1, the output stack 1x1."""
-
-    def __init__(self, channels: int, around: bool = False) -> None:
-        super().__init__()
-        self.around = around
-        self.inner = IntegerLinear(channels * (len(AROUND) if around else 1), channels, gain=math.sqrt(2))
-        self.outer = IntegerLinear(channels, channels, gain=0.3)
-
-    def forward(self, x: Tensor, exact: bool) -> Tensor:
-        """x: [..., C], [N, H, W, C] with taps around."""
-        seen = _shifted(x) if self.around else x
-        update = rescale(self.inner(seen, exact), ops.SHIFT, exact, low=0)
-        return clamp_activation(x + rescale(self.outer(update, exact), ops.SHIFT, exact))
-
-
-def _shifted(x: Tensor) -> Tensor:
-    """The 3x3 neighbourhood of every position side by side, zero outside: [N, H, W, C] -> [N, H, W, 9C]."""
-    h, w = x.shape[1:3]
-    padded = F.pad(x, (0, 0, 1, 1, 1, 1))
-    return torch.cat([padded[:, 1 + dy : 1 + dy + h, 1 + dx : 1 + dx + w] for dy, dx in AROUND], -1)
-
-
-class MaskedLayer(nn.Module):
-    """A gated residual layer: the product over the neighbours of earlier steps, and the condition."""
-
-    def __init__(self, channels: int, taps: Sequence[int], first: bool) -> None:
-        """taps: neighbours by reach (see `exact.orders`). first: a position does not see itself."""
-        super().__init__()
-        c, inner = channels, not first
-        self.first = first
-        self.convs = nn.ModuleList(IntegerLinear((t + inner) * c, 2 * c, gain=0.5, bias=False) for t in taps)
-        self.cond = IntegerLinear(c, 2 * c, gain=0.5)
-        self.project = IntegerLinear(c, c)
-        self.project.bias_bits = ops.GATE_BITS + ops.WEIGHT_BITS
-
-    def forward(self, x: Tensor, condition: Tensor, order: Order, exact: bool) -> Tensor:
-        """x, condition: [N, P, C] -> the update, [N, P, C]."""
-        n, p, c = x.shape
-        padded = torch.cat([x, x.new_zeros(n, 1, c)], 1)
-        parts = []
-        for conv, neighbours, positions in zip(self.convs, order.neighbours, order.positions, strict=True):
-            seen = padded[:, neighbours.to(x.device)].flatten(2)  # [N, P_r, taps * C]
-            if not self.first:
-                seen = torch.cat([seen, x[:, positions.to(x.device)]], -1)
-            parts.append(conv(seen, exact))
-        where = torch.cat(order.positions).argsort().to(x.device)
-        product = torch.cat(parts, 1)[:, where] + self.cond(condition, exact)
-        return rescale(self.project(gate(product, exact), exact), ops.SHIFT_PROJECT, exact)
-
-
-class CausalAttention(nn.Module):
-    """Multi-head attention over the positions of earlier steps, and a zero key that is always visible."""
-
-    def __init__(self, channels: int, heads: int, dropout: float) -> None:
-        super().__init__()
-        self.query = IntegerLinear(channels, channels)
-        self.key_value = IntegerLinear(2 * channels, 2 * channels)
-        self.out = IntegerLinear(channels, channels, gain=0.3)
-        self.heads, self.dropout = heads, dropout
-
-    def forward(self, h: Tensor, embedded: Tensor, step: Tensor, exact: bool) -> Tensor:
-        """h, embedded: [N, P, C]; step: int64 [P] -> h plus the update."""
-        n, p, c = h.shape
-        query = rescale(self.query(h, exact), ops.SHIFT, exact)
-        both = rescale(self.key_value(torch.cat([h, embedded], -1), exact), ops.SHIFT, exact)
-        q = query.view(n, p, self.heads, -1).transpose(1, 2).float()
-        k, v = both.view(n, p, 2, self.heads, -1).permute(2, 0, 3, 1, 4).float().unbind(0)
-        scores = rescale(q @ k.transpose(-1, -2), ops.score_shift(c // self.heads), exact, -ops.BOUND, ops.BOUND)
-        hidden = (step[None, :] >= step[:, None]).to(h.device)
-        scores = scores.masked_fill(hidden, -math.inf) * 2.0**-ops.LOGIT_BITS
-        weights = F.softmax(F.pad(scores, (0, 1)), -1)[..., :-1]  # the last key is the zero key
-        mean = rescale(F.dropout(weights, self.dropout, self.training) @ v, 0, exact)
-        mean = mean.transpose(1, 2).reshape(n, p, c).to(h.dtype)
-        return clamp_activation(h + rescale(self.out(mean, exact), ops.SHIFT, exact))
+from vqcodec.prior.layers import CausalAttention, IntegerLinear, MaskedLayer, OutputBlock, clamp_activation
+from vqcodec.prior.rounding import integers, rescale
 
 
 def offsets(level: LevelConfig) -> list[int]:
@@ -126,7 +27,14 @@ def offsets(level: LevelConfig) -> list[int]:
 
 
 def live_stages(maps: Tensor, level: LevelConfig) -> Tensor:
-    """Which stages are coded, bool [N, stages, P]: those that no earlier one ended. maps: int64 [N, maps, P]."""
+    """Say which stages are coded: those that no earlier one ended.
+
+    Args:
+        maps: int64 [N, maps, P].
+        level: whose maps they are.
+
+    Returns: bool [N, stages, P].
+    """
     live = [torch.ones_like(maps[:, 0], dtype=torch.bool)]
     for stage in range(level.stages - 1):
         going_on = (maps[:, level.stage_maps(stage)] != 0).any(1) if level.stop else live[-1]
@@ -178,12 +86,15 @@ class LevelPrior(nn.Module):
     def forward(
         self, level_maps: Tensor, coarse: Sequence[Tensor], exact: bool = True, tradeoffs: Tensor | None = None
     ) -> Tensor:
-        """Nats per index, float32 [N, maps, H, W], under the frequencies as they will be; 0 where none is coded.
+        """Compute nats per index, under the frequencies as they will be.
 
         Args:
             level_maps: int64 [N, maps, H, W], the level's maps.
             coarse: int64 [N, maps_i, H_i, W_i] for each coarser level.
+            exact: round, as the integer prior does; False: compute without any rounding.
             tradeoffs: float [N] in 0..1 (None: the lowest weight of a bit).
+
+        Returns: float32 [N, maps, H, W]; 0 where no index is coded.
         """
         n, maps, height, width = level_maps.shape
         h = self.trunk(level_maps, coarse, exact, tradeoffs).flatten(0, 1)  # [N * P, C]
@@ -208,11 +119,15 @@ class LevelPrior(nn.Module):
         return nats.view(n, height, width, maps).permute(0, 3, 1, 2)
 
     def logits(self, stage: int, h: Tensor, earlier: Tensor | None, exact: bool) -> Tensor:
-        """Logits in nats, float32 [M, K], of a product stage [M, G, K].
+        """Compute the logits of a stage, in nats.
 
         Args:
+            stage: number of the stage, from 0.
             h: from `trunk`, [M, O].
-            earlier: sum of `tell` over the stages before.
+            earlier: sum of `tell` over the stages before; None at the first.
+            exact: as of `forward`.
+
+        Returns: float32 [M, K], of a product stage [M, G, K].
         """
         x = h
         if earlier is not None:
@@ -224,7 +139,15 @@ class LevelPrior(nn.Module):
         return logits if stage < self.level.codebooks else logits.unflatten(-1, (self.level.groups, -1))
 
     def tell(self, stage: int, index: Tensor, exact: bool) -> Tensor:
-        """What the indices of a stage tell the later ones: int64 [...] -> [..., O], of a product stage [..., G]."""
+        """Compute what the indices of a stage tell the later ones.
+
+        Args:
+            stage: number of the stage, from 0.
+            index: int64 [...], of a product stage [..., G].
+            exact: as of `forward`.
+
+        Returns: [..., O].
+        """
         assert self.told is not None
         first = self.level.stage_maps(stage).start
         if stage < self.level.codebooks:
@@ -235,7 +158,16 @@ class LevelPrior(nn.Module):
     def trunk(
         self, level_maps: Tensor, coarse: Sequence[Tensor], exact: bool, tradeoffs: Tensor | None = None
     ) -> Tensor:
-        """What is known of every position before its own indices, [N, P, O]; arguments as of `forward`."""
+        """Compute what is known of every position before its indices.
+
+        Args:
+            level_maps: as of `forward`.
+            coarse: as of `forward`.
+            exact: as of `forward`.
+            tradeoffs: as of `forward`.
+
+        Returns: [N, P, O].
+        """
         dtype = (
             torch.get_autocast_dtype(level_maps.device.type)
             if torch.is_autocast_enabled(level_maps.device.type)
@@ -292,14 +224,26 @@ class LevelPrior(nn.Module):
     def code_lengths(
         self, level_maps: Tensor, coarse: Sequence[Tensor], tradeoffs: Tensor | None = None
     ) -> CodeLengths:
-        """Bits of every code at every position, if the maps around it are these: what an encoder chooses by. Arguments
-        as of `forward`."""
+        """Give the bits of every code at every position, if the maps around it are these: what an encoder chooses by.
+
+        Args:
+            level_maps: as of `forward`.
+            coarse: as of `forward`.
+            tradeoffs: as of `forward`.
+        """
         return _Lengths(self, self.trunk(level_maps, coarse, True, tradeoffs).flatten(0, 1))
 
 
 def phased(maps: Tensor, level: LevelConfig, ratio: int) -> Tensor:
-    """Rows of a flat table by phase and code, for a stride `ratio` times finer: int64 [N, maps, h, w] ->
-    [N, maps, ratio * h, ratio * w]."""
+    """Number the rows of a flat table by phase and code, for a finer stride.
+
+    Args:
+        maps: int64 [N, maps, h, w].
+        level: whose maps they are.
+        ratio: how many times finer the stride is.
+
+    Returns: int64 [N, maps, ratio * h, ratio * w].
+    """
     first = offsets(level)
     rows = maps + torch.tensor(first[:-1], device=maps.device)[:, None, None]
     fine = rows.repeat_interleave(ratio, 2).repeat_interleave(ratio, 3)
@@ -337,18 +281,15 @@ def _logits(product: Tensor, exact: bool) -> Tensor:
     return rescale(product, ops.SHIFT_LOGIT, exact, -ops.BOUND, ops.BOUND) * 2.0**-ops.LOGIT_BITS
 
 
-def clamp_activation(x: Tensor) -> Tensor:
-    """Keep a sum of activations in -127..127."""
-    return x.clamp(-ops.ACT_MAX, ops.ACT_MAX)
-
-
 def index_nll(logits: Tensor, target: Tensor, top: int) -> Tensor:
-    """Nats per index, [...], under the frequencies as they will be: no code less likely than the table's floor.
+    """Compute nats per index under the frequencies as they will be: no code less likely than the table's floor.
 
     Args:
         logits: float32 [..., K] in nats.
         target: int64 [...].
         top: frequency of the most likely code.
+
+    Returns: float32 [...].
     """
     codes = logits.shape[-1]
     least = -math.log(top)

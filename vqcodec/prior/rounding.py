@@ -76,19 +76,41 @@ class _Gate(torch.autograd.Function):
 
 
 def integers(x: Tensor, bits: int, exact: bool, limit: int = ops.ACT_MAX) -> Tensor:
-    """Real-valued parameter x to integers in units of 2^-bits, clamped to +-limit."""
+    """Round a real-valued parameter to integers in units of 2^-bits.
+
+    Args:
+        x: float, any shape.
+        bits: of the fraction.
+        exact: round; False: scale and clamp only.
+        limit: results are clamped to -limit..limit.
+    """
     if exact:
         return _Integers.apply(x, 2.0**bits, limit)
     return (x * 2.0**bits).clamp(-limit, limit)
 
 
 def rescale(x: Tensor, shift: int, exact: bool, low: int = -ops.ACT_MAX, high: int = ops.ACT_MAX) -> Tensor:
-    """A product to an activation in low..high."""
+    """Bring a product to an activation.
+
+    Args:
+        x: integers, any shape.
+        shift: bits to drop.
+        exact: round half up; False: divide and clamp only.
+        low: least result.
+        high: greatest result.
+    """
     if exact:
         return _Rescale.apply(x, shift, low, high)
     return (x * 2.0**-shift).clamp(low, high)
 
 
 def gate(x: Tensor, exact: bool) -> Tensor:
-    """A product [..., 2C] to gated integers [..., C]."""
+    """Gate a product's first half by its second (see `exact.ops.gate`).
+
+    Args:
+        x: [..., 2C].
+        exact: round, as the integer prior does.
+
+    Returns: [..., C].
+    """
     return _Gate.apply(x, exact)
