@@ -67,9 +67,23 @@ class Contender(Protocol):
 
     def decode(self, data: bytes) -> Image.Image: ...
 
-    def encode_command(self, source: Path, target: Path, threads: int) -> list[str]: ...
+    def encode_command(self, source: Path, target: Path, threads: int) -> list[str]:
+        """Give a command line that encodes.
 
-    def decode_command(self, source: Path, target: Path, threads: int) -> list[str]: ...
+        Args:
+            source: the picture to read.
+            target: the file to write.
+            threads: to compute with.
+        """
+
+    def decode_command(self, source: Path, target: Path, threads: int) -> list[str]:
+        """Give a command line that decodes.
+
+        Args:
+            source: the file to read.
+            target: the picture to write.
+            threads: to compute with.
+        """
 
 
 class Ours:
@@ -102,9 +116,23 @@ class Ours:
         return self.codec.decode(data)
 
     def encode_command(self, source: Path, target: Path, threads: int) -> list[str]:
+        """As `Contender.encode_command`: `vqcodec encode`.
+
+        Args:
+            source: the picture to read.
+            target: the file to write.
+            threads: not used: the environment has them.
+        """
         return [*self._command("encode", source, target), "--no-fallback", "--model", str(self._file.path)]
 
     def decode_command(self, source: Path, target: Path, threads: int) -> list[str]:
+        """As `Contender.decode_command`: `vqcodec decode`.
+
+        Args:
+            source: the file to read.
+            target: the picture to write.
+            threads: not used: the environment has them.
+        """
         return self._command("decode", source, target)
 
     def _command(self, what: str, source: Path, target: Path) -> list[str]:
@@ -158,14 +186,33 @@ class Pillow:
         return image
 
     def encode_command(self, source: Path, target: Path, threads: int) -> list[str]:
+        """As `Contender.encode_command`: a Python that imports Pillow.
+
+        Args:
+            source: the picture to read.
+            target: the file to write.
+            threads: to compute with.
+        """
         return [sys.executable, "-c", _PILLOW, str(source), str(target), str(threads), json.dumps(self._options)]
 
     def decode_command(self, source: Path, target: Path, threads: int) -> list[str]:
+        """As `Contender.decode_command`: a Python that imports Pillow.
+
+        Args:
+            source: the file to read.
+            target: the picture to write.
+            threads: to compute with.
+        """
         return [sys.executable, "-c", _PILLOW, str(source), str(target), str(threads), "{}"]
 
 
 def within(name: str, image: Image.Image, limit: int) -> Pillow:
-    """The rival at the highest quality whose file has at most `limit` bytes (sizes rise with the quality, nearly), or
-    at quality 1."""
+    """Make the rival at the highest quality whose file fits, or at quality 1 (sizes rise with the quality, nearly).
+
+    Args:
+        name: of the rival.
+        image: the picture to encode.
+        limit: bytes of the file, at most.
+    """
     fits = bisect_right(range(1, 101), limit, key=lambda quality: len(Pillow(name, quality).encode(image)))
     return Pillow(name, max(1, fits))

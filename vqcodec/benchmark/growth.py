@@ -44,7 +44,14 @@ class Growth:
 
 
 def fit(megapixels: Sequence[float], values: Sequence[float]) -> Fit | None:
-    """Fit positive values; None for fewer than three different sizes, through which anything would pass."""
+    """Fit a power law to positive values.
+
+    Args:
+        megapixels: sizes.
+        values: seconds or bytes, one a size.
+
+    Returns: None for fewer than three different sizes, through which anything would pass.
+    """
     if len(set(megapixels)) < MIN_POINTS:
         return None
     x, y = np.asarray(megapixels, np.float64), np.asarray(values, np.float64)

@@ -28,9 +28,13 @@ class Usage(NamedTuple):
 
 
 def run(command: Sequence[str], environment: Mapping[str, str]) -> Usage:
-    """Run a command to its end, with these variables added to the environment. Raises ProcessFailed.
+    """Run a command to its end. Needs `os.wait4`, which Linux and macOS have.
 
-    Needs `os.wait4`, which Linux and macOS have.
+    Args:
+        command: and its arguments.
+        environment: variables added to this process's.
+
+    Raises: ProcessFailed.
     """
     launcher = [sys.executable, "-S", "-E", __file__, *command]
     done = subprocess.run(launcher, env=os.environ | environment, capture_output=True, text=True, check=False)

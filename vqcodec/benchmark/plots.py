@@ -23,7 +23,13 @@ Key = tuple[str, str, str, int]  # codec, setting, device, threads
 
 
 def plot(path: Path, measurements: Sequence[Timing], growths: Sequence[Growth]) -> None:
-    """Draw three rows of panels, for encoding and decoding; the suffix of the path chooses the format."""
+    """Draw three rows of panels, for encoding and decoding.
+
+    Args:
+        path: of the picture; its suffix chooses the format.
+        measurements: to draw.
+        growths: lines fitted to them.
+    """
     import matplotlib
 
     matplotlib.use("Agg")

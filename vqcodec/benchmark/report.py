@@ -54,7 +54,13 @@ def _cpu() -> str:
 
 
 def as_json(plan: Plan, measurements: Sequence[Timing], growths: Sequence[Growth]) -> dict[str, Any]:
-    """Everything, in seconds and bytes."""
+    """Gather everything, in seconds and bytes.
+
+    Args:
+        plan: what was asked for.
+        measurements: what was measured.
+        growths: how that grows.
+    """
     return {
         "machine": machine(),
         "plan": asdict(plan),
@@ -65,7 +71,12 @@ def as_json(plan: Plan, measurements: Sequence[Timing], growths: Sequence[Growth
 
 
 def markdown(measurements: Sequence[Timing], growths: Sequence[Growth]) -> str:
-    """Tables: all measurements, how they grow, where the time goes."""
+    """Write tables: all measurements, how they grow, where the time goes.
+
+    Args:
+        measurements: what was measured.
+        growths: how that grows.
+    """
     options = "; ".join(f"{name}: {_options(options)}" for name, options in RIVALS.items())
     line = ", ".join(f"{key} {value}" for key, value in machine().items() if value is not None)
     tables = [f"Measured with {line}.", HOW.format(options)]

@@ -76,7 +76,12 @@ class Timing:
 
 
 def drawn(width: int = 768, height: int = 512) -> Image.Image:
-    """A picture for want of a photograph: ramps, ellipses and a little noise."""
+    """Draw a picture for want of a photograph: ramps, ellipses and a little noise.
+
+    Args:
+        width: in pixels.
+        height: in pixels.
+    """
     y, x = np.mgrid[:height, :width]
     ramps = np.stack([x * 255 // width, y * 255 // height, (x + y) % 256], axis=2)
     noise = np.random.default_rng(0).integers(-8, 9, ramps.shape)
@@ -89,7 +94,12 @@ def drawn(width: int = 768, height: int = 512) -> Image.Image:
 
 
 def picture(source: Image.Image, megapixels: float) -> Image.Image:
-    """An RGB picture of that size, cut from the source, which is repeated as between mirrors: its detail stays."""
+    """Cut an RGB picture of a size from a source, which is repeated as between mirrors: its detail stays.
+
+    Args:
+        source: a picture of any size.
+        megapixels: of the result.
+    """
     width = max(1, round((megapixels * 1e6 * ASPECT) ** 0.5))
     height = max(1, round(width / ASPECT))
     pixels = np.asarray(source.convert("RGB"))
@@ -100,9 +110,15 @@ def picture(source: Image.Image, megapixels: float) -> Image.Image:
 def benchmark(
     contenders: Sequence[Contender], source: Image.Image, plan: Plan, progress: Callable[[str], None] = lambda _: None
 ) -> list[Timing]:
-    """Measure everything, size by size; `progress` gets a line before each measurement.
+    """Measure everything, size by size.
 
     Where memory does not suffice, or a process fails, the measurement says so and the next one follows.
+
+    Args:
+        contenders: codecs to compare.
+        source: the picture to cut from.
+        plan: sizes, runs and time.
+        progress: gets a line before each measurement.
     """
     measurements = []
     small = picture(source, min(plan.sizes))
@@ -120,7 +136,14 @@ def benchmark(
 
 
 def attempt(contender: Contender, image: Image.Image, plan: Plan, threads: int) -> Timing:
-    """Measure one codec on one picture."""
+    """Measure one codec on one picture.
+
+    Args:
+        contender: the codec.
+        image: the picture.
+        plan: runs and time.
+        threads: to compute with.
+    """
     encode = decode = Direction()
     size, failure = None, None
     contender.use_threads(threads)
@@ -211,7 +234,14 @@ def _in_process(direction: Direction, contender: Contender, call: Callable[[], T
 
 
 def repeated(call: Callable[[], T], plan: Plan) -> list[T]:
-    """What `plan.runs` calls give, or those that begin before the time is up."""
+    """Repeat a call `plan.runs` times, or until the time is up.
+
+    Args:
+        call: is made once at least.
+        plan: runs and time.
+
+    Returns: what the calls gave.
+    """
     start = time.perf_counter()
     results = [call()]
     while len(results) < plan.runs and time.perf_counter() - start < plan.seconds:

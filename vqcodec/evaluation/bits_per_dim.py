@@ -114,7 +114,12 @@ def _known(tally: Tally) -> float:
 
 
 def text(title: str, files: Sequence[FileRates]) -> str:
-    """Markdown: the rates of the files, where their bytes are, and what each step of the coding saves."""
+    """Write Markdown: the rates of the files, where their bytes are, and what each step of the coding saves.
+
+    Args:
+        title: heading of the tables.
+        files: measured ones.
+    """
     sums = summary(files)
     shown = {name: size for name, size in sums["part_bytes"].items() if size} | {"file": sums["file_bytes"]}
     names = [name.replace("_", " ") for name in shown]
@@ -174,7 +179,14 @@ def _step_tables(files: Sequence[FileRates], sums: Record) -> list[str]:
 
 
 def vae_record(name: str, width: int, height: int, figures: VAEFigures) -> Record:
-    """One image under a VAE, as flat columns: bits per dim of its RGB pixels, cut to multiples of the stride."""
+    """Flatten an image's figures under a VAE to columns: bits per dim of its pixels, cut to multiples of the stride.
+
+    Args:
+        name: of the image.
+        width: in pixels.
+        height: in pixels.
+        figures: of the image.
+    """
     row: Record = {"image": name, "width": width, "height": height, "mode": "RGB", "channels": 3}
     return row | _vae_columns(figures)
 
@@ -200,7 +212,12 @@ def _vae_columns(figures: VAEFigures) -> Record:
 
 
 def vae_text(title: str, images: Sequence[tuple[str, VAEFigures]]) -> str:
-    """Markdown for a VAE."""
+    """Write Markdown for a VAE.
+
+    Args:
+        title: heading of the tables.
+        images: names and figures.
+    """
     sums, means = vae_summary(images), mean_figures([figure for _, figure in images])
     spreads = sums["elbo_bits_per_dim_bound_estimate"]
     names = [

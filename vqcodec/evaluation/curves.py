@@ -65,7 +65,15 @@ class Curve:
         return rates, values
 
     def read(self, reader: CurveReader, quality: Quality, at: float | None) -> float | None:
-        """`metrics.rate_at_quality` or `metrics.quality_at_rate`; None beyond the ends of the curve."""
+        """Interpolate the curve.
+
+        Args:
+            reader: `metrics.rate_at_quality` or `metrics.quality_at_rate`.
+            quality: the metric.
+            at: quality or bits per pixel to read at.
+
+        Returns: None beyond the ends of the curve.
+        """
         rates, values = self.monotone(quality)
         return None if at is None or len(rates) < 2 else reader(rates, values, at)
 
@@ -80,7 +88,12 @@ class EqualQuality:
 
 
 def curves(points: Sequence[Point], dataset: str) -> list[Curve]:
-    """The curves of one dataset: ours first, then the rivals in the order of `FORMATS`."""
+    """Make the curves of one dataset: ours first, then the rivals in the order of `FORMATS`.
+
+    Args:
+        points: of all datasets.
+        dataset: its name.
+    """
     by_codec: dict[str, list[Point]] = {}
     for point in points:
         if point.dataset == dataset:
@@ -98,14 +111,29 @@ def datasets(points: Sequence[Point]) -> list[str]:
 
 
 def at_equal_quality(point: Point, rival: Curve, quality: Quality) -> EqualQuality | None:
-    """Compare one of our points with a rival's curve; None where that does not reach the point's quality."""
+    """Compare one of our points with a rival's curve.
+
+    Args:
+        point: of ours.
+        rival: the curve.
+        quality: the metric that is to be equal.
+
+    Returns: None where the curve does not reach the point's quality.
+    """
     rate = rival.read(metrics.rate_at_quality, quality, getattr(point, quality.field))
     return None if rate is None else EqualQuality(rate, 100 * (point.bpp / rate - 1))
 
 
 def bd_rate(ours: Curve, rival: Curve, quality: Quality) -> metrics.BDRate | None:
-    """BD-rate of our curve against a rival's, of what both have between the rates of BD_RANGE; None where that has no
-    quality in common or one is a single point."""
+    """Compute the BD-rate of our curve against a rival's, of what both have between the rates of BD_RANGE.
+
+    Args:
+        ours: our curve.
+        rival: the other one.
+        quality: the metric.
+
+    Returns: None where they have no quality in common or one is a single point.
+    """
     try:
         return metrics.bd_rate(*_within(*rival.monotone(quality)), *_within(*ours.monotone(quality)))
     except ValueError:
@@ -121,12 +149,19 @@ def _within(rates: list[float], values: list[float]) -> tuple[list[float], list[
 
 
 def read_published(path: Path, dataset: str, wanted: Sequence[str] = ()) -> list[Curve]:
-    """Published curves from a CSV file with the columns codec, bpp, and where known psnr_rgb or psnr, ms_ssim (from 0
-    to 1), ssimulacra2, opt_metric (what a learned codec was trained for) and source.
+    """Read published curves from a CSV file.
 
-    wanted: names of codecs, or "NAME METRIC" for one of a codec that is there by several metrics; all by default.
-    Where several sources give a curve, the first is taken. Raises ValueError if a wanted one is not there or the file
-    is not such a table.
+    Its columns are codec, bpp, and where known psnr_rgb or psnr, ms_ssim (from 0 to 1), ssimulacra2, opt_metric (what a
+    learned codec was trained for) and source.
+
+    Where several sources give a curve, the first is taken.
+
+    Args:
+        path: of the file.
+        dataset: that the curves are of.
+        wanted: names of codecs, or "NAME METRIC" for one of a codec that is there by several metrics; all by default.
+
+    Raises: ValueError if a wanted one is not there or the file is not such a table.
     """
     groups: dict[tuple[str, str], dict[str, list[Point]]] = {}
     with path.open(newline="", encoding="utf-8") as stream:

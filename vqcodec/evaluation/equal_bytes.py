@@ -44,12 +44,25 @@ class Comparison:
 
 
 def compare_file(path: Path, ours: Setting, groups: Sequence[Sequence[str]] = GROUPS) -> Comparison:
-    """`compare_image` for the image of a file: a task of `Workers`."""
+    """As `compare_image` for the image of a file: a task of `Workers`.
+
+    Args:
+        path: of the image.
+        ours: our codec at a setting.
+        groups: rivals to compare with.
+    """
     return compare_image(path.name, load_rgb(path), ours, groups)
 
 
 def compare_image(name: str, image: Image.Image, ours: Setting, groups: Sequence[Sequence[str]] = GROUPS) -> Comparison:
-    """Encode an RGB image with ours, then with every rival at the best quality that needs no more bytes."""
+    """Encode an RGB image with ours, then with every rival at the best quality that needs no more bytes.
+
+    Args:
+        name: of the image.
+        image: its pixels.
+        ours: our codec at a setting.
+        groups: rivals; of each group the best one is shown.
+    """
     data = ours.encode(image)
     shown = [Shown("original", "", image), _shown(ours, image, data, len(data))]
     for group in groups:
@@ -68,10 +81,17 @@ def _shown(codec: Setting, image: Image.Image, data: bytes, limit: int) -> Shown
 
 
 def largest_within(name: str, image: Image.Image, limit: int) -> tuple[Rival, bytes]:
-    """The rival's file of the highest quality that has at most `limit` bytes.
+    """Encode with a rival at the highest quality whose file fits.
 
-    When even its lowest quality needs more, that file: the caller must compare its length with `limit`. Found by
-    bisection; as sizes are not quite monotone in the quality, the next few qualities are tried too.
+    By bisection; as sizes are not quite monotone in the quality, the next few qualities are tried too.
+
+    Args:
+        name: of the rival.
+        image: the picture to encode.
+        limit: bytes of the file, at most.
+
+    Returns: the rival and its file; when even its lowest quality needs more bytes, that file: the caller must compare
+        its length with `limit`.
     """
     lowest, step = FORMATS[name].lowest, FORMATS[name].step
     files: dict[int, bytes] = {}

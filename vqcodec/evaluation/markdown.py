@@ -7,7 +7,12 @@ from collections.abc import Iterable, Sequence
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table: its head, then its rows, each of as many cells as the head."""
+    """Write a table.
+
+    Args:
+        head: its head.
+        rows: each of as many cells as the head.
+    """
     lines = [_row(head), "|---" * len(head) + "|", *map(_row, rows)]
     return "\n".join(lines)
 

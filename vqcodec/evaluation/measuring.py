@@ -93,7 +93,14 @@ class Cache:
 
     @staticmethod
     def key(pixels_hash: str, codec: Setting) -> str | None:
-        """None where results of the codec must not be kept."""
+        """Name a result.
+
+        Args:
+            pixels_hash: of the image.
+            codec: at its setting.
+
+        Returns: None where results of the codec must not be kept.
+        """
         made_by = codec.cache_key
         return None if made_by is None else f"{pixels_hash} {made_by} metrics {metrics.version()}"
 
@@ -104,6 +111,12 @@ class Cache:
         return None if key is None else self._known.get(key)
 
     def add(self, key: str | None, result: Measurement) -> None:
+        """Keep a result, here and in the file.
+
+        Args:
+            key: from `key`; None keeps nothing.
+            result: what was measured.
+        """
         if key is None:
             return
         self._known[key] = result
@@ -140,11 +153,15 @@ def measure(codec: Setting, image: Image.Image) -> Measurement:
 
 
 def compare(image: Image.Image, decoded: Image.Image, size: int, name: str) -> Measurement:
-    """All metrics of a decoded RGB image.
+    """Compute all metrics of a decoded RGB image.
 
     Args:
+        image: the original.
+        decoded: what became of it.
         size: of its file, bytes.
-        name: for the ValueError if the sides differ.
+        name: of the codec, for the error.
+
+    Raises: ValueError if the sides differ.
     """
     if decoded.size != image.size:
         raise ValueError(f"{name} turned {image.size} pixels into {decoded.size}")
@@ -159,7 +176,12 @@ def compare(image: Image.Image, decoded: Image.Image, size: int, name: str) -> M
 
 
 def measure_file(codec: Setting, path: Path) -> Measurement:
-    """`measure` for the image of a file: a task of `Workers`."""
+    """As `measure` for the image of a file: a task of `Workers`.
+
+    Args:
+        codec: at its setting.
+        path: of the image.
+    """
     return measure(codec, load_rgb(path))
 
 
@@ -172,8 +194,14 @@ def evaluate(
 ) -> list[Row]:
     """Measure every codec on every image of a folder, in order of file name and then of `codecs`.
 
-    progress: gets how many measurements are done and how many there are, cached ones included. Raises
-    FileNotFoundError if the folder holds no image, ValueError as `measure`.
+    Args:
+        folder: of images.
+        codecs: at their settings.
+        cache: of results that are known.
+        workers: to compute with; None: this process.
+        progress: gets how many measurements are done and how many there are, cached ones included.
+
+    Raises: FileNotFoundError if the folder holds no image, ValueError as `measure`.
     """
     paths, dataset = images_of(folder), folder.resolve().name
     sizes, keys = [], []

@@ -199,7 +199,15 @@ def ours(
     efforts: Sequence[int] = (DEFAULT_EFFORT,),
     tunes: Sequence[str] = (DEFAULT_TUNE,),
 ) -> list[Ours]:
-    """One point for every model and quality, in that order: together one curve, for each effort and tune."""
+    """Make one setting for every model and quality, in that order: together one curve, for each effort and tune.
+
+    Args:
+        models: names or paths.
+        qualities: 0 to 100; None: what the model was trained for.
+        device: `auto`, `cpu` or `cuda`.
+        efforts: 1 to 9.
+        tunes: what the codes are chosen for.
+    """
     settings = []
     for effort, tune in itertools.product(efforts, tunes):
         name = OURS + ("" if effort == efforts[0] else f" e{effort}") + ("" if tune == tunes[0] else f" {tune}")

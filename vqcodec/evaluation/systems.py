@@ -52,11 +52,13 @@ class SystemFigures:
 
 
 def figures(model: Codec | VAEModel, file: registry.ModelFile, images: Sequence[Pixels], samples: int) -> SystemFigures:
-    """Figures of a loaded model.
+    """Measure a loaded model.
 
     Args:
+        model: of any system.
+        file: its weights.
         images: uint8 [H, W, 3].
-        samples: draws for a VAE's importance-weighted bound or 0.
+        samples: draws for a VAE's importance-weighted bound, or 0.
     """
     tensors, meta = weights.load(file.path)
     minutes = training_minutes(meta)
@@ -103,7 +105,14 @@ def _of_codec(model: Codec, minutes: float, prior_numbers: int, images: Sequence
 
 
 def reconstruction(model: Codec | VAEModel, pixels: Pixels) -> Pixels:
-    """What is left of an image after the model: uint8 [H, W, 3] to the same."""
+    """Put an image through a model and back.
+
+    Args:
+        model: of any system.
+        pixels: uint8 [H, W, 3].
+
+    Returns: uint8 [H, W, 3].
+    """
     if isinstance(model, VAEModel):
         return model.reconstruct(pixels)
     return model.from_indices(model.to_indices(pixels))

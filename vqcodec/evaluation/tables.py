@@ -17,7 +17,12 @@ from vqcodec.evaluation.measuring import Measurement, Point, Row
 
 
 def write_csv(path: Path, rows: Sequence[Row]) -> None:
-    """A line an image, codec and setting: which image first, then what was measured on it."""
+    """Write a line an image, codec and setting: which image first, then what was measured on it.
+
+    Args:
+        path: of the file.
+        rows: measurements.
+    """
     names = [f.name for f in fields(Row)]
     measured = [f.name for f in fields(Measurement)]
     with path.open("w", newline="", encoding="utf-8") as stream:
@@ -27,7 +32,12 @@ def write_csv(path: Path, rows: Sequence[Row]) -> None:
 
 
 def write_json(path: Path, points: Sequence[Point]) -> None:
-    """Means as a list of objects; infinity (a lossless codec) becomes null, as JSON has none."""
+    """Write means as a list of objects; infinity (a lossless codec) becomes null, as JSON has none.
+
+    Args:
+        path: of the file.
+        points: means.
+    """
     means = [
         {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in item.items()}
         for item in (asdict(point) for point in points)
@@ -99,5 +109,10 @@ def _means(dataset: str, rivals: Sequence[Curve]) -> str:
 
 
 def number(value: float | None, spec: str) -> str:
-    """A value as text, a dash for None."""
+    """Write a value as text, a dash for None.
+
+    Args:
+        value: a number.
+        spec: of Python's `format`.
+    """
     return "-" if value is None else f"{value:{spec}}"

@@ -39,9 +39,15 @@ class Workers:
         self._pool = None
 
     def run(self, function: Callable[..., Result], tasks: Sequence[tuple[Any, ...]]) -> Iterator[tuple[int, Result]]:
-        """`function(*task)` for every task, as (number of the task, result), in the order in which they finish.
+        """Call a function for every task.
 
         With several processes, the function must be one of a module, and all that passes must be picklable.
+
+        Args:
+            function: is called as `function(*task)`.
+            tasks: arguments of each call.
+
+        Yields: number of the task and its result, in the order in which they finish.
         """
         if self._pool is None:
             for number, task in enumerate(tasks):

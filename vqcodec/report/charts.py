@@ -44,7 +44,14 @@ class Scale(NamedTuple):
 
 
 def chart(curves: Sequence[Curve], quality: Quality, max_bpp: float, title: str) -> str:
-    """One panel up to `max_bpp`, as a figure; empty where no curve has this quality. title: said to screen readers."""
+    """Draw one panel as a figure; empty where no curve has this quality.
+
+    Args:
+        curves: to draw.
+        quality: the metric.
+        max_bpp: right end, bits per pixel.
+        title: said to screen readers.
+    """
     pairs = [(c, s) for c, s in zip(curves, styles_of(curves), strict=True) if _shown(c, quality, max_bpp)]
     if not pairs:
         return ""
@@ -82,7 +89,12 @@ def legend(curves: Sequence[Curve]) -> str:
 
 
 def describe(curve: Curve, point: Point) -> str:
-    """Which point of a curve this is, in words."""
+    """Say in words which point of a curve this is.
+
+    Args:
+        curve: that it is on.
+        point: of the curve.
+    """
     if curve.kind == "published":
         return f"{curve.name}, published"
     return f"{curve.name}, {'quality ' if curve.name in FORMATS else ''}{point.setting}"
@@ -105,7 +117,13 @@ def _quality_scale(curves: Sequence[Curve], quality: Quality, max_bpp: float) ->
 
 
 def ticks(low: float, high: float, most: int = 9) -> list[float]:
-    """Round values from low to high, as many as `most` allows: steps of 1, 2 or 5 times a power of ten."""
+    """Choose round values from low to high: steps of 1, 2 or 5 times a power of ten.
+
+    Args:
+        low: end of the axis.
+        high: other end of the axis.
+        most: number of values allowed.
+    """
     power = 10.0 ** math.floor(math.log10((high - low) / most))
     step = next(power * factor for factor in (1, 2, 5, 10) if (high - low) / (power * factor) < most)
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)

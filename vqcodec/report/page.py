@@ -34,9 +34,10 @@ class Dataset:
 
 
 def page(sets: Sequence[Dataset], cases: Sequence[Case], max_bpp: float) -> str:
-    """The HTML.
+    """Make the HTML.
 
     Args:
+        sets: curves and measurements of every dataset.
         cases: images of the viewer, none for a page without it.
         max_bpp: right end of the curves.
     """
@@ -54,7 +55,14 @@ def page(sets: Sequence[Dataset], cases: Sequence[Case], max_bpp: float) -> str:
 
 
 def fill(template: str, parts: Mapping[str, str]) -> str:
-    """Replace each {{name}} by its part, as it is. Raises KeyError on a name that is no part."""
+    """Replace each {{name}} by its part, as it is.
+
+    Args:
+        template: the text.
+        parts: by name.
+
+    Raises: KeyError on a name that is no part.
+    """
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template)
 
 

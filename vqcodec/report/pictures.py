@@ -47,7 +47,13 @@ class Case:
 
 
 def case(path: Path, ours: Ours, groups: Sequence[Sequence[str]] = GROUPS) -> Case:
-    """Everything about the image of a file: a task of `Workers`."""
+    """Gather everything about the image of a file: a task of `Workers`.
+
+    Args:
+        path: of the image.
+        ours: our codec at a setting.
+        groups: rivals to compare with.
+    """
     from vqcodec.codec import load_model
 
     image = load_rgb(path)
@@ -82,7 +88,12 @@ def lossless(image: Image.Image) -> bytes:
 
 
 def as_json(shown: Case, peak: float) -> dict[str, Any]:
-    """The viewer's data. peak: bits per pixel at the bright end of the map's colours."""
+    """Turn a case into the viewer's data.
+
+    Args:
+        shown: the case.
+        peak: bits per pixel at the bright end of the map's colours.
+    """
     data: dict[str, Any] = {"image": shown.image, "width": shown.width, "height": shown.height}
     data["pictures"] = [
         facts | {"src": uri(source, "image/webp")} for facts, source in zip(shown.shown, shown.sources, strict=True)
@@ -101,7 +112,14 @@ def as_json(shown: Case, peak: float) -> dict[str, Any]:
 
 
 def heat_png(density: NDArray[np.float64], peak: float) -> bytes:
-    """A map [H, W] of values from 0 to `peak` (and above, cut) in the colours of `HEAT`, one pixel a value."""
+    """Paint a map in the colours of `HEAT`, one pixel a value.
+
+    Args:
+        density: float64 [H, W].
+        peak: value of the last colour, which greater ones have too.
+
+    Returns: a PNG file.
+    """
     levels = np.clip(np.rint(density * (255 / peak)), 0, 255).astype(np.uint8)
     image = Image.fromarray(levels, "L")
     image.putpalette(_palette())
@@ -124,5 +142,10 @@ def peak_of(cases: Sequence[Case]) -> float:
 
 
 def uri(data: bytes, media: str) -> str:
-    """The data as an address that needs no network."""
+    """Write data as an address that needs no network.
+
+    Args:
+        data: the bytes.
+        media: their type.
+    """
     return f"data:{media};base64,{base64.b64encode(data).decode()}"

@@ -17,7 +17,13 @@ _DASHES = ("--", ":", "-.", (0, (6, 2, 1, 2, 1, 2)))  # published curves have on
 
 
 def plot(path: Path, by_dataset: Mapping[str, Sequence[Curve]], max_bpp: float) -> None:
-    """A row of panels a dataset, one a quality that is known; the suffix of the path chooses the format."""
+    """Draw a row of panels a dataset, one a quality that is known.
+
+    Args:
+        path: of the picture; its suffix chooses the format.
+        by_dataset: curves.
+        max_bpp: right end, bits per pixel.
+    """
     import matplotlib
 
     matplotlib.use("Agg")

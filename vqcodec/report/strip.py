@@ -22,8 +22,15 @@ def label(shown: Shown) -> tuple[str, ...]:
 
 
 def strip(comparison: Comparison, crop: tuple[int, int, int, int] | None = None, scale: int = 1) -> Image.Image:
-    """Crops (x, y, width, height in pixels of the image; all of it by default) side by side, magnified, each over its
-    label. Raises ValueError if the crop does not lie within the image."""
+    """Put crops side by side, magnified, each over its label.
+
+    Args:
+        comparison: pictures of one image.
+        crop: x, y, width and height in pixels of the image; all of it by default.
+        scale: pixels a pixel of the image, along each axis.
+
+    Raises: ValueError if the crop does not lie within the image.
+    """
     right, bottom = comparison.shown[0].image.size
     x, y, width, height = crop or (0, 0, right, bottom)
     if not (0 <= x < x + width <= right and 0 <= y < y + height <= bottom):

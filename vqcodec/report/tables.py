@@ -18,10 +18,13 @@ NONE = '<span class="muted" title="no value">–</span>'
 def table(
     caption: str, note: str, heads: Sequence[str], rows: Sequence[Sequence[str]], classes: Sequence[str] = ()
 ) -> str:
-    """HTML cells under heads; the first cell of a row is its head.
+    """Write HTML cells under heads; the first cell of a row is its head.
 
     Args:
+        caption: of the table.
         note: under the caption.
+        heads: of the columns.
+        rows: cells.
         classes: of the rows.
     """
     head = "".join(f'<th scope="col">{name}</th>' for name in heads)
@@ -47,6 +50,12 @@ def signed(text: str) -> str:
 
 
 def number(value: float | None, digits: int) -> str:
+    """Write a value with its minus sign, or that there is none.
+
+    Args:
+        value: a number.
+        digits: after the point.
+    """
     return NONE if value is None else signed(f"{value:.{digits}f}")
 
 
@@ -57,7 +66,12 @@ def figures(ours: Sequence[Curve]) -> str:
 
 
 def equal_rate(point: Point, rivals: Sequence[Curve]) -> str:
-    """One of our points, and what each rival reaches with as many bits."""
+    """Write a table of one of our points, and what each rival reaches with as many bits.
+
+    Args:
+        point: of ours.
+        rivals: their curves.
+    """
     rows = [[_who(point), number(point.psnr, 2), number(point.ms_ssim, 4), number(point.ssimulacra2, 1)]]
     for rival, name in zip(rivals, names(rivals), strict=True):
         psnr, decibels, third = (rival.read(metrics.quality_at_rate, quality, point.bpp) for quality in QUALITIES)
@@ -82,7 +96,12 @@ def _values(point: Point, dims: bool = True) -> list[str]:
 
 
 def bd_rates(ours: Curve, rivals: Sequence[Curve]) -> str:
-    """BD-rate of one of our curves against every rival, with the range of quality it speaks of."""
+    """Write a table of BD-rates against every rival, with the range of quality that each speaks of.
+
+    Args:
+        ours: one of our curves.
+        rivals: their curves.
+    """
 
     def cell(rival: Curve, quality: Quality) -> str:
         delta = bd_rate(ours, rival, quality)
@@ -101,7 +120,12 @@ def bd_rates(ours: Curve, rivals: Sequence[Curve]) -> str:
 
 
 def equal_quality(point: Point, rivals: Sequence[Curve]) -> str:
-    """What each rival needs for the quality of one of our points."""
+    """Write a table of what each rival needs for the quality of one of our points.
+
+    Args:
+        point: of ours.
+        rivals: their curves.
+    """
 
     def cell(rival: Curve, quality: Quality) -> str:
         equal = at_equal_quality(point, rival, quality)
@@ -135,7 +159,12 @@ def values(curves: Sequence[Curve]) -> str:
 
 
 def every_image(rows: Sequence[Row], name: str) -> str:
-    """Our figures on each image."""
+    """Write a table of our figures on each image.
+
+    Args:
+        rows: measurements.
+        name: of our codec.
+    """
     heads = ["image", "bytes", "bpp", "PSNR, dB", "MS-SSIM", THIRD]
     cells = [
         [

@@ -96,7 +96,13 @@ class Validation:
 @torch.inference_mode()
 def validate(model: Autoencoder, images: Sequence[Pixels], device: str) -> Validation:
     """Reconstruct whole images, cropped to multiples of the coarsest stride, and count the codes. Leaves the model in
-    evaluation mode."""
+    evaluation mode.
+
+    Args:
+        model: the autoencoder.
+        images: uint8 [H, W, 3] each.
+        device: where the model is.
+    """
     model.eval()
     counts = [torch.zeros(level.maps, level.codes, dtype=torch.int64) for level in model.config.levels]
     psnrs, pixels = [], 0
@@ -181,7 +187,13 @@ class AutoencoderTask(CropTask):
         return USUAL_ERROR * (error + 0.02 * USUAL_ERROR).log()
 
     def distortion(self, result: Reconstruction, image: Tensor, tradeoffs: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss but for the priors', and scalars for the log."""
+        """Compute the loss, but for the priors', and scalars for the log.
+
+        Args:
+            result: of the images.
+            image: float [N, 3, H, W] in 0..1.
+            tradeoffs: float [N] in 0..1.
+        """
         low, high = self.model.lmbdas
         importance = (high / low if low else 1.0) ** (BALANCE * (0.5 - tradeoffs))
         decoded = result.image.float()
@@ -200,6 +212,13 @@ class AutoencoderTask(CropTask):
         return (losses + self._shaped(error / PIXEL_VARIANCE, importance)).mean(), scalars
 
     def loss(self, network: nn.Module, batch: Any, config: TrainConfig) -> tuple[Tensor, dict[str, Tensor]]:
+        """Compute the loss of a batch: see `Task.loss`.
+
+        Args:
+            network: `module`, or what wraps it.
+            batch: from `batch`.
+            config: of the run.
+        """
         image, tradeoffs = batch
         with torch.autocast(config.device_type, torch.bfloat16, enabled=config.bf16):
             weights = self.ramp * lambdas.at(self.model, tradeoffs)
@@ -207,7 +226,15 @@ class AutoencoderTask(CropTask):
         return self.distortion(result, image, tradeoffs)
 
     def before(self, step: int, clock: Clock, config: TrainConfig) -> bool:
-        """Turn the quantisers on after the warm-up, codebooks from k-means."""
+        """Turn the quantisers on after the warm-up, codebooks from k-means, and let the metric follow.
+
+        Args:
+            step: number of the step, from 0.
+            clock: of the run.
+            config: of the run.
+
+        Returns: whether weights changed at one stroke.
+        """
         if step == 0 and self.model.autoencoder.norm == "level" and not self.model.autoencoder.overlap:
             linear.start(self.autoencoder, self.crops(dataclasses.replace(config, batch=LINEAR_CROPS)))
             return True
@@ -223,7 +250,12 @@ class AutoencoderTask(CropTask):
         return due
 
     def measure_metric(self, config: TrainConfig, weight: float) -> None:
-        """Let the metric of levels that may stop follow the decoder, by this weight of what is measured now."""
+        """Let the metric of levels that may stop follow the decoder.
+
+        Args:
+            config: of the run.
+            weight: of what is measured now, 0 to 1.
+        """
         quantizers = self.autoencoder.level_quantizers()
         if not any(quantizer.level.stop for quantizer in quantizers):
             return
@@ -239,7 +271,12 @@ class AutoencoderTask(CropTask):
             quantizer.metric.copy_(followed(quantizer.metric, mean, weight))
 
     def validate(self, config: TrainConfig, images: bool) -> Report:
-        """At both ends of the range of lambdas and in its middle."""
+        """Measure at both ends of the range of lambdas and in its middle.
+
+        Args:
+            config: of the run.
+            images: whether grids are wanted.
+        """
         quantizers = self.autoencoder.level_quantizers()
         lmbdas = [quantizer.rate_weight.clone() for quantizer in quantizers]
         low, high = self.model.lmbdas
@@ -262,7 +299,15 @@ class AutoencoderTask(CropTask):
 
 @torch.no_grad()
 def initialize_codebooks(model: Autoencoder, sampler: CropSampler, config: TrainConfig, batches: int) -> None:
-    """k-means of every level's encoder outputs, coarsest first: finer levels see the quantised coarser ones."""
+    """Start the codebooks of every level by k-means of the encoder's outputs, coarsest first: finer levels see the
+    quantised coarser ones.
+
+    Args:
+        model: the autoencoder.
+        sampler: of the crops.
+        config: of the run.
+        batches: of crops to cluster.
+    """
     for i, quantizer in enumerate(model.level_quantizers()):
         vectors = []
         for _ in range(batches):

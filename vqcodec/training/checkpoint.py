@@ -24,7 +24,16 @@ def save(
     generators: Mapping[str, torch.Generator],
     meta: Mapping[str, Any],
 ) -> None:
-    """Write everything needed to go on; rank 0 writes, all ranks must call. meta: JSON-able counters, configuration."""
+    """Write everything needed to go on; rank 0 writes, all ranks must call.
+
+    Args:
+        path: of the checkpoint, written as a whole or not at all.
+        module: what is trained.
+        average: its averaged weights.
+        optimizer: with its moments.
+        generators: of random numbers, by name.
+        meta: counters and configuration, as JSON has them.
+    """
     tensors: dict[str, Tensor] = {f"model.{k}": v for k, v in module.state_dict().items()}
     tensors |= {f"average.{k}": v for k, v in average.state.items()}
     for name, parameter in module.named_parameters():
@@ -48,10 +57,20 @@ def load(
     optimizer: torch.optim.Optimizer,
     generators: Mapping[str, torch.Generator],
 ) -> dict[str, Any]:
-    """Restore what `save` wrote into the given objects and return its meta.
+    """Restore what `save` wrote.
 
-    With another number of processes than before, the ranks that have no state of their own keep the one that they
-    started with. Raises ModelError on a foreign file.
+    With another number of processes than before, ranks that have no stored state keep the one that they started with.
+
+    Args:
+        path: of the checkpoint.
+        module: is changed.
+        average: is changed.
+        optimizer: is changed.
+        generators: are changed.
+
+    Returns: the meta that `save` got.
+
+    Raises: ModelError on a foreign file.
     """
     tensors, meta = weights.load(path)
     module.load_state_dict(weights.part(tensors, "model"))

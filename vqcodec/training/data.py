@@ -28,7 +28,14 @@ def _read(source: bytes | Path) -> Pixels:
 def load_images(paths: Sequence[str | Path], limit: int | None = None, workers: int = 2) -> list[Pixels]:
     """Decode all images of folders, zip files and single files, in sorted order within each.
 
-    Returns uint8 arrays [H, W, 3]. Raises ValueError if there are none.
+    Args:
+        paths: folders, zip files and image files.
+        limit: stop after so many images; None: take all.
+        workers: threads that decode.
+
+    Returns: uint8 arrays [H, W, 3].
+
+    Raises: ValueError if there are none.
     """
     images: list[Pixels] = []
     with ThreadPoolExecutor(workers) as pool:
@@ -88,20 +95,42 @@ def _enlarged(image: Tensor, position: float) -> Tensor:
 
 
 def to_device(array: Pixels, multiple: int, device: str) -> Tensor:
-    """uint8 [H, W, 3], cropped to multiples of a stride -> float [1, 3, H', W'] in 0..1."""
+    """Turn an array into a tensor.
+
+    Args:
+        array: uint8 [H, W, 3].
+        multiple: H and W are cropped to multiples of it.
+        device: of the result.
+
+    Returns: float [1, 3, H', W'] in 0..1.
+    """
     h, w = (n - n % multiple for n in array.shape[:2])
     image = torch.from_numpy(array[:h, :w].copy()).permute(2, 0, 1)[None].to(device)
     return (image.float() / 255).contiguous(memory_format=torch.channels_last)
 
 
 def middle(pixels: Pixels, side: int) -> Pixels:
-    """The middle of an image, up to `side` pixels in each direction: uint8 [H, W, 3] to a view of it."""
+    """Take the middle of an image.
+
+    Args:
+        pixels: uint8 [H, W, 3].
+        side: pixels to take along each axis, at most.
+
+    Returns: a view of the array.
+    """
     top, left = (max(0, (n - side) // 2) for n in pixels.shape[:2])
     return pixels[top : top + side, left : left + side]
 
 
 def grid(images: Tensor, columns: int) -> Tensor:
-    """Images [N, 3, H, W] side by side, two pixels of white between them -> [3, H', W']."""
+    """Lay images side by side, two pixels of white between them.
+
+    Args:
+        images: float [N, 3, H, W] in 0..1.
+        columns: images in a row.
+
+    Returns: float [3, H', W'].
+    """
     rows = -(-len(images) // columns)
     padded = torch.nn.functional.pad(images.clamp(0, 1), (2, 0, 2, 0), value=1.0)
     padded = torch.cat([padded, padded.new_ones(rows * columns - len(images), *padded.shape[1:])])

@@ -54,7 +54,15 @@ def load_model_file(path: Path) -> tuple[ModelConfig, Autoencoder, Priors]:
 @torch.no_grad()
 def start_from(model: Autoencoder, path: Path) -> str:
     """Take over the tensors of a weights file whose names and shapes agree, but for codebooks: they begin with k-means.
-    Returns what was taken, in words. Raises ModelError on a foreign file."""
+
+    Args:
+        model: is changed.
+        path: of the weights file.
+
+    Returns: what was taken, in words.
+
+    Raises: ModelError on a foreign file.
+    """
     tensors = weights.part(weights.load(path)[0], "autoencoder")
     state = model.state_dict()
     taken = {k: v for k, v in tensors.items() if k in state and state[k].shape == v.shape and "quantizers" not in k}
@@ -80,8 +88,16 @@ def load_vae(path: Path) -> tuple[VAE, dict[str, Any]]:
 
 
 def write_codec(out: Path, target: Path) -> tuple[ModelConfig, Autoencoder, Priors]:
-    """Write the weights file of a run's codec model and return what is in it. Checks everything that loading will
-    check: raises ModelError or ExactnessError."""
+    """Write the weights file of a run's codec model; check everything that loading will check.
+
+    Args:
+        out: folder of the run.
+        target: file to write.
+
+    Returns: what is in the file.
+
+    Raises: ModelError or ExactnessError if it would not load.
+    """
     model, _ = load_autoencoder(latest(out))
     best = out / "prior.best.safetensors"  # trained on, after both together, or not
     priors, meta = load_priors(best if best.exists() else latest(out))
@@ -103,7 +119,14 @@ def write_previews(path: Path) -> Path:
 
 
 def write_vae(vae: Path, target: Path) -> VAE:
-    """Write the weights file of a VAE, in half precision, and return what was rounded to it."""
+    """Write the weights file of a VAE, in half precision.
+
+    Args:
+        vae: checkpoint of the run.
+        target: file to write.
+
+    Returns: the model as rounded.
+    """
     model, meta = load_vae(vae)
     tensors: dict[str, Tensor] = {f"vae.{name}": value.half() for name, value in model.state_dict().items()}
     training = {"vae": _recipe(meta), "commit": _commit()}

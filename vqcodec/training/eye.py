@@ -53,7 +53,12 @@ def score(decoded: Tensor, image: Tensor) -> Tensor:
 
 
 def distance(decoded: Tensor, image: Tensor) -> Tensor:
-    """What is missing to a score of 100, in units of 100: a loss of the size of 1 - MS-SSIM. Arguments of `score`."""
+    """Compute what is missing to a score of 100, in units of 100: a loss of the size of 1 - MS-SSIM.
+
+    Args:
+        decoded: as of `score`.
+        image: as of `score`.
+    """
     return (100 - score(decoded, image)) / 100
 
 

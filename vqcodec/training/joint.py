@@ -44,9 +44,16 @@ class Joint(nn.Module):
     def forward(
         self, image: Tensor, lmbdas: Tensor | None, tradeoffs: Tensor, silent: Tensor | None, refine: bool, some: int
     ) -> Coded:
-        """image: float [N, 3, H, W] in 0..1; lmbdas: float [levels, N], weights of a bit; tradeoffs: float [N],
-        theirs; silent: as of `Autoencoder`; refine: choose codes by what they cost under the priors. some: how many
-        images, the first ones, are chosen so and train the priors."""
+        """Encode images, and price their codes under the priors.
+
+        Args:
+            image: float [N, 3, H, W] in 0..1.
+            lmbdas: weights of a bit, float [levels, N].
+            tradeoffs: of these weights, float [N] in 0..1.
+            silent: as of `Autoencoder.forward`.
+            refine: choose codes by what they cost under the priors.
+            some: how many images, the first ones, are chosen so and train the priors.
+        """
         lengths = partial(self.priors.lengths, tradeoffs=tradeoffs[:some]) if refine else None
         result: Reconstruction = self.autoencoder(image, lmbdas, lengths, tradeoffs, silent, some)
         return Coded(result, self.priors([maps[:some].contiguous() for maps in result.indices], tradeoffs[:some]))
@@ -79,6 +86,15 @@ class JointTask(AutoencoderTask):
         return Joint(self.autoencoder, Priors(self.model))
 
     def before(self, step: int, clock: Clock, config: TrainConfig) -> bool:
+        """Begin as `AutoencoderTask` does from scratch; else only let the metric follow.
+
+        Args:
+            step: number of the step, from 0.
+            clock: of the run.
+            config: of the run.
+
+        Returns: whether weights changed at one stroke.
+        """
         if self.fresh:
             return super().before(step, clock, config)
         self.ramp = 1.0  # the quantisers are on, the codebooks as they were trained
@@ -87,6 +103,13 @@ class JointTask(AutoencoderTask):
         return False
 
     def loss(self, network: nn.Module, batch: Any, config: TrainConfig) -> tuple[Tensor, dict[str, Tensor]]:
+        """Compute the loss of a batch: see `Task.loss`.
+
+        Args:
+            network: `module`, or what wraps it.
+            batch: from `batch`.
+            config: of the run.
+        """
         image, tradeoffs = batch
         with torch.autocast(config.device_type, torch.bfloat16, enabled=config.bf16):
             weights = self.ramp * lambdas.at(self.model, tradeoffs)
@@ -96,7 +119,12 @@ class JointTask(AutoencoderTask):
         return loss + coded.nats.sum(), scalars | {"train/nats_per_position": coded.nats}
 
     def validate(self, config: TrainConfig, images: bool) -> Report:
-        """PSNR and rate under the priors, at five trade-offs."""
+        """Measure PSNR, and bits under the priors, at five trade-offs.
+
+        Args:
+            config: of the run.
+            images: whether grids are wanted.
+        """
         values: dict[str, Any] = {}
         for tradeoff in TRADEOFFS:
             psnrs, bits = [], 0.0
@@ -122,7 +150,15 @@ class Estimate(NamedTuple):
 
 @torch.no_grad()
 def estimate(autoencoder: Autoencoder, priors: Priors, model: ModelConfig, image: Tensor, tradeoff: float) -> Estimate:
-    """What becomes of an image, float [1, 3, H, W] in 0..1, at a trade-off."""
+    """Code an image at a trade-off, and estimate its bits.
+
+    Args:
+        autoencoder: in evaluation mode.
+        priors: of its levels.
+        model: configuration of both.
+        image: float [1, 3, H, W] in 0..1.
+        tradeoff: 0 to 1.
+    """
     tradeoffs = torch.tensor([tradeoff], device=image.device)
     result = autoencoder(image, lambdas.at(model, tradeoffs), partial(priors.lengths, tradeoffs=tradeoffs), tradeoffs)
     by_level, stages = [], []

@@ -16,8 +16,14 @@ from vqcodec.nets.blocks import LevelNorm
 
 
 def principal(vectors: Tensor, number: int) -> Tensor:
-    """The directions of most energy, as orthonormal rows [number, D], strongest first. vectors: float [M, D]. Where
-    number exceeds D, the rest are zero."""
+    """Find the directions of most energy.
+
+    Args:
+        vectors: float [M, D].
+        number: of directions; beyond D they are zero.
+
+    Returns: orthonormal rows [number, D], strongest first.
+    """
     energy = vectors.double().t() @ vectors.double()
     rows = torch.linalg.eigh(energy).eigenvectors.flip(1).t().float()[:number]
     return F.pad(rows, (0, 0, 0, number - len(rows)))

@@ -17,9 +17,23 @@ from vqcodec.nets import parallel
 class Writer(Protocol):
     """The part of TensorBoard's SummaryWriter that is used here."""
 
-    def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None: ...
+    def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None:
+        """Write a number, as TensorBoard's `SummaryWriter` does.
 
-    def add_image(self, tag: str, img_tensor: Tensor, global_step: int) -> None: ...
+        Args:
+            tag: name of the curve.
+            scalar_value: the number.
+            global_step: step of the run.
+        """
+
+    def add_image(self, tag: str, img_tensor: Tensor, global_step: int) -> None:
+        """Write an image, as TensorBoard's `SummaryWriter` does.
+
+        Args:
+            tag: name of the series.
+            img_tensor: float [3, H, W] in 0..1.
+            global_step: step of the run.
+        """
 
     def flush(self) -> None: ...
 
@@ -49,8 +63,13 @@ class Log:
         self._bar = _bar(name, steps)
 
     def write(self, step: int, values: Mapping[str, Any], images: Mapping[str, Tensor] | None = None) -> None:
-        """values: numbers, strings and (nested) lists of numbers; floats are rounded to five digits. images: float
-        [3, H, W] in 0..1 by name."""
+        """Write what was measured at a step.
+
+        Args:
+            step: number of steps so far.
+            values: numbers, strings and (nested) lists of numbers; floats are rounded to five digits.
+            images: float [3, H, W] in 0..1 by name.
+        """
         if self._file is None:
             return
         line = json.dumps({"step": step} | {k: _rounded(v) for k, v in values.items()})
@@ -74,7 +93,13 @@ class Log:
         return self._writer is not None
 
     def advance(self, step: int, loss: float, progress: float) -> None:
-        """Move the bar to this many steps."""
+        """Move the bar.
+
+        Args:
+            step: number of steps so far.
+            loss: of the last step.
+            progress: of the run, 0 to 1.
+        """
         if self._bar is not None:
             self._bar.set_postfix_str(f"loss {loss:.4g}, {progress:.0%} of the run", refresh=False)
             self._bar.update(step - self._bar.n)

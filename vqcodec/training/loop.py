@@ -63,19 +63,43 @@ class Task(ABC):
 
     @abstractmethod
     def loss(self, network: nn.Module, batch: Any, config: TrainConfig) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss in its own units and scalars for the log (means over this rank's share). network: `module`, or what
-        wraps it."""
+        """Compute the loss in its units, and scalars for the log (means over this rank's part of the batch).
+
+        Args:
+            network: `module`, or what wraps it.
+            batch: from `batch`.
+            config: of the run.
+        """
 
     @abstractmethod
     def validate(self, config: TrainConfig, images: bool) -> Report:
-        """Measure `module` as it is, on rank 0 alone. images: whether grids are wanted."""
+        """Measure `module` as it is, on rank 0 alone.
+
+        Args:
+            config: of the run.
+            images: whether grids are wanted.
+        """
 
     def before(self, step: int, clock: Clock, config: TrainConfig) -> bool:
-        """What is due before a step (all ranks). True if it changed the weights at one stroke: averages start anew."""
+        """Do what is due before a step, on all ranks.
+
+        Args:
+            step: number of the step, from 0.
+            clock: of the run.
+            config: of the run.
+
+        Returns: whether weights changed at one stroke: averages then start anew.
+        """
         return False
 
     def after(self, step: int, clock: Clock, scalars: dict[str, Tensor]) -> None:
-        """What is due after a step (all ranks), with the scalars of the joint batch."""
+        """Do what is due after a step, on all ranks.
+
+        Args:
+            step: number of the step, from 0.
+            clock: of the run.
+            scalars: of the joint batch.
+        """
         return
 
     def extra(self) -> dict[str, Any]:

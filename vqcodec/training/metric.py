@@ -41,8 +41,12 @@ def squared_jacobians(
 
 
 def root(square: Tensor, power: float = POWER) -> Tensor:
-    """The symmetric R for which R^T R has the eigenvectors and the trace of a matrix, [D, D], symmetric and not
-    negative, and its eigenvalues to a power."""
+    """Compute the symmetric R for which R^T R has a matrix's eigenvectors and trace, and its eigenvalues to a power.
+
+    Args:
+        square: symmetric and not negative, [D, D].
+        power: of the eigenvalues.
+    """
     values, vectors = torch.linalg.eigh(square.double())
     mean = values.mean()
     values = (values / mean).clamp(min=LEAST) ** power

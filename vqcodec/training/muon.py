@@ -36,8 +36,12 @@ def orthogonalized(matrix: Tensor) -> Tensor:
 
 
 def parameter_groups(module: nn.Module, scales: Mapping[str, float]) -> list[dict[str, Any]]:
-    """All parameters, for either optimiser: a group `muon` of the weights of inner convolutions and products, and the
-    others; parameters whose name begins with a key of `scales` are of the others, at that multiple of the rate."""
+    """Group all parameters: `muon` for the weights of inner convolutions and products, and the others.
+
+    Args:
+        module: what is trained.
+        scales: parameters whose name begins with a key are of the others, at that multiple of the learning rate.
+    """
     groups: list[dict[str, Any]] = [{"params": [], "muon": muon, "scale": 1.0} for muon in (True, False)]
     groups += [{"params": [], "muon": False, "scale": scale} for scale in scales.values()]
     for name, parameter in module.named_parameters():

@@ -65,7 +65,12 @@ class CodedTiles:
         self.device = next(autoencoder.parameters()).device
 
     def batch(self, number: int, tradeoff: float | None = None) -> Coded:
-        """tradeoff: of all tiles, 0 to 1; None: each draws its own."""
+        """Code a batch of crops.
+
+        Args:
+            number: of crops, over all ranks.
+            tradeoff: of all of them, 0 to 1; None: each draws one.
+        """
         image = self.crops.batch(number).to(self.device)
         tradeoffs = torch.rand(number, generator=self.generator)[parallel.rank_rows(number)].to(self.device)
         if tradeoff is not None:
@@ -81,7 +86,13 @@ class CodedTiles:
 
 
 def level_nats(priors: Priors, coded: Coded, exact: bool = True) -> list[list[float]]:
-    """Mean nats per position by level and map, 0 counted where none is coded."""
+    """Compute mean nats per position by level and map, 0 counted where none is coded.
+
+    Args:
+        priors: of all levels.
+        coded: a batch.
+        exact: with the rounding of the integer network, or without.
+    """
     maps = coded.maps
     by_level = [prior(maps[i], maps[:i], exact, coded.tradeoffs) for i, prior in enumerate(priors.levels())]
     return [nats.mean((0, 2, 3)).tolist() for nats in by_level]
@@ -89,8 +100,13 @@ def level_nats(priors: Priors, coded: Coded, exact: bool = True) -> list[list[fl
 
 @torch.inference_mode()
 def validate(priors: Priors, coded: Coded, exact: bool = True) -> list[list[float]]:
-    """Nats per position by level and map, in float32 with the rounding of the integer network (exact) or without.
-    Leaves the priors in evaluation mode."""
+    """Compute nats per position by level and map, in float32. Leaves the priors in evaluation mode.
+
+    Args:
+        priors: of all levels.
+        coded: tiles to measure.
+        exact: with the rounding of the integer network, or without.
+    """
     priors.eval()
     split = [m.split(8) for m in coded.maps]
     batches = [Coded(list(maps), tradeoffs) for *maps, tradeoffs in zip(*split, coded.tradeoffs.split(8), strict=True)]
@@ -99,7 +115,12 @@ def validate(priors: Priors, coded: Coded, exact: bool = True) -> list[list[floa
 
 
 def bits_per_pixel(nats: list[list[float]], config: ModelConfig) -> float:
-    """From nats per position by level and map: bits per pixel, an estimate (no file is written)."""
+    """Add up bits per pixel, an estimate (no file is written).
+
+    Args:
+        nats: per position by level and map.
+        config: of the model.
+    """
     return sum(
         sum(row) / math.log(2) / level.stride**2 for row, level in zip(nats, config.autoencoder.levels, strict=True)
     )
@@ -118,7 +139,13 @@ class Priors(nn.ModuleList):
         return [prior for prior in self if isinstance(prior, LevelPrior)]
 
     def lengths(self, coarse: Sequence[Tensor], maps: Tensor, tradeoffs: Tensor | None = None) -> CodeLengths:
-        """See `Autoencoder.forward`."""
+        """Give a level's code lengths: see `Autoencoder.forward`.
+
+        Args:
+            coarse: maps of the coarser levels, int64 [N, maps, h, w] each.
+            maps: of the level, int64 [N, maps, h, w].
+            tradeoffs: float [N] in 0..1 (None: the lowest weight of a bit).
+        """
         return self.levels()[len(coarse)].code_lengths(maps, coarse, tradeoffs)
 
     def forward(self, tiles: Sequence[Tensor], tradeoffs: Tensor | None = None) -> Tensor:
@@ -140,7 +167,16 @@ def coded_tiles(
     val: Sequence[Pixels],
     settings: TrainConfig,
 ) -> tuple[CodedTiles, dict[str, Coded]]:
-    """The tiles to train priors on, and those that `PriorTask` measures, fixed from here on."""
+    """Make the tiles to train priors on, and those that `PriorTask` measures, fixed from here on.
+
+    Args:
+        config: of the model.
+        autoencoder: frozen.
+        priors: of its levels.
+        train: uint8 [H, W, 3] each.
+        val: uint8 [H, W, 3] each.
+        settings: of the run.
+    """
     tiles = CodedTiles(config, autoencoder, priors, train, settings.seed)
     measured = {}
     for name, images in (("train", train), ("val", val)):
@@ -184,12 +220,24 @@ class PriorTask(Task):
             return _on(config.device, self.tiles.batch(config.batch))
 
     def loss(self, network: nn.Module, batch: Any, config: TrainConfig) -> tuple[Tensor, dict[str, Tensor]]:
+        """Compute the loss of a batch: see `Task.loss`.
+
+        Args:
+            network: `module`, or what wraps it.
+            batch: from `batch`.
+            config: of the run.
+        """
         with torch.autocast(config.device_type, torch.bfloat16, enabled=config.bf16):
             nats = network(batch.maps, batch.tradeoffs)
         return nats.sum(), {"train/nats_per_position": nats}
 
     def validate(self, config: TrainConfig, images: bool) -> Report:
-        """The same tiles of both sets in evaluation mode: where they part, the priors over-fit."""
+        """Measure the same tiles of both sets in evaluation mode: where they part, the priors over-fit.
+
+        Args:
+            config: of the run.
+            images: not used.
+        """
         values: dict[str, Any] = {}
         rate = {}
         for name, tiles in self.measured.items():

@@ -31,7 +31,13 @@ class VAETraining:
 
 @torch.inference_mode()
 def validate(model: VAE, images: Sequence[Pixels], device: str) -> VAEFigures:
-    """Means over images, each cropped to multiples of the stride. Leaves the model in evaluation mode."""
+    """Compute means over images, each cropped to multiples of the stride. Leaves the model in evaluation mode.
+
+    Args:
+        model: the VAE.
+        images: uint8 [H, W, 3] each.
+        device: where the model is.
+    """
     model.eval()
     return mean_figures([figures(model, to_device(array, model.config.stride, device)) for array in images])
 
@@ -58,7 +64,15 @@ class VAETask(CropTask):
         self.beta = special.kl_start
 
     def before(self, step: int, clock: Clock, config: TrainConfig) -> bool:
-        """Set the weight of the KL term."""
+        """Set the weight of the KL term.
+
+        Args:
+            step: number of the step, from 0.
+            clock: of the run.
+            config: of the run.
+
+        Returns: False: no weights change.
+        """
         ramp = min(1.0, clock.progress / max(self.special.kl_warmup, 1e-9))
         self.beta = self.special.kl_start + (1 - self.special.kl_start) * ramp
         return False
@@ -67,6 +81,13 @@ class VAETask(CropTask):
         return self.crops(config)
 
     def loss(self, network: nn.Module, batch: Tensor, config: TrainConfig) -> tuple[Tensor, dict[str, Tensor]]:
+        """Compute the loss of a batch: see `Task.loss`.
+
+        Args:
+            network: `module`, or what wraps it.
+            batch: float [N, 3, H, W] in 0..1.
+            config: of the run.
+        """
         with torch.autocast(config.device_type, torch.bfloat16, enabled=config.bf16):
             bound = network(batch)
         dims = batch[0].numel()
@@ -78,6 +99,12 @@ class VAETask(CropTask):
         return loss, named | {"train/kl_weight": torch.tensor(self.beta, device=batch.device)}
 
     def validate(self, config: TrainConfig, images: bool) -> Report:
+        """Measure the bound in bits per dim, and PSNR.
+
+        Args:
+            config: of the run.
+            images: whether grids are wanted.
+        """
         measured = validate(self.module, self.val, config.device)
         bits = {k: getattr(measured, k) for k in ("elbo", "reconstruction", "kl")}
         values = {f"val/{k}_bits_per_dim": v for k, v in bits.items()} | {"val/psnr": measured.psnr}
