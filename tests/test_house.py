@@ -27,6 +27,7 @@ LINES = (
     "batch",
     "indices",
     "sampling",
+    "damage",
     "codec vae",
     "encoder",
     "stream",

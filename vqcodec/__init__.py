@@ -14,11 +14,20 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from vqcodec.errors import ExactnessError, FormatError, ImageError, ModelError, VqcodecError
+from vqcodec.errors import (
+    ExactnessError,
+    FormatError,
+    ImageError,
+    ModelError,
+    OutOfMemoryError,
+    UnexpectedError,
+    VqcodecError,
+)
 
 if TYPE_CHECKING:
     from vqcodec.batch import decode, encode
     from vqcodec.codec import Codec, load_model
+    from vqcodec.damage.verify import verify
     from vqcodec.format.info import FileInfo
     from vqcodec.indices.arrays import Indices, from_indices, to_indices
     from vqcodec.model.info import info
@@ -35,6 +44,8 @@ __all__ = [
     "Indices",
     "Limits",
     "ModelError",
+    "OutOfMemoryError",
+    "UnexpectedError",
     "VqcodecError",
     "__version__",
     "decode",
@@ -43,6 +54,7 @@ __all__ = [
     "info",
     "load_model",
     "to_indices",
+    "verify",
 ]
 
 _LAZY = {
@@ -56,6 +68,7 @@ _LAZY = {
     "Limits": "model.limits",
     "from_indices": "indices",
     "to_indices": "indices",
+    "verify": "damage.verify",
 }
 
 

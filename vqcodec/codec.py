@@ -20,7 +20,7 @@ from vqcodec.encoder import fallback as fallbacks
 from vqcodec.encoder import fitting
 from vqcodec.encoder.choice import chooser
 from vqcodec.encoder.request import DEFAULT, DEFAULT_EFFORT, DEFAULT_TUNE, Request, lmbda_asked
-from vqcodec.errors import ImageError
+from vqcodec.errors import ImageError, boundary
 from vqcodec.format import container
 from vqcodec.format.source import Source, contents
 from vqcodec.images import imaging, opening, whole
@@ -105,13 +105,13 @@ class Codec(Model):
         data = pack(encoded)
         return fallbacks.chosen(picture, asked, self.config.lmbdas, data, shown) if fallback else data
 
+    @boundary()
     def decode(
         self, data: Source, *, region: Region | None = None, preview: int = 1, limits: Limits = DEFAULT_LIMITS
     ) -> Image.Image:
         """Decode a .vq2 file, also by path or open, to an image with its metadata; or a part: see `stream.part.Part`.
 
-        Raises FormatError on a damaged file, ModelError if it was made with another model, ImageError if it would cost
-        more than the limits, ValueError on a region outside of it.
+        Raises what `vqcodec.decode` does, and ModelError if it was made with another model.
         """
         data = contents(data)
         head = container.read_header(data)

@@ -7,19 +7,32 @@ Opening reads the header and the metadata; torch is imported when pixels are ask
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import IO, Any
 
 from PIL import Image, ImageFile
 
 from vqcodec.config import PREVIEW_SCALES
-from vqcodec.errors import FormatError, VqcodecError
+from vqcodec.errors import VqcodecError, boundary
 from vqcodec.format import container
+from vqcodec.model.limits import DEFAULT_LIMITS, Limits
 
 FORMAT = "VQ2"
 EXTENSION = ".vq2"
 MIME = "image/x-vq2"
 
 _METADATA = ("exif", "icc_profile", "xmp")
+
+
+@contextmanager
+def _pillows(kind: type[Exception] = OSError) -> Iterator[None]:
+    """Raise what Pillow's users expect in place of the package's own errors."""
+    try:
+        with boundary():
+            yield
+    except VqcodecError as error:
+        raise kind(str(error)) from error
 
 
 def _accept(prefix: bytes) -> bool:
@@ -30,13 +43,15 @@ class Vq2ImageFile(ImageFile.ImageFile):
     """A `.vq2` file: size, mode and metadata at once, the pixels at `load()`.
 
     `load()` raises `OSError` if the file is damaged or its model is not installed; `verify()` raises `OSError` if a
-    checksum does not match, and needs no model.
+    checksum does not match, and needs no model: it does not decode the streams, as `vqcodec.verify` does. `limits` is
+    what `load()` may cost, by default that of `register`.
     """
 
     format = FORMAT
     format_description = "vqcodec image"
     n_frames = 1
     is_animated = False
+    limits = DEFAULT_LIMITS
     _start = 0
     _lossless = False
     _scale = 1
@@ -46,10 +61,8 @@ class Vq2ImageFile(ImageFile.ImageFile):
         file = self._file()
         self._start = file.tell()
         self._decoded = False
-        try:
+        with _pillows(SyntaxError):
             head = container.read_head(file)
-        except FormatError as error:
-            raise SyntaxError(str(error)) from error
         self._size = (head.header.width, head.header.height)
         self._mode = head.header.mode
         blocks = {"icc_profile": head.icc, "exif": head.exif, "xmp": head.xmp}
@@ -95,26 +108,22 @@ class Vq2ImageFile(ImageFile.ImageFile):
     def verify(self) -> None:
         """Check every checksum of the file; as with other formats, the image must be opened again afterwards."""
         try:
-            container.unpack(self._read_all())
-        except FormatError as error:
-            raise OSError(str(error)) from error
+            with _pillows():
+                container.unpack(self._read_all())
         finally:
             self._release()
 
     def _image(self, data: bytes, **part: Any) -> Image.Image:
         """The pixels, or a part of them; without torch those of a lossless file."""
-        try:
+        with _pillows():
             if self._lossless and part == {"preview": 1}:
                 from vqcodec.images import whole
-                from vqcodec.model.limits import DEFAULT_LIMITS
 
-                DEFAULT_LIMITS.check_pixels(*self._size)
+                self.limits.check_pixels(*self._size)
                 return whole.image(container.unpack(data))
             from vqcodec import codec
 
-            return codec.decode(data, **part)
-        except VqcodecError as error:
-            raise OSError(str(error)) from error
+            return codec.decode(data, limits=self.limits, **part)
 
     def _file(self) -> IO[bytes]:
         if self.fp is None:
@@ -151,21 +160,30 @@ def _save(image: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
     replaced = {name: given[name] for name in _METADATA if name in given}
     if replaced:
         image = image.copy()
+        for name in replaced:  # whatever else Pillow keeps of it
+            image.info.pop(_ALSO.get(name, name), None)
         image.info.update({name: _as_bytes(block) for name, block in replaced.items()})
     from vqcodec import codec
 
-    try:
+    with _pillows():
         fp.write(codec.encode(image, model=model, **{name: given[name] for name in _ASKED if name in given}))
-    except VqcodecError as error:
-        raise OSError(str(error)) from error
+
+
+_ALSO = {"xmp": "XML:com.adobe.xmp", "exif": "Raw profile type exif"}
+"""Where PNG files have the same a second time."""
 
 
 def _as_bytes(block: Any) -> Any:
     return block.tobytes() if isinstance(block, Image.Exif) else block
 
 
-def register() -> None:
-    """Make the format known to Pillow; importing this module does it."""
+def register(limits: Limits | None = None) -> None:
+    """Make the format known to Pillow; importing this module does it.
+
+    Args:
+        limits: what loading a file may cost from now on; None: `Limits()`.
+    """
+    Vq2ImageFile.limits = DEFAULT_LIMITS if limits is None else limits
     Image.register_open(FORMAT, Vq2ImageFile, _accept)
     Image.register_save(FORMAT, _save)
     Image.register_extension(FORMAT, EXTENSION)

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from vqcodec.codec import Codec, load_model
 from vqcodec.config import is_vae
-from vqcodec.errors import ImageError, ModelError
+from vqcodec.errors import ImageError, ModelError, boundary
 from vqcodec.exact import ops
 from vqcodec.exact.engine import Batch
 from vqcodec.exact.network import IntegerPrior
@@ -250,6 +250,7 @@ class IndexSampler:
             yield Image.fromarray(self.codec.from_indices(maps, self.tradeoff))
 
 
+@boundary()
 def sample_indices(
     model: Model,
     width: int,
@@ -275,6 +276,7 @@ def sample_indices(
     return next(draw(model, width, height, [seed], temperature=temperature, keep=keep, tradeoff=tradeoff))
 
 
+@boundary()
 def sample(
     codec: Codec,
     width: int | None = None,
@@ -290,6 +292,7 @@ def sample(
     return next(IndexSampler(codec, keep, tradeoff).images(width, height, [seed], temperature))
 
 
+@boundary()
 def load_any(name: str | os.PathLike[str] | None = None, device: str = "auto") -> Codec | VAEModel:
     """An installed model of any kind by name, or a weights file by path; the default model for None.
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from vqcodec.batch.items import Record
-from vqcodec.errors import FormatError, ImageError, ModelError
+from vqcodec.errors import FormatError, ImageError, ModelError, is_out_of_memory
 from vqcodec.images import files
 
 LASTING = frozenset(["image", "file", "no indices"])
@@ -26,10 +26,10 @@ def kind_of(error: BaseException) -> str:
         (FormatError, "file"),
         (ModelError, "model"),
         (OSError, "input or output"),
-        (MemoryError, "memory"),
     )
-    kind = next((kind for type_, kind in kinds if isinstance(error, type_)), "unexpected")
-    return "memory" if kind == "unexpected" and "out of memory" in str(error) else kind
+    if is_out_of_memory(error):
+        return "memory"
+    return next((kind for type_, kind in kinds if isinstance(error, type_)), "unexpected")
 
 
 def fail(record: Record, error: BaseException) -> None:

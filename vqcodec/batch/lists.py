@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, TypedDict, cast, overload
 
 from vqcodec.batch.overlap import one_ahead
+from vqcodec.errors import boundary
 from vqcodec.format.source import Source, is_source
 from vqcodec.model.limits import Limits
 
@@ -42,6 +43,7 @@ class Options(TypedDict, total=False):
 def encode(image: ImageSource, **options: Unpack[Options]) -> bytes: ...  # type: ignore[overload-overlap]  # a str is iterable, and one source
 @overload
 def encode(image: Iterable[ImageSource], **options: Unpack[Options]) -> list[bytes]: ...
+@boundary()
 def encode(image: ImageSource | Iterable[ImageSource], **options: Unpack[Options]) -> bytes | list[bytes]:
     """Encode an image, or several.
 
@@ -73,6 +75,7 @@ def encode(image: ImageSource | Iterable[ImageSource], **options: Unpack[Options
         ModelError: the model is not installed or no model, or has a single quality and another is asked for.
         ExactnessError: the device does not compute the prior exactly.
         OSError: the file of the image cannot be read.
+        OutOfMemoryError: there is not enough memory.
         TypeError: an option has another name or type, or the image is nothing of the kind.
         ValueError: an option is out of its range, or two exclude each other.
     """
@@ -109,6 +112,7 @@ class Wanted(TypedDict, total=False):
 def decode(data: Source, **options: Unpack[Wanted]) -> Image.Image: ...  # type: ignore[overload-overlap]  # a str is iterable, and one source
 @overload
 def decode(data: Iterable[Source], **options: Unpack[Wanted]) -> list[Image.Image]: ...
+@boundary()
 def decode(data: Source | Iterable[Source], **options: Unpack[Wanted]) -> Image.Image | list[Image.Image]:
     """Decode a file, or several, each with the installed model that it names.
 
@@ -128,6 +132,7 @@ def decode(data: Source | Iterable[Source], **options: Unpack[Wanted]) -> Image.
         ImageError: it would cost more than the limits.
         ExactnessError: the device does not compute the prior exactly.
         OSError: the file cannot be read.
+        OutOfMemoryError: there is not enough memory.
         TypeError: an option has another name or type, or the data are nothing of the kind.
         ValueError: the region is not inside the picture, or there is no such preview.
     """

@@ -19,6 +19,7 @@ from vqcodec.cli.options import (
     directory_option,
     force_option,
     format_option,
+    limits_options,
     quiet_option,
     recursive_option,
     skip_option,
@@ -63,7 +64,7 @@ def parse_region(
 @click.option(
     "-q", "--quality", type=click.IntRange(1, 100), help="Of JPEG (95), AVIF (90), WebP (without loss) or JXL."
 )
-@click.option("--max-pixels", type=click.IntRange(1), metavar="N", help="Refuse larger images; by default over 89 MP.")
+@limits_options
 @force_option
 @skip_option
 @device_option
@@ -76,7 +77,7 @@ def decode(
     region: tuple[int, int, int, int] | None,
     preview: str | None,
     quality: int | None,
-    max_pixels: int | None,
+    limits: Limits,
     force: bool,
     skip_existing: bool,
     device: str,
@@ -101,8 +102,6 @@ def decode(
     from vqcodec.batch import Steps
     from vqcodec.errors import ImageError
     from vqcodec.model import registry
-
-    limits = Limits(pixels=max_pixels)
 
     @functools.cache
     def decoder() -> Callable[..., Image.Image]:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import functools
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from vqcodec.cli.options import (
     force_option,
     lambda_option,
     model_option,
+    parse_size,
     quality_option,
     quiet_option,
     recursive_option,
@@ -35,20 +35,6 @@ from vqcodec.images.plan import plan
 
 if TYPE_CHECKING:
     from PIL import Image
-
-
-def parse_size(_context: click.Context, _option: click.Parameter, value: str | None) -> int | None:
-    """A number of bytes as in 20000, 20kB or 20KiB."""
-    if value is None:
-        return None
-    parts = re.fullmatch(r"(\d{1,12}(?:\.\d{1,6})?) ?(?:([kM])(i?))?B?", value, re.IGNORECASE)
-    if parts is None:
-        raise click.BadParameter("give bytes as in 20000, 20kB, 1.5MB or 20KiB")
-    power = {"": 0, "k": 1, "m": 2}[(parts[2] or "").lower()]
-    size = int(float(parts[1]) * (1024 if parts[3] else 1000) ** power)
-    if size < 1:
-        raise click.BadParameter("the size must be at least one byte")
-    return size
 
 
 @main.command()

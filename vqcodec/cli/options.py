@@ -3,12 +3,18 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from typing import Any
+import re
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import click
 
 from vqcodec.encoder.request import DEFAULT_EFFORT
+from vqcodec.model.limits import Limits
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 FORMATS = {"png": ".png", "jpeg": ".jpg", "webp": ".webp", "avif": ".avif", "jxl": ".jxl", "tiff": ".tiff"}
 
@@ -48,3 +54,42 @@ effort_option = click.option(
     show_default=True,
     help="1 (fast) to 9 (small).",
 )
+
+
+def parse_size(_context: click.Context, _option: click.Parameter, value: str | None) -> int | None:
+    """A number of bytes as in 20000, 20kB or 20KiB."""
+    if value is None:
+        return None
+    parts = re.fullmatch(r"(\d{1,12}(?:\.\d{1,6})?) ?(?:([kMG])(i?))?B?", value, re.IGNORECASE)
+    if parts is None:
+        raise click.BadParameter("give bytes as in 20000, 20kB, 1.5MB or 20KiB")
+    power = {"": 0, "k": 1, "m": 2, "g": 3}[(parts[2] or "").lower()]
+    size = int(float(parts[1]) * (1024 if parts[3] else 1000) ** power)
+    if size < 1:
+        raise click.BadParameter("the size must be at least one byte")
+    return size
+
+
+_LIMITS = (
+    click.option(
+        "--max-pixels", type=click.IntRange(1), metavar="N", help="Refuse larger images; by default over 89 MP."
+    ),
+    click.option("--max-memory", callback=parse_size, metavar="SIZE", help="Refuse what takes more; 8GiB by default."),
+    click.option("--max-seconds", type=Number(0, min_open=True), metavar="S", help="Give a file up after so long."),
+)
+
+
+def limits_options(command: F) -> F:
+    """The options of `Limits`, which the command takes as one argument."""
+
+    @functools.wraps(command)
+    def run(
+        *arguments: Any, max_pixels: int | None, max_memory: int | None, max_seconds: float | None, **named: Any
+    ) -> Any:
+        memory = Limits.memory if max_memory is None else max_memory
+        return command(*arguments, limits=Limits(max_pixels, memory, max_seconds), **named)
+
+    decorated: Any = run
+    for option in reversed(_LIMITS):
+        decorated = option(decorated)
+    return decorated

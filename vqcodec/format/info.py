@@ -19,7 +19,8 @@ class FileInfo:
     lossless_bytes, the sum of level_bytes, and overhead_bytes (framing of the streams and chunks that readers skip).
     `metadata_bytes` in turn is icc_bytes + exif_bytes + xmp_bytes, each None where there is no such block. `rate` is
     the trade-off, 0 (the best pictures) to 255 (the smallest files), and 0 for a model that
-    has no such range. A `lossless` file holds its picture itself: it has no model, levels, tiles and groups.
+    has no such range. A `lossless` file holds its picture itself: it has no model, levels, tiles and groups. `deep`:
+    whether its streams were decoded, too (`damage.verify`), and not its checksums alone compared.
     """
 
     width: int
@@ -44,6 +45,7 @@ class FileInfo:
     rate: int
     lossless: bool
     lossless_bytes: int
+    deep: bool = False
 
 
 def measured(data: bytes, model_name: Callable[[bytes], str | None] = lambda identity: None) -> FileInfo:
@@ -108,4 +110,6 @@ def describe(name: str, file: FileInfo) -> str:
     rows.append(("overhead", f"{file.overhead_bytes} bytes"))
     if not file.lossless:
         rows.append(("tiles", f"{file.tile_size} x {file.tile_size} pixels, {file.groups} group(s)"))
+    unseen = "the picture was not opened" if file.lossless else "index streams and alpha were not decoded"
+    rows.append(("checked", "every checksum, every index" if file.deep else f"every checksum; {unseen} (--deep)"))
     return "\n".join([name, *(f"  {label:<12}{text}" for label, text in rows)])

@@ -15,7 +15,7 @@ import traceback
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from vqcodec.errors import VqcodecError
+from vqcodec.errors import UnexpectedError, VqcodecError, is_out_of_memory
 
 
 class UsageError(ValueError):
@@ -134,13 +134,14 @@ def describe(error: BaseException, name: str = "") -> str:
     Of an error that nobody foresaw, its kind too; where the environment variable VQCODEC_DEBUG is set, all of it.
     """
     text = str(error)
-    if isinstance(error, OSError):
+    if is_out_of_memory(error):
+        text = "out of memory"
+    elif isinstance(error, OSError):
         text = error.strerror or text
         name = str(error.filename) if error.filename is not None else name
-    elif isinstance(error, MemoryError) or "out of memory" in text:
-        text = "out of memory"
-    elif not isinstance(error, (VqcodecError, UsageError)):
-        text = f"unexpected {type(error).__name__}: {text} (VQCODEC_DEBUG=1 shows where)"
+    elif isinstance(error, UnexpectedError) or not isinstance(error, (VqcodecError, UsageError)):
+        kind = "" if isinstance(error, UnexpectedError) else f"unexpected {type(error).__name__}: "
+        text = f"{kind}{text} (VQCODEC_DEBUG=1 shows where)"
         if os.environ.get("VQCODEC_DEBUG"):
             return f"{name}: " + "".join(traceback.format_exception(error)).rstrip()
     return one_line(f"{name}: {text}" if name else text)

@@ -39,7 +39,7 @@ from PIL import Image
 
 from vqcodec.config import LevelConfig
 from vqcodec.encoder.request import DEFAULT, DEFAULT_EFFORT, Request, lmbda_asked
-from vqcodec.errors import FormatError, ModelError
+from vqcodec.errors import FormatError, ModelError, boundary
 from vqcodec.format import container
 from vqcodec.format.container import IDENTITY_BYTES
 from vqcodec.format.source import Source, contents, is_source
@@ -65,7 +65,7 @@ _HEADER = re.compile(
 
 # What zipfile raises for bytes that are not its own, and numpy for a type that there is not.
 _BROKEN = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, ValueError, LookupError, TypeError,
-           SyntaxError, RuntimeError, OverflowError, MemoryError)  # fmt: skip
+           SyntaxError, RuntimeError, OverflowError)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,6 +121,7 @@ def _check_indices(level: int, maps: NDArray[np.uint16], config: LevelConfig) ->
             live = used
 
 
+@boundary()
 def dumps(indices: Indices) -> bytes:
     """The bytes of an `.npz` file; no time stamps, so that the same indices give the same bytes."""
     arrays: dict[str, Any] = {f"level{i}": maps for i, maps in enumerate(indices.levels)}
@@ -134,6 +135,7 @@ def dumps(indices: Indices) -> bytes:
     return file.getvalue()
 
 
+@boundary()
 def save(target: str | os.PathLike[str] | IO[bytes], indices: Indices) -> None:
     """Write an `.npz` file. Raises OSError if it cannot be written."""
     if isinstance(target, (str, os.PathLike)):
@@ -142,6 +144,7 @@ def save(target: str | os.PathLike[str] | IO[bytes], indices: Indices) -> None:
         target.write(dumps(indices))
 
 
+@boundary()
 def load(source: Source) -> Indices:
     """Read what `save` wrote. Nothing is unpickled, and no array is allocated before its size has been checked.
 
@@ -155,6 +158,7 @@ def load(source: Source) -> Indices:
         raise FormatError(f"not an .npz file of indices, or damaged: {error}") from error
 
 
+@boundary()
 def extract(codec: Codec, source: ImageSource, asked: Request = DEFAULT) -> Indices:
     """Take the indices of an image, or of a `.vq2` file, which is decoded no further.
 
@@ -204,6 +208,7 @@ def index_maps(codec: Codec, indices: Indices) -> IndexMaps:
     return IndexMaps(levels, indices.width, indices.height)
 
 
+@boundary()
 def to_indices(
     source: ImageSource,
     *,
@@ -231,6 +236,7 @@ def to_indices(
     return extract(codec.load_model(model, device), source, Request(quality, lmbda, effort=effort))
 
 
+@boundary()
 def from_indices(indices: Indices, *, model: str | os.PathLike[str] | None = None, device: str = "auto") -> Image.Image:
     """Make a picture of indices.
 
@@ -245,6 +251,7 @@ def from_indices(indices: Indices, *, model: str | os.PathLike[str] | None = Non
     return Image.fromarray(codec.from_indices(index_maps(codec, indices), indices.rate))
 
 
+@boundary()
 def to_vq2(indices: Indices, *, model: str | os.PathLike[str] | None = None, device: str = "auto") -> bytes:
     """Write indices into a `.vq2` file.
 

@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
-from vqcodec.errors import ModelError
+from vqcodec.errors import ModelError, boundary
 from vqcodec.format.info import FileInfo, measured
 from vqcodec.format.source import Source, contents
 from vqcodec.model import registry
 
 
+@boundary()
 def info(source: Source) -> FileInfo:
     """Describe a file without decoding it; every checksum is checked. Needs no PyTorch.
 

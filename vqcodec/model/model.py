@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vqcodec.config import ModelConfig
-from vqcodec.errors import ModelError
+from vqcodec.errors import ModelError, boundary
 from vqcodec.exact import settings
 from vqcodec.exact.check import check_device
 from vqcodec.exact.network import IntegerPrior
@@ -61,6 +61,7 @@ class Model:
         ]
 
     @classmethod
+    @boundary()
     def load(cls, model: ModelFile, device: str = "auto") -> Self:
         """Read a weights file.
 

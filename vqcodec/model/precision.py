@@ -9,6 +9,7 @@ from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 import torch
 
+from vqcodec.errors import boundary
 from vqcodec.exact import settings
 from vqcodec.exact.check import check_device
 
@@ -40,11 +41,13 @@ def fast_bf16(device_type: str) -> bool:
 
 def exactly(function: Callable[Concatenate[M, P], T]) -> Callable[Concatenate[M, P], T]:
     """Run a function of a model as the contract needs it: without gradients, outside any autocast of the caller, under
-    settings of PyTorch that round nothing, and only where the known-answer test passes (else ExactnessError)."""
+    settings of PyTorch that round nothing, and only where the known-answer test passes (else ExactnessError). No error
+    leaves it that `errors.boundary` does not let out."""
 
     @functools.wraps(function)
     def run(model: M, /, *arguments: P.args, **options: P.kwargs) -> T:
         with (
+            boundary(),
             settings.needed(),
             torch.inference_mode(),
             torch.autocast("cpu", enabled=False),
