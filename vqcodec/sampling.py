@@ -58,7 +58,11 @@ class Keep:
 def keep_top(model: Model, maps: IndexMaps) -> Keep:
     """Keep the coarsest level's maps and draw all finer levels: exactly the model's conditional distribution.
 
-    Raises ModelError if the model has one level only, as nothing would be drawn.
+    Args:
+        model: that draws.
+        maps: of an image.
+
+    Raises: ModelError if the model has one level only, as nothing would be drawn.
     """
     if len(maps.levels) == 1:
         raise ModelError(f"model {model.name} has a single level: with its top map kept, nothing is left to draw")
@@ -68,14 +72,18 @@ def keep_top(model: Model, maps: IndexMaps) -> Keep:
 def keep_upper(model: Model, maps: IndexMaps) -> Keep:
     """Keep all levels' indices in the upper half of an image, and draw the rest.
 
-    Half of its height is rounded down to the coarsest stride. Raises ImageError if nothing is left of it.
-
     What is drawn is not quite the model's conditional distribution, as something that is kept may come after what is
     drawn and would have to inform it. In the order "waves" the convolutions never look at rows below, and only
     attention meets this: a kept position to the upper right comes after drawn ones at the lower left. In the order
     "seven", drawn positions of early steps come before kept ones of later steps. Next to the border, finer maps that
     are kept were once conditioned on coarser indices that are now drawn without knowing them. Tiles are independent of
     each other: below a border between tiles, nothing is known of what is above.
+
+    Args:
+        model: that draws.
+        maps: of an image, half of whose height is rounded down to the coarsest stride.
+
+    Raises: ImageError if nothing is left of that half.
     """
     rows = maps.height // 2 // model.config.autoencoder.coarsest * model.config.autoencoder.coarsest
     if not rows:
@@ -90,11 +98,17 @@ def keep_upper(model: Model, maps: IndexMaps) -> Keep:
 
 
 def temperature_table(top: int, floor: int, temperature: float) -> list[int]:
-    """table[d] = max(least, round(top * exp(-d / (2^LOGIT_BITS * T)))) for d = 0..254, least for 255 and all above.
+    """Make table[d] = max(least, round(top * exp(-d / (2^LOGIT_BITS * T)))) for d = 0..254, least for 255 and more.
 
-    T is the decimal number that `temperature` is written as; top and floor are the greatest and least frequency of the
-    model's own table (see `ops.exp_table`). The least here is that floor where T > 1, and 0 below: there, codes that
-    have a frequency only so that they can be coded are not drawn. Raises ValueError unless 0 < T <= 10.
+    The least is the floor where T > 1, and 0 below: there, codes that have a frequency only so that they can be coded
+    are not drawn.
+
+    Args:
+        top: greatest frequency of the model's table (see `ops.exp_table`).
+        floor: least frequency of the model's table.
+        temperature: T, the decimal number that it is written as.
+
+    Raises: ValueError unless 0 < T <= 10.
     """
     if not 0 < temperature <= MAX_TEMPERATURE:
         raise ValueError(f"the temperature must be above 0 and at most {MAX_TEMPERATURE}, got {temperature}")
@@ -106,7 +120,12 @@ def temperature_table(top: int, floor: int, temperature: float) -> list[int]:
 
 
 def tempered(prior: IntegerPrior, temperature: float) -> IntegerPrior:
-    """The same prior with another table of frequencies, for drawing only; itself at temperature 1."""
+    """Give a prior another table of frequencies, for drawing only.
+
+    Args:
+        prior: is not changed.
+        temperature: 1 gives the prior itself.
+    """
     if temperature == 1:
         return prior
     table = temperature_table(int(prior.table[0]), int(prior.table[-1]), temperature)
@@ -125,9 +144,18 @@ def draw(
     keep: Keep | None = None,
     tradeoff: int = 0,
 ) -> Iterator[IndexMaps]:
-    """Index maps, for one image per seed, each the same as if it were drawn alone.
+    """Draw index maps, one image a seed, each the same as if it were drawn alone.
 
-    width, height: in pixels; seeds: from 0; keep: indices that all images share. Raises ValueError on other arguments.
+    Args:
+        model: that draws.
+        width: in pixels.
+        height: in pixels.
+        seeds: from 0.
+        temperature: above 0, at most 10, 1 for the model's distribution.
+        keep: indices that all images have.
+        tradeoff: 0 to 255.
+
+    Raises: ValueError on other arguments.
     """
     if width < 1 or height < 1:
         raise ValueError(f"width and height must be at least 1, got {width}x{height}")
@@ -216,9 +244,10 @@ class Sampler(Protocol):
         """Draw images of mode RGB, one a seed, each the same as if it were drawn alone.
 
         Args:
-            width, height: in pixels.
+            width: in pixels.
+            height: in pixels.
             seeds: from 0.
-            temperature: above 0, 1 for the model's own distribution.
+            temperature: above 0, 1 for the model's distribution.
         """
 
 
@@ -244,7 +273,16 @@ class IndexSampler:
         return self.codec.tile_size
 
     def images(self, width: int, height: int, seeds: Sequence[int], temperature: float = 1.0) -> Iterator[Image.Image]:
-        """See `Sampler.images`. Raises ValueError on other arguments."""
+        """As `Sampler.images`.
+
+        Args:
+            width: in pixels.
+            height: in pixels.
+            seeds: from 0.
+            temperature: above 0, at most 10.
+
+        Raises: ValueError on other arguments.
+        """
         drawn = draw(self.codec, width, height, seeds, temperature=temperature, keep=self.keep, tradeoff=self.tradeoff)
         for maps in drawn:
             yield Image.fromarray(self.codec.from_indices(maps, self.tradeoff))
@@ -265,13 +303,14 @@ def sample_indices(
 
     Args:
         model: a codec or any other model with priors.
-        width, height: in pixels.
+        width: in pixels.
+        height: in pixels.
         seed: from 0.
-        temperature: above 0, at most 10, 1 for the model's own distribution.
+        temperature: above 0, at most 10, 1 for the model's distribution.
         keep: indices that are given, see `keep_top` and `keep_upper`.
         tradeoff: 0 to 255.
 
-    Raises ValueError on other arguments.
+    Raises: ValueError on other arguments.
     """
     return next(draw(model, width, height, [seed], temperature=temperature, keep=keep, tradeoff=tradeoff))
 
@@ -287,16 +326,34 @@ def sample(
     keep: Keep | None = None,
     tradeoff: int = 0,
 ) -> Image.Image:
-    """Draw an image from a codec's priors, by default one tile. Arguments as of `sample_indices`."""
+    """Draw an image from a codec's priors.
+
+    Args:
+        codec: that draws.
+        width: in pixels; None: one tile.
+        height: in pixels; None: one tile.
+        seed: as of `sample_indices`.
+        temperature: as of `sample_indices`.
+        keep: as of `sample_indices`.
+        tradeoff: as of `sample_indices`.
+
+    Returns: mode RGB.
+
+    Raises: ValueError on other arguments.
+    """
     width, height = (codec.tile_size if side is None else side for side in (width, height))
     return next(IndexSampler(codec, keep, tradeoff).images(width, height, [seed], temperature))
 
 
 @boundary()
 def load_any(name: str | os.PathLike[str] | None = None, device: str = "auto") -> Codec | VAEModel:
-    """An installed model of any kind by name, or a weights file by path; the default model for None.
+    """Load a model of any kind.
 
-    device: auto (a GPU if there is one), cpu, cuda. Raises ModelError if there is no such model.
+    Args:
+        name: of an installed model, or path of a weights file; None: the default model.
+        device: `auto` (a GPU if there is one), `cpu` or `cuda`.
+
+    Raises: ModelError if there is no such model.
     """
     model = registry.find(name)
     if is_vae(weights.load_meta(model.path)):
@@ -305,6 +362,13 @@ def load_any(name: str | os.PathLike[str] | None = None, device: str = "auto") -
 
 
 def load_sampler(name: str | os.PathLike[str] | None = None, device: str = "auto") -> Sampler:
-    """The same, ready to draw images."""
+    """Load a model of any kind, ready to draw images.
+
+    Args:
+        name: as of `load_any`.
+        device: as of `load_any`.
+
+    Raises: ModelError if there is no such model.
+    """
     model = load_any(name, device)
     return IndexSampler(model) if isinstance(model, Codec) else model

@@ -74,7 +74,12 @@ def listened(listener: Listener) -> Iterator[None]:
 
 
 def steps(name: str, items: Sequence[T]) -> Iterator[T]:
-    """The items, while a listener hears how far they are. name: in a few words, what is done."""
+    """Give the items, while a listener hears how far they are.
+
+    Args:
+        name: what is done, in a few words.
+        items: any.
+    """
     for number, item in enumerate(items):
         if _listeners:
             _listeners[-1](name, number, len(items))

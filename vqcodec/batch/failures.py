@@ -33,6 +33,11 @@ def kind_of(error: BaseException) -> str:
 
 
 def fail(record: Record, error: BaseException) -> None:
-    """Record that an item failed, and why. What was recorded of a result is taken back."""
+    """Record that an item failed, and why; take back what was recorded of a result.
+
+    Args:
+        record: of the item, is changed.
+        error: why it failed.
+    """
     record.failure, record.error = kind_of(error), files.describe(error)
     record.output, record.output_size, record.sha256 = "", 0, ""

@@ -89,7 +89,12 @@ class Record:
 
     @classmethod
     def of(cls, item: Item, job: str) -> Record:
-        """The record of an item, nothing done yet."""
+        """Make the record of an item, nothing done yet.
+
+        Args:
+            item: that it is about.
+            job: what was asked.
+        """
         return cls(item.key, item.size, item.stamp, job)
 
     def to_dict(self) -> dict[str, Any]:

@@ -179,12 +179,24 @@ class Manifest:
 
 
 def identity_of(size: int, stamp: str, job: str) -> bytes:
-    """What an item was and what was asked, in eight bytes."""
+    """Name what an item was and what was asked, in eight bytes.
+
+    Args:
+        size: of the item, bytes.
+        stamp: of its last change.
+        job: what was asked.
+    """
     return hashlib.blake2b(f"{size}\0{stamp}\0{job}".encode(errors="surrogatepass"), digest_size=8).digest()
 
 
 def is_same(known: Known, item: Item, job: str) -> bool:
-    """Whether the item has not changed since, and the same was asked."""
+    """Say whether an item has not changed since, and the same was asked.
+
+    Args:
+        known: from the manifest.
+        item: as it is now.
+        job: what is asked now.
+    """
     return known.identity == identity_of(item.size, item.stamp, job)
 
 

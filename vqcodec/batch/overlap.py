@@ -61,6 +61,11 @@ def run(jobs: Sequence[Job], steps: Steps, report: Callable[[Outcome], None]) ->
 
     Errors and warnings become lines that name the input. What ends the run, when jobs before are written and reported
     all the same: an interruption, a reader of stdout that has gone, a failure to prepare.
+
+    Args:
+        jobs: inputs and where results go.
+        steps: what is done for each.
+        report: gets what became of each.
     """
     from concurrent.futures import ThreadPoolExecutor
 
@@ -93,13 +98,23 @@ def run(jobs: Sequence[Job], steps: Steps, report: Callable[[Outcome], None]) ->
 
 
 def attempt(job: Job, work: Callable[[Job], object]) -> Outcome:
-    """Do one job of a single step, as `run` does many."""
+    """Do one job of a single step, as `run` does many.
+
+    Args:
+        job: an input and where its result goes.
+        work: does it.
+    """
     with _heard():
         return _Task(job).last(lambda job, _: work(job), None)
 
 
 def attempt_steps(job: Job, steps: Steps) -> Outcome:
-    """Do one job, step after step; prepare for it if it could be read."""
+    """Do one job, step after step; prepare for it if it could be read.
+
+    Args:
+        job: an input and where its result goes.
+        steps: what is done for it.
+    """
     with _heard():
         task = _Task(job)
         source = task.step(lambda job, _: steps.read(job), None)
@@ -109,7 +124,13 @@ def attempt_steps(job: Job, steps: Steps) -> Outcome:
 
 
 def one_ahead(items: Iterable[A], do: Callable[[A], B], pool: ThreadPoolExecutor) -> Iterator[B]:
-    """The results of a function for all items, in order; the pool computes that of the next item meanwhile."""
+    """Apply a function to all items; the pool computes the next result meanwhile.
+
+    Args:
+        items: in the order of the results.
+        do: the function.
+        pool: of threads.
+    """
     waiting: Future[B] | None = None
     for item in items:
         ready, waiting = waiting, pool.submit(do, item)

@@ -28,7 +28,14 @@ class Engine(Protocol):
     """What runs workers: `engines.local.LocalEngine`, `engines.cluster.RayEngine`."""
 
     def run(self, job: Job, chunks: Iterator[Chunk]) -> Iterator[list[Record]]:
-        """Do all chunks; records in whatever order."""
+        """Do all chunks.
+
+        Args:
+            job: what is done to every picture.
+            chunks: of pictures.
+
+        Yields: the records of a chunk, in whatever order.
+        """
 
 
 @dataclass(frozen=True)

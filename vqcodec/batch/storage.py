@@ -45,7 +45,12 @@ def absolute(location: str | os.PathLike[str]) -> str:
 
 
 def join(folder: str, name: str) -> str:
-    """The location of a name, with slashes, below a folder."""
+    """Name a location below a folder.
+
+    Args:
+        folder: a path or a URL.
+        name: with slashes.
+    """
     return f"{folder}/{name}" if is_url(folder) else os.path.join(folder, *name.split("/"))
 
 
@@ -127,7 +132,15 @@ def sizes(folder: str) -> dict[str, int]:
 
 
 def read(location: str, start: int | None = None, length: int | None = None) -> bytes:
-    """The bytes of a file, or those of a part of it. Raises OSError."""
+    """Read a file, or a part of it.
+
+    Args:
+        location: a path or a URL.
+        start: first byte; None: 0.
+        length: bytes to read; None: all.
+
+    Raises: OSError.
+    """
     if is_url(location):
         fs, path = _filesystem(location)
         end = None if start is None or length is None else start + length
@@ -151,7 +164,14 @@ def opened(location: str) -> Iterator[IO[bytes]]:
 
 
 def write(location: str, data: bytes) -> None:
-    """Write a file, which appears whole or not at all, in place of any before; folders are made. Raises OSError."""
+    """Write a file, which appears whole or not at all and replaces one of its name; make folders.
+
+    Args:
+        location: a path or a URL.
+        data: the bytes.
+
+    Raises: OSError.
+    """
     if not is_url(location):
         files.write(location, data, force=True, make_folders=True)
         return

@@ -66,7 +66,13 @@ class Summary:
         self.clock()
 
     def add_failure(self, key: str, kind: str, error: str) -> None:
-        """Count a failure."""
+        """Count a failure.
+
+        Args:
+            key: name of the item.
+            kind: of the failure.
+            error: in one line.
+        """
         self.failed += 1
         self.failures[kind] += 1
         if len(self.errors) < LISTED:

@@ -208,7 +208,14 @@ class VerifyTask:
 
 
 def model_name(name: str | None, device: str = "auto") -> ModelName:
-    """A model by name or path, the default one for None, as it is installed here. Raises ModelError."""
+    """Look up a model as it is installed here.
+
+    Args:
+        name: or path; None: the default model.
+        device: `auto`, `cpu` or `cuda`.
+
+    Raises: ModelError.
+    """
     model = registry.find(name)
     named = model.name if name is None or registry.find(model.name) == model else str(model.path.resolve())
     return ModelName(named, model.identity, device)

@@ -39,7 +39,13 @@ Pixels = npt.NDArray[np.uint8]
 
 
 def chooser(model: Model, pixels: Pixels, asked: Request = DEFAULT) -> Chooser:
-    """What chooses the index maps of an image, uint8 [H, W, 3], which is padded by repeating its edge."""
+    """Make what chooses the index maps of an image, which is padded by repeating its edge.
+
+    Args:
+        model: whose indices they will be.
+        pixels: uint8 [H, W, 3].
+        asked: for its effort and tune.
+    """
     multiple = model.config.autoencoder.coarsest
     height, width = pixels.shape[:2]
     padded = np.pad(pixels, ((0, -height % multiple), (0, -width % multiple), (0, 0)), mode="edge")
@@ -217,13 +223,24 @@ class LevelChoice:
         return self._quantizer.choose(z.permute(1, 2, 0)[None], self._weights[None], beam=beam)[0].cpu()
 
     def settled(self, z: Tensor, maps: Tensor) -> Tensor:
-        """All sweeps of the effort, from maps on."""
+        """Do all sweeps of the effort.
+
+        Args:
+            z: latents, float [D, h, w].
+            maps: to begin with, int64 [maps, h, w].
+        """
         for _ in range(self._effort.context):
             maps = self.swept(z, maps, self._effort.beam)
         return maps
 
     def swept(self, z: Tensor, maps: Tensor, beam: int) -> Tensor:
-        """By the code lengths under the prior, in the context of maps."""
+        """Choose again, by the code lengths under the prior in the context of maps.
+
+        Args:
+            z: latents, float [D, h, w].
+            maps: int64 [maps, h, w].
+            beam: partial choices kept for each position.
+        """
         shared = self._effort.shared
         before, vectors, weights = (self._tiling.split(x) for x in (maps, z, self._weights[None]))
         parts = []

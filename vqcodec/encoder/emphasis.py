@@ -18,11 +18,17 @@ MOST = 4.0  # that it changes a weight by, either way
 
 
 def emphasis(image: Tensor, stride: int, power: float) -> Tensor:
-    """What a lambda is multiplied by at every position of a level, float [H / stride, W / stride]: more where
-    there is much contrast to hide errors in, less in smooth places, 1 in the geometric mean.
+    """Compute what a lambda is multiplied by at every position of a level.
 
-    image: float [1, 3, H, W] in 0..1. The contrast is the variance of grey values over 3x3 positions plus SSIM's
-    constant C2, to this power; 0: 1 everywhere.
+    It is more where there is much contrast to hide errors in, less where there is none, 1 in the geometric mean.
+    The contrast is the variance of grey values over 3x3 positions plus SSIM's constant C2, to a power.
+
+    Args:
+        image: float [1, 3, H, W] in 0..1.
+        stride: pixels a position, along each axis.
+        power: of the contrast; 0: 1 everywhere.
+
+    Returns: float [H / stride, W / stride].
     """
     grey = image.mean(1, keepdim=True)
     moments = F.avg_pool2d(torch.cat([grey, grey.square()], 1), stride)

@@ -49,8 +49,13 @@ def chosen(
 
 
 def rescued(picture: Picture, asked: Request, error: ImageError) -> bytes:
-    """The file without loss of a picture for which the model could not do what was asked; raises the error if that is
-    no help."""
+    """Make the file without loss of a picture for which the model could not do what was asked.
+
+    Args:
+        picture: the image.
+        asked: what was asked.
+        error: why the model could not; raised if a file without loss is no help.
+    """
     target = asked.target(picture.pixels.shape[0] * picture.pixels.shape[1])
     file = whole.file(picture)
     if target is not None and len(file) > target:
@@ -59,7 +64,12 @@ def rescued(picture: Picture, asked: Request, error: ImageError) -> bytes:
 
 
 def floor(asked: Request, lmbdas: tuple[float, float]) -> float:
-    """PSNR, in dB, below which graphics are stored without loss: 30 at quality 50."""
+    """Compute the PSNR below which graphics are stored without loss: 30 dB at quality 50.
+
+    Args:
+        asked: what was asked.
+        lmbdas: the model's range.
+    """
     quality = DEFAULT_QUALITY if asked.quality is None else asked.quality
     if asked.lmbda is not None and lmbdas[0]:
         quality = quality_of(asked.lmbda, lmbdas)
@@ -68,5 +78,10 @@ def floor(asked: Request, lmbdas: tuple[float, float]) -> float:
 
 
 def as_seen(pixels: Pixels, mode: str) -> Pixels:
-    """Pixels as a decoder shows them: grey pictures are the first channel."""
+    """Turn pixels into what a decoder shows: grey pictures are the first channel.
+
+    Args:
+        pixels: uint8 [H, W, 3].
+        mode: L, LA, RGB or RGBA.
+    """
     return pixels if mode.startswith("RGB") else np.repeat(pixels[:, :, :1], 3, axis=2)

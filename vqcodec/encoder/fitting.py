@@ -34,7 +34,14 @@ class Encoded:
 
 
 def at(model: Model, chooser: Chooser, lmbda: float, rough: bool = False) -> Encoded:
-    """Choose and compress at a weight of a bit. rough: with the lowest effort."""
+    """Choose and compress at a weight of a bit.
+
+    Args:
+        model: whose indices they are.
+        chooser: of the image.
+        lmbda: the weight of a bit.
+        rough: with the lowest effort.
+    """
     maps = chooser.rough(lmbda) if rough else chooser.maps(lmbda)
     tradeoff = model.tradeoff(lmbda)
     return Encoded(maps, compress(model, maps, tradeoff), tradeoff)
@@ -48,7 +55,16 @@ def fitted(
     pack: Callable[[Encoded], bytes],
     decoded: Callable[[IndexMaps, int], Pixels],
 ) -> Encoded:
-    """As asked: see `at`, `within` and `reaching`."""
+    """Encode as asked: see `at`, `within` and `reaching`.
+
+    Args:
+        model: whose indices they are.
+        chooser: of the image.
+        asked: what was asked.
+        original: uint8 [H, W, 3].
+        pack: makes the file.
+        decoded: makes the pixels of index maps at a trade-off.
+    """
     target = asked.target(original.shape[0] * original.shape[1])
     if target is not None:
         return within(model, chooser, target, pack)
@@ -132,7 +148,14 @@ def reaching(
 
 
 def verify(model: Model, encoded: Encoded) -> None:
-    """Read the streams and compare. Raises VqcodecError if the indices are others."""
+    """Read the streams and compare.
+
+    Args:
+        model: whose indices they are.
+        encoded: with its streams.
+
+    Raises: VqcodecError if the indices are others.
+    """
     maps = encoded.maps
     if not maps.equal(decompress(model, encoded.streams, *maps.size, tradeoff=encoded.tradeoff)):
         raise VqcodecError("verification failed: the file would not decode to the indices that were encoded")

@@ -38,7 +38,13 @@ class PriorLengths:
         self._least = -math.log(float(prior.table[0])) - math.log(2)  # no frequency is below 1
 
     def logs(self, stage: int, earlier: Tensor | None, rows: Tensor) -> Tensor:
-        """See `CodeLengths`."""
+        """As `CodeLengths.logs`.
+
+        Args:
+            stage: number of the stage, from 0.
+            earlier: sum of `handed_on` over the earlier stages; None at the first.
+            rows: int64 [M'], the positions asked for.
+        """
         prior = self._prior
         x = self._outputs.index_select(0, rows)[:, None]  # [M, 1, O]
         if earlier is not None:
@@ -56,6 +62,11 @@ class PriorLengths:
         return F.log_softmax(logits, -1).clamp_(min=self._least)
 
     def handed_on(self, stage: int, index: Tensor) -> Tensor | None:
-        """See `CodeLengths`."""
+        """As `CodeLengths.handed_on`.
+
+        Args:
+            stage: number of the stage, from 0.
+            index: int64 [M', B], of a product stage [M', B, G].
+        """
         prior = self._prior
         return prior.handed_on(stage, index if stage >= prior.level.codebooks else index[..., None])

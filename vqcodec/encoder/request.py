@@ -120,14 +120,29 @@ DEFAULT = Request()
 
 
 def lmbda_of(quality: float, lmbdas: tuple[float, float]) -> float:
-    """The lambda at a quality: from MARGIN times the highest of a model's range at 0, log-linearly, to the lowest
-    over MARGIN at 100. Raises ModelError if the model has no range."""
+    """Compute the lambda at a quality.
+
+    Log-linear, from MARGIN times the highest of a model's range at 0 to the lowest over MARGIN at 100.
+
+    Args:
+        quality: 0 to 100.
+        lmbdas: the model's range.
+
+    Raises: ModelError if the model has no range.
+    """
     low, high = scale(lmbdas)
     return high * (low / high) ** (quality / 100)
 
 
 def quality_of(lmbda: float, lmbdas: tuple[float, float]) -> float:
-    """Inverse of `lmbda_of`; 0 or 100 beyond the ends of the scale."""
+    """Invert `lmbda_of`.
+
+    Args:
+        lmbda: weight of a bit.
+        lmbdas: the model's range.
+
+    Returns: 0 or 100 beyond the ends of the scale.
+    """
     low, high = scale(lmbdas)
     return 100 * math.log(high / min(high, max(low, lmbda))) / math.log(high / low)
 
@@ -141,8 +156,14 @@ def scale(lmbdas: tuple[float, float]) -> tuple[float, float]:
 
 
 def lmbda_asked(asked: Request, lmbdas: tuple[float, float]) -> float:
-    """The weight of a bit that a request means (not one for a size); the middle of the scale by default. Raises
-    ModelError if the model has a single quality and another is asked for."""
+    """Compute the weight of a bit that a request means (not one for a size); the middle of the scale by default.
+
+    Args:
+        asked: the request.
+        lmbdas: the model's range.
+
+    Raises: ModelError if the model has a single quality and another is asked for.
+    """
     if asked.lmbda is not None:
         return asked.lmbda
     if asked.quality is None and not lmbdas[1]:

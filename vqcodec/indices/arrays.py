@@ -137,7 +137,14 @@ def dumps(indices: Indices) -> bytes:
 
 @boundary()
 def save(target: str | os.PathLike[str] | IO[bytes], indices: Indices) -> None:
-    """Write an `.npz` file. Raises OSError if it cannot be written."""
+    """Write an `.npz` file.
+
+    Args:
+        target: path, or a file open for writing bytes.
+        indices: of an image.
+
+    Raises: OSError if it cannot be written.
+    """
     if isinstance(target, (str, os.PathLike)):
         Path(target).write_bytes(dumps(indices))
     else:
@@ -194,7 +201,14 @@ def _read_source(source: ImageSource) -> ImageSource:
 
 
 def index_maps(codec: Codec, indices: Indices) -> IndexMaps:
-    """The same as `Codec` takes them. Raises ModelError if they are those of another model."""
+    """Turn indices into what `Codec` takes.
+
+    Args:
+        codec: the model that they were made with.
+        indices: of an image.
+
+    Raises: ModelError if they are those of another model.
+    """
     import torch
 
     from vqcodec.model.maps import IndexMaps

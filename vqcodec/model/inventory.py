@@ -21,7 +21,14 @@ _SHOWN = 3  # names of an error
 
 
 def check_model(config: ModelConfig, entries: Mapping[str, Entry]) -> None:
-    """Raise ModelError unless a file has exactly the tensors of a codec model."""
+    """Check that a file has exactly the tensors of a codec model.
+
+    Args:
+        config: of the model.
+        entries: of the file, by name.
+
+    Raises: ModelError.
+    """
     with torch.device("meta"):
         wanted = _of_module(Autoencoder(config.autoencoder), "autoencoder")
     levels = config.autoencoder.levels
@@ -33,7 +40,15 @@ def check_model(config: ModelConfig, entries: Mapping[str, Entry]) -> None:
 
 
 def check_vae(network: Callable[[VAEConfig], nn.Module], config: VAEConfig, entries: Mapping[str, Entry]) -> None:
-    """Raise ModelError unless a file has exactly the tensors of a VAE. network: builds it."""
+    """Check that a file has exactly the tensors of a VAE.
+
+    Args:
+        network: builds the VAE.
+        config: of the VAE.
+        entries: of the file, by name.
+
+    Raises: ModelError.
+    """
     with torch.device("meta"):
         _compare(_of_module(network(config), "vae"), entries)
 
@@ -46,7 +61,13 @@ def check_finite(tensors: Mapping[str, Tensor]) -> None:
 
 
 def prior_shapes(config: PriorConfig, level: LevelConfig, coarser: Sequence[LevelConfig]) -> dict[str, Shape]:
-    """The tensors of a level's prior by their names after `prior.LEVEL.`: see docs/prior.md."""
+    """List the tensors of a level's prior by their names after `prior.LEVEL.`: see docs/prior.md.
+
+    Args:
+        config: of the prior.
+        level: that it is for.
+        coarser: levels, coarsest first.
+    """
     kind, c, o = orders.KINDS[config.order], config.channels, config.out_channels or config.channels
     rows, above = sum(level.alphabets), config.cond_above and bool(coarser)
     working = coarser[-1].stride if above else level.stride

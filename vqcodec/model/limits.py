@@ -25,7 +25,14 @@ class Limits:
     seconds: float | None = None
 
     def check_pixels(self, width: int, height: int) -> None:
-        """Raise ImageError if an image of this size has too many pixels."""
+        """Check the size of an image.
+
+        Args:
+            width: in pixels.
+            height: in pixels.
+
+        Raises: ImageError if it has too many pixels.
+        """
         limit, name = self.pixels, "the limit of pixels"
         if limit is None:
             from PIL import Image  # late: `vqcodec info` does without

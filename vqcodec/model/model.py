@@ -95,16 +95,34 @@ class Model:
         return lambdas.tradeoff(self.config, lmbda) if looks else 0
 
     def tiling(self, level: int, width: int, height: int, per_group: int | None = None) -> Tiling:
-        """How the maps of a level are cut into tiles, for an image of width x height pixels, in groups of so many."""
+        """Cut the maps of a level into tiles, in groups.
+
+        Args:
+            level: number of the level, 0 for the coarsest.
+            width: of the image, in pixels.
+            height: of the image, in pixels.
+            per_group: tiles that share a stream; None: as many as this version writes.
+        """
         auto = self.config.autoencoder
         return Tiling(width, height, self.config.tile_size, auto.coarsest, auto.levels[level].stride, per_group)
 
     def tilings(self, width: int, height: int, per_group: int | None = None) -> list[Tiling]:
-        """The same of all levels, coarsest first."""
+        """Cut the maps of all levels into tiles, coarsest first: see `tiling`.
+
+        Args:
+            width: of the image, in pixels.
+            height: of the image, in pixels.
+            per_group: tiles that share a stream; None: as many as this version writes.
+        """
         return [self.tiling(level, width, height, per_group) for level in range(len(self.priors))]
 
     def groups(self, width: int, height: int) -> list[slice]:
-        """The tiles of an image by the streams that they share."""
+        """List the tiles of an image by the streams that they share.
+
+        Args:
+            width: of the image, in pixels.
+            height: of the image, in pixels.
+        """
         return self.tiling(0, width, height).groups
 
     def split(self, maps: IndexMaps) -> list[Tensor]:

@@ -32,8 +32,16 @@ Pixels = npt.NDArray[np.uint8]
 
 
 def level_for(config: AutoencoderConfig, scale: int) -> int | None:
-    """The level whose features are looked at for a scale: the finest but one, or a coarser one that still gives two
-    pixels a position. None: the model has one level only."""
+    """Choose the level whose features are looked at for a scale.
+
+    It is the finest but one, or a coarser one that still gives two pixels a position.
+
+    Args:
+        config: of the autoencoder.
+        scale: how many times smaller the preview is.
+
+    Returns: None where the model has one level only.
+    """
     coarse = [level.stride for level in config.levels[:-1]]
     return max((i for i, stride in enumerate(coarse) if stride >= 2 * scale or not i), default=None)
 
@@ -100,8 +108,14 @@ def fit_all(model: Model) -> dict[int, Tensor]:
 
 @exactly
 def fit(model: Model, level: int) -> Tensor:
-    """Least squares of pixels, at the finest scale that a level is looked at for, on its features: float
-    [3 * (stride / scale)^2, C + 1]."""
+    """Fit pixels to a level's features by least squares, at the finest scale that the level is looked at for.
+
+    Args:
+        model: to fit.
+        level: number of the level, 0 for the coarsest.
+
+    Returns: float [3 * (stride / scale)^2, C + 1].
+    """
     scale = _finest(model, level)
     rows, targets = [], []
     for number, tradeoff in enumerate(TRADEOFFS):

@@ -17,7 +17,15 @@ BAND = 4  # rows of tiles that are listed column by column: groups are squares, 
 
 @functools.lru_cache(maxsize=64)
 def sequence(rows: int, columns: int, group_tiles: int) -> tuple[int, ...]:
-    """The tiles of a grid, numbered row by row, in the order of a file: group after group, row by row in a group."""
+    """List the tiles of a grid in the order of a file: group after group, row by row in a group.
+
+    Args:
+        rows: of tiles.
+        columns: of tiles.
+        group_tiles: tiles of a group.
+
+    Returns: numbers of the tiles, which are counted row by row.
+    """
     listed = [
         row * columns + column
         for top in range(0, rows, BAND)
@@ -104,7 +112,13 @@ class Tiling:
         return whole[:, :height, :width].contiguous()
 
     def place(self, maps: Tensor, numbers: list[int], tiles: Tensor) -> None:
-        """Write tiles [n, S, h, w], of these numbers in the order of a file, to where they are in maps [S, H, W]."""
+        """Write tiles into maps.
+
+        Args:
+            maps: [S, H, W], is changed.
+            numbers: of the tiles, in the order of a file.
+            tiles: [n, S, h, w].
+        """
         (h, w), columns = self.tile_shape, self.grid[1]
         for number, tile in zip(numbers, tiles, strict=True):
             row, column = divmod(self.sequence[number], columns)

@@ -120,7 +120,14 @@ def check_ordinary(path: str | os.PathLike[str]) -> None:
 
 
 def parsed(text: str | bytes, path: str | Path) -> dict[str, Any]:
-    """A JSON object. Raises ModelError if it is none, or nested too deeply."""
+    """Parse a JSON object.
+
+    Args:
+        text: the JSON.
+        path: of the file that it is from, for the error.
+
+    Raises: ModelError if it is none, or nested too deeply.
+    """
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:

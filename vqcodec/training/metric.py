@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -68,23 +68,3 @@ def followed(metric: Tensor, square: Tensor, weight: float, power: float = POWER
     before = root(metric.t() @ metric, 1 / power)
     old = before.t() @ before
     return root(old + weight * (square - old), power)
-
-
-def measure_metric(model: Autoencoder, batches: Iterable[tuple[Tensor, Tensor, Tensor]], power: float = POWER) -> None:
-    """Set the metrics of a trained model, whose units (traces) stay.
-
-    Args:
-        model: in evaluation mode.
-        batches: of photographs: float [N, 3, H, W] in 0..1; weights of a bit, float [levels, N]; their trade-offs,
-            float [N] in 0..1.
-        power: as of `root`.
-    """
-    totals = [torch.zeros_like(quantizer.metric) for quantizer in model.level_quantizers()]
-    for image, lmbdas, tradeoffs in batches:
-        with torch.no_grad():
-            indices = model.encode(image, lmbdas, None, tradeoffs)
-        for total, square in zip(totals, squared_jacobians(model, indices, tradeoffs), strict=True):
-            total += square
-    for quantizer, total in zip(model.level_quantizers(), totals, strict=True):
-        unit = quantizer.metric.square().sum() / total.diagonal().sum()
-        quantizer.metric.copy_(root(total * unit, power))

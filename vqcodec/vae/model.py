@@ -55,7 +55,14 @@ class VAEModel:
 
     @classmethod
     def load(cls, model: registry.ModelFile, device: str = "cpu") -> VAEModel:
-        """Read a weights file. Raises ModelError if it is none of a VAE."""
+        """Read a weights file.
+
+        Args:
+            model: the file.
+            device: to compute on.
+
+        Raises: ModelError if it is none of a VAE.
+        """
         file = loading.read_vae(model.path, VAE)
         loaded = cls(file.config, file.tensors, device)
         loaded.name = model.name
@@ -87,7 +94,14 @@ class VAEModel:
         return Image.fromarray(self._pixels(torch.tensor(values).view(shape))[:height, :width])
 
     def images(self, width: int, height: int, seeds: Sequence[int], temperature: float = 1.0) -> Iterator[Image.Image]:
-        """Draw images, one a seed: see `sampling.Sampler`."""
+        """Draw images: see `sampling.Sampler`.
+
+        Args:
+            width: in pixels.
+            height: in pixels.
+            seeds: one an image.
+            temperature: above 0, 1 for the model's distribution.
+        """
         for seed in seeds:
             yield self.sample(width, height, seed=seed, temperature=temperature)
 
@@ -99,12 +113,16 @@ class VAEModel:
 
     @torch.inference_mode()
     def interpolate(self, a: Pixels, b: Pixels, steps: int = 8) -> list[Pixels]:
-        """Pictures of `steps` latents from that of a to that of b, ends included.
-
-        Args:
-            a, b: of one size.
+        """Decode latents from that of one image to that of another, ends included.
 
         On the great circle, not the chord: latents of N(0, I) lie near a sphere (White 2016, section 3.1).
+
+        Args:
+            a: uint8 [H, W, 3].
+            b: of the same size.
+            steps: number of pictures, from 2.
+
+        Raises: ValueError on other arguments.
         """
         if a.shape != b.shape or steps < 2:
             raise ValueError(f"two images of one size and two steps are needed, got {a.shape}, {b.shape}, {steps}")
@@ -121,10 +139,15 @@ class VAEModel:
 
     @torch.inference_mode()
     def figures(self, pixels: Pixels, *, samples: int = 0, seed: int = 0) -> VAEFigures:
-        """Bounds and PSNR of one image, cropped to multiples of the stride so that no padding is counted.
+        """Measure bounds and PSNR of an image, cropped to multiples of the stride so that no padding is counted.
 
-        samples: draws for the importance-weighted bound; 0: leave it out. Raises ValueError on an image smaller than
-        the stride."""
+        Args:
+            pixels: uint8 [H, W, 3].
+            samples: draws for the importance-weighted bound; 0: leave it out.
+            seed: of the draws.
+
+        Raises: ValueError on an image smaller than the stride.
+        """
         height, width = (n - n % self.config.stride for n in pixels.shape[:2])
         if not height or not width:
             raise ValueError(f"the image must be at least {self.config.stride} pixels in both directions")
@@ -153,9 +176,13 @@ class VAEModel:
 
 @torch.inference_mode()
 def figures(network: VAE, image: Tensor, samples: int = 0) -> VAEFigures:
-    """Figures of one image, float [1, 3, H, W] in 0..1, sides multiples of the stride, with draws of torch's generator.
+    """Measure an image, with draws of torch's generator.
 
-    samples: draws for the importance-weighted bound; 0: leave it out."""
+    Args:
+        network: the VAE.
+        image: float [1, 3, H, W] in 0..1, sides multiples of the stride.
+        samples: draws for the importance-weighted bound; 0: leave it out.
+    """
     bound = network(image)
     tight = network.importance_weighted(image, samples) if samples else None
     bits = image.numel() * math.log(2)

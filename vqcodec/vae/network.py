@@ -125,9 +125,15 @@ class VAE(nn.Module):
         return Bound(likelihood.log_likelihood(pixels).flatten(1).sum(1), posterior.kl())
 
     def importance_weighted(self, image: Tensor, samples: int) -> Tensor:
-        """The importance-weighted bound log 1/K sum_k P(x, z_k) / Q(z_k|x) (Burda et al. 2016, eq. 8): nats, [N].
+        """Compute the importance-weighted bound log 1/K sum_k P(x, z_k) / Q(z_k|x) (Burda et al. 2016, eq. 8).
 
-        K = samples draws; it rises with K to log P(x), and its mean is the ELBO's for K = 1.
+        It rises with K to log P(x), and its mean is the ELBO's for K = 1.
+
+        Args:
+            image: float [N, 3, H, W] in 0..1.
+            samples: K, the number of draws.
+
+        Returns: nats, [N].
         """
         posterior = self.encode(image)
         pixels = (image.float() * 255).round()

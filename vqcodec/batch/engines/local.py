@@ -42,7 +42,16 @@ class LocalEngine:
     processes: int
 
     def run(self, job: Job, chunks: Iterable[Chunk]) -> Iterator[list[Record]]:
-        """Do all chunks. Raises what a worker does, and ends the processes."""
+        """Do all chunks, and end the processes.
+
+        Args:
+            job: what is done to every picture.
+            chunks: of pictures.
+
+        Yields: the records of a chunk, in whatever order.
+
+        Raises: what a worker does.
+        """
         if not self.processes:
             yield from map(Worker(job), chunks)
             return

@@ -19,7 +19,12 @@ class FolderSink:
     sharded = False
 
     def write(self, chunk: str, results: Sequence[Result]) -> None:
-        """Write every result under its name. A name that the file system does not take fails its item only."""
+        """Write every result under its name. A name that the file system does not take fails its item only.
+
+        Args:
+            chunk: not used: every picture is a file.
+            results: of a chunk.
+        """
         for record, data, output in results:
             if data is None:
                 continue

@@ -25,8 +25,13 @@ KEYS = ("key", "__key__", "path", "file_name", "filename", "name", "id")
 
 
 def is_wanted(key: str, suffixes: tuple[str, ...], pattern: str) -> bool:
-    """Whether a name is one of those that were asked for. `*` of a pattern stands for slashes, too, `**/` for nothing
-    as well."""
+    """Say whether a name is one of those that were asked for.
+
+    Args:
+        key: the name, with slashes.
+        suffixes: of the names wanted, where there is no pattern.
+        pattern: `*` stands for slashes, too, `**/` for nothing as well.
+    """
     if pattern:
         return fnmatchcase(key, pattern) or (pattern.startswith("**/") and fnmatchcase(key, pattern[3:]))
     return PurePosixPath(key).suffix.lower() in suffixes
@@ -113,7 +118,15 @@ def read_row(location: str, group: int, row: int, column: str, cache: dict[Any, 
 
 
 def picture_column(schema: Any, wanted: str, location: str) -> str:
-    """The column that holds pictures: bytes, or a struct with a field `bytes`. Raises VqcodecError if there is none."""
+    """Choose the column that holds pictures: bytes, or a struct with a field `bytes`.
+
+    Args:
+        schema: of the Parquet file.
+        wanted: name of the column; empty: the only one that fits.
+        location: of the file, for the error.
+
+    Raises: VqcodecError if there is none.
+    """
     import pyarrow as pa
 
     def fits(name: str) -> bool:
