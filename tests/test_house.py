@@ -25,7 +25,7 @@ LINES = (
     "cli pillow_plugin",
     "__init__",
     "batch",
-    "indices",
+    "indices web",
     "sampling",
     "damage",
     "codec vae",

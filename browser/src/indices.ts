@@ -28,6 +28,8 @@ export class Priors {
 export interface Wanted {
   /** Levels, coarsest first; all by default. */
   levels?: number;
+  /** Maps that this gave before, of so many levels, which are not decoded again. */
+  start?: { maps: LevelMaps[]; levels: number };
   /** Groups of tiles; all by default. */
   groups?: (tiles: [number, number][]) => boolean;
   /** Called between steps with what is done, 0 to 1; may throw, to stop. */
@@ -68,18 +70,22 @@ export async function decodeIndices(priors: Priors, file: Container, wanted: Wan
     .map((group, number) => ({ group, number }))
     .filter(({ group }) => wanted.groups?.(group) ?? true);
   const maps = empty(priors, file.header, levels);
+  const first = wanted.start?.levels ?? 0;
+  wanted.start?.maps.slice(0, first).forEach((level, i) => {
+    maps[i] = level;
+  });
   const mark = kernels.mark;
   // A level's weight in the progress: its positions.
-  const weights = maps.slice(0, levels).map(({ width, height }) => width * height);
+  const weights = maps.slice(first, levels).map(({ width, height }) => width * height);
   const total = weights.reduce((a, b) => a + b, 0) * Math.max(1, chosen.length);
   let done = 0;
   try {
     for (const { group, number } of chosen) {
-      for (let level = 0; level < levels; level++) {
+      for (let level = first; level < levels; level++) {
         const prior = priors.levels[level] as Prior;
         const decoder = new LevelDecoder(prior, maps, level, group, kernels);
         decoder.prepare(file.header.rate);
-        const part = (weights[level] as number) / prior.steps.length;
+        const part = (weights[level - first] as number) / prior.steps.length;
         for (const _ of decoder.decode(file.streams[number * priors.levels.length + level] as Uint8Array)) {
           done += part;
           await wanted.pause?.(done / total);
