@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from PIL import Image
 
 import vqcodec
 from vqcodec.cli import main
+from vqcodec.errors import ModelError
 from vqcodec.images import files
 from vqcodec.images.plan import plan
 from vqcodec.model import registry
@@ -253,3 +255,50 @@ def test_write_is_whole_and_keeps_what_it_must(tmp_path: Path) -> None:
         mask = os.umask(0)
         os.umask(mask)
         assert target.stat().st_mode & 0o777 == 0o666 & ~mask
+
+
+@posix
+@pytest.mark.parametrize("command", ["encode", "decode"])
+def test_several_files_at_a_time_are_the_same_files(folder: Path, command: str) -> None:
+    for i in range(3):
+        shutil.copy("a.png", f"c{i}.png")
+    Path("broken.png").write_bytes(b"no picture")
+    assert vq("encode", "-e", "1", "--no-fallback", *Path().glob("[ac]*.png"), "-O", "one").exit_code == 0
+    inputs = sorted(map(str, Path("one").glob("*.vq2"))) if command == "decode" else [*Path().glob("[ac]*.png")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    run = f"from vqcodec.model import registry; registry.DEFAULT_MODEL = 'tiny'; {RUN}"
+    effort = ["-e", "1", "--no-fallback"] if command == "encode" else []
+    arguments = [sys.executable, "-c", run, command, "-j", "2", *effort, *map(str, inputs), "broken.png", "-O", "two"]
+    done = subprocess.run(arguments, capture_output=True, env=environment, timeout=120, check=False)
+    lines = done.stderr.decode().splitlines()
+    assert done.returncode == 1
+    assert sum("error: broken.png" in line for line in lines) == 1
+    assert lines[-1].startswith("4 of 5 files, 1 failed")
+    if command == "encode":
+        for path in Path("one").glob("*.vq2"):
+            assert Path("two", path.name).read_bytes() == path.read_bytes()
+    assert len(list(Path("two").iterdir())) == 4
+
+
+@posix
+def test_a_process_that_dies_fails_its_file_alone() -> None:
+    from vqcodec.batch import Outcome, Steps, forked
+    from vqcodec.images.files import Job
+
+    def code(job: Job, _: object) -> str:
+        if job.source == "killer":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return job.source
+
+    jobs = [Job(name, name) for name in ("a", "killer", "b", "c")]
+    outcomes: list[Outcome] = []
+    steps = Steps(lambda job: None, lambda: None, code, lambda job, coded: coded)
+    forked.run(jobs, steps, outcomes.append, 2)
+    assert {outcome.job.source: outcome.failed for outcome in outcomes} == {"a": 0, "killer": 1, "b": 0, "c": 0}
+    assert "died" in next(outcome.talk[0] for outcome in outcomes if outcome.failed)
+
+    def prepare() -> None:
+        raise ModelError("is not there")
+
+    with pytest.raises(ModelError, match="is not there"):
+        forked.run(jobs, steps._replace(prepare=prepare), outcomes.append, 2)

@@ -6,7 +6,6 @@ needs is imported inside it, and torch last of all, once an input has been read:
 so does a command whose paths are wrong.
 """
 
-from vqcodec.cli import batch, decode, encode, indices, info, models, sample, verify
 from vqcodec.cli.group import main
 
-__all__ = ["batch", "decode", "encode", "indices", "info", "main", "models", "sample", "verify"]
+__all__ = ["main"]

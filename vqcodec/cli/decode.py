@@ -19,6 +19,7 @@ from vqcodec.cli.options import (
     directory_option,
     force_option,
     format_option,
+    jobs_option,
     limits_options,
     quiet_option,
     recursive_option,
@@ -62,9 +63,13 @@ def parse_region(
     help="A picture so many times smaller, from the coarse levels.",
 )
 @click.option(
+    "--fit", type=click.IntRange(1), metavar="N", help="A picture of at most N pixels a side, of the coarse levels."
+)
+@click.option(
     "-q", "--quality", type=click.IntRange(1, 100), help="Of JPEG (95), AVIF (90), WebP (without loss) or JXL."
 )
 @limits_options
+@jobs_option
 @force_option
 @skip_option
 @device_option
@@ -76,8 +81,10 @@ def decode(
     format: str | None,
     region: tuple[int, int, int, int] | None,
     preview: str | None,
+    fit: int | None,
     quality: int | None,
     limits: Limits,
+    processes: int,
     force: bool,
     skip_existing: bool,
     device: str,
@@ -93,8 +100,8 @@ def decode(
     vqcodec decode photo.vq2 back.jpg -q 85       as JPEG
     vqcodec decode -r coded -O back               a tree of folders
     """
-    if region and preview:
-        raise click.UsageError("give --region or --preview, not both")
+    if sum(part is not None for part in (region, preview, fit)) > 1:
+        raise click.UsageError("give one of --region, --preview and --fit")
     jobs = plan(paths, output_dir, FORMATS[format or "png"], (".vq2",), recursive)
     if Path(jobs[0].target).suffix.lower() == ".vq2":
         raise click.UsageError("the output of decode is an image; for two inputs give -O DIR")
@@ -116,14 +123,20 @@ def decode(
         if not header.lossless:
             registry.find_identity(header.model)
         image_format(job.target, format, quality)
-        if not (region or preview):
+        if not (region or preview or fit):
             limits.check_pixels(header.width, header.height)
         return source
 
     def code(job: Job, source: bytes) -> tuple[int, Image.Image]:
-        options = {"device": device, "limits": limits, "region": region, "preview": int(preview or 1)}
+        scale = int(preview or 1)
+        if fit is not None:
+            longest = max(read_header(source).width, read_header(source).height)
+            scale = max((s for s in PREVIEW_SCALES if s * fit <= longest), default=1)
         try:
-            return len(source), decoder()(source, **options)
+            image = decoder()(source, device=device, limits=limits, region=region, preview=scale)
+            if fit is not None:
+                image.thumbnail((fit, fit))
+            return len(source), image
         except ValueError as error:
             raise ImageError(str(error)) from error
 
@@ -133,4 +146,4 @@ def decode(
         files.write(job.target, data, force, job.make_folders)
         return summary(job, size, len(data), 8 * size / (image.width * image.height))
 
-    run_steps(jobs, Steps(read, decoder, code, write), quiet)
+    run_steps(jobs, Steps(read, decoder, code, write), quiet, processes)

@@ -17,6 +17,7 @@ from vqcodec.cli.options import (
     directory_option,
     effort_option,
     force_option,
+    jobs_option,
     lambda_option,
     model_option,
     parse_size,
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
 @click.option("--strip", is_flag=True, help="Leave out EXIF and XMP; the picture is turned as they say.")
 @model_option
 @click.option("--verify/--no-verify", default=None, help="Decode the result and compare; by default where it is cheap.")
+@jobs_option
 @force_option
 @skip_option
 @device_option
@@ -77,6 +79,7 @@ def encode(
     strip: bool,
     model: str | None,
     verify: bool | None,
+    processes: int,
     force: bool,
     skip_existing: bool,
     device: str,
@@ -149,4 +152,4 @@ def encode(
         files.write(job.target, data, force, job.make_folders)
         return summary(job, size, len(data), 8 * len(data) / pixels)
 
-    run_steps(jobs, Steps(read, loaded, code, write), quiet)
+    run_steps(jobs, Steps(read, loaded, code, write), quiet, processes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import importlib
 import signal
 import sys
 import threading
@@ -14,6 +15,7 @@ from typing import Any
 import click
 
 from vqcodec import __version__
+from vqcodec.cli.tools import TOOLS, Tool
 from vqcodec.images import files
 
 
@@ -45,8 +47,35 @@ class Terminated(BaseException):
     """SIGTERM, as an exception: what is under way is cleared away."""
 
 
+COMMANDS = {
+    "batch": "cli.batch",
+    "decode": "cli.decode",
+    "encode": "cli.encode",
+    "indices": "cli.indices",
+    "info": "cli.info",
+    "install-desktop": "cli.desktop",
+    "man": "cli.man",
+    "models": "cli.models",
+    "sample": "cli.sample",
+    "verify": "cli.verify",
+}
+"""Commands and the modules of the package that they are in, imported when they are asked for."""
+
+
 class Commands(click.Group):
-    """A group whose commands end in one line, never in a traceback."""
+    """A group whose commands end in one line, never in a traceback, and are imported when they are asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All names, in order."""
+        return sorted({*super().list_commands(ctx), *COMMANDS, *TOOLS})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of a name, whose module adds it to the group."""
+        if cmd_name in COMMANDS:
+            importlib.import_module(f"vqcodec.{COMMANDS[cmd_name]}")
+        if cmd_name in TOOLS:
+            return Tool(cmd_name)
+        return super().get_command(ctx, cmd_name)
 
     def main(self, args: Sequence[str] | None = None, *more: Any, **named: Any) -> Any:
         try:

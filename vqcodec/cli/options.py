@@ -37,6 +37,9 @@ directory_option = click.option(
     "-O", "--output-dir", type=click.Path(file_okay=False), help="Directory for the results."
 )
 recursive_option = click.option("-r", "--recursive", is_flag=True, help="Folders with all that is in folders below.")
+jobs_option = click.option(
+    "-j", "--jobs", "processes", type=click.IntRange(1), default=1, metavar="N", help="Do so many files at a time."
+)
 skip_option = click.option("--skip-existing", is_flag=True, help="Leave alone what has a result already.")
 format_option = click.option(
     "--format", type=click.Choice(list(FORMATS)), help="Image format; by default as named, or PNG."

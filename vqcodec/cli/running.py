@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -71,8 +72,8 @@ def run_jobs(jobs: list[Job], work: Callable[[Job], object], quiet: bool) -> Non
         raise click.exceptions.Exit(1)
 
 
-def run_steps(jobs: list[Job], steps: Steps, quiet: bool) -> None:
-    """The same for jobs of three steps, which overlap; with bars on a terminal."""
+def run_steps(jobs: list[Job], steps: Steps, quiet: bool, processes: int = 1) -> None:
+    """The same for jobs of three steps, which overlap, or are done in several processes; with bars on a terminal."""
     from vqcodec.batch import overlap
 
     total = Total(len(jobs))
@@ -85,12 +86,22 @@ def run_steps(jobs: list[Job], steps: Steps, quiet: bool) -> None:
             screen.advance()
 
         try:
-            overlap.run(jobs, steps, report)
+            if processes > 1 and len(jobs) > 1 and _forks():
+                from vqcodec.batch import forked
+
+                forked.run(jobs, steps, report, processes)
+            else:
+                overlap.run(jobs, steps, report)
         finally:
             if len(jobs) > 1 and not quiet:
                 screen.say(str(total))
     if total.failed:
         raise click.exceptions.Exit(1)
+
+
+def _forks() -> bool:
+    """Whether processes can be forked: not where PyTorch's threads are there already, which would not survive it."""
+    return hasattr(os, "fork") and "torch" not in sys.modules
 
 
 def summary(job: Job, before: int, after: int, bpp: float) -> Done:

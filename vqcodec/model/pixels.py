@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
+from vqcodec import timing
 from vqcodec.errors import ModelError
 from vqcodec.model.lambdas import HIGHEST_TRADEOFF
 from vqcodec.model.maps import IndexMaps
@@ -37,7 +38,7 @@ def make(model: Model, maps: IndexMaps, tradeoff: int = 0, region: Window | None
     whole = region or Window(0, 0, *maps.size)
     share = tradeoff / HIGHEST_TRADEOFF if model.config.autoencoder.gains else None
     pixels = np.empty((whole.bottom - whole.top, whole.right - whole.left, 3), np.uint8)
-    for part in _parts(whole):
+    for part in timing.steps("making pixels", list(_parts(whole))):
         image = windows.decode(model.autoencoder, maps.levels, part, share)
         if not bool(image.isfinite().all()):
             raise ModelError(f"model {model.name} decodes these indices to no finite picture")

@@ -43,15 +43,15 @@ def page(sets: Sequence[Dataset], cases: Sequence[Case], max_bpp: float) -> str:
     """
     rivals = [c.name for c in sets[0].curves if c.kind == "rival"] if sets else []
     parts = {
-        "colours": _colours(),
-        "style": _file("style.css"),
+        "colours": colours(),
+        "style": file("style.css"),
         "summary": _summary(sets),
         "datasets": "".join(_dataset(dataset, max_bpp) for dataset in sets),
-        "viewer": _viewer(cases) if cases else "",
+        "viewer": viewer(cases) if cases else "",
         "method": _method(rivals),
-        "scripts": _file("charts.js") + (_file("viewer.js") if cases else ""),
+        "scripts": file("charts.js") + (file("viewer.js") if cases else ""),
     }
-    return fill(_file("template.html"), parts)
+    return fill(file("template.html"), parts)
 
 
 def fill(template: str, parts: Mapping[str, str]) -> str:
@@ -66,11 +66,12 @@ def fill(template: str, parts: Mapping[str, str]) -> str:
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template)
 
 
-def _file(name: str) -> str:
+def file(name: str) -> str:
+    """A file of the package, as text."""
     return (resources.files(__package__) / name).read_text(encoding="utf-8")
 
 
-def _colours() -> str:
+def colours() -> str:
     """The curves' colours as CSS variables --NAME, and classes c-NAME that use them."""
     light, dark = ("".join(f"--{s.key}:{getattr(s, ground)};" for s in styles.ALL) for ground in ("light", "dark"))
     classes = "".join(f".c-{s.key}{{--c:var(--{s.key})}}" for s in styles.ALL)
@@ -120,14 +121,20 @@ def _against(ours: Curve, rivals: Sequence[Curve]) -> str:
     return tables.equal_rate(ours.points[0], rivals) + tables.equal_quality(ours.points[0], rivals)
 
 
-def _viewer(cases: Sequence[Case]) -> str:
+EQUAL_BYTES = """Each rival has the highest quality at which its file is no larger than ours for the same image; of
+the two AVIF samplings the one with the better PSNR is shown. The pictures are what the decoders returned, embedded
+without loss."""
+
+
+def viewer(cases: Sequence[Case], heading: str = "At equal bytes", intro: str = EQUAL_BYTES) -> str:
+    """The part of a page that shows pictures, under a heading and a paragraph of HTML."""
     peak = peak_of(cases)
     data = "".join(
         f'<script type="application/json" class="case" data-image="{escape(case.image)}">'
         f"{_script_json(as_json(case, peak))}</script>"
         for case in cases
     )
-    return fill(_file("viewer.html"), {"peak": f"{peak:.2f}", "data": data})
+    return fill(file("viewer.html"), {"peak": f"{peak:.2f}", "data": data, "heading": heading, "intro": intro})
 
 
 def _script_json(data: Any) -> str:

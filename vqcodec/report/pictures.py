@@ -61,23 +61,23 @@ def case(path: Path, ours: Ours, groups: Sequence[Sequence[str]] = GROUPS) -> Ca
     codec = load_model(ours.model, ours.device)
     file = container.unpack(comparison.data)
     bits = bits_map(codec, codec.read_indices(file), file.header.rate)
-    shown, sources = zip(*((_facts(s), lossless(s.image)) for s in comparison.shown), strict=True)
+    shown, sources = zip(*((facts(s), lossless(s.image)) for s in comparison.shown), strict=True)
     return Case(path.name, shown, sources, *image.size, bits, sum(map(len, file.streams)))
 
 
-def _facts(shown: Shown) -> dict[str, Any]:
+def facts(shown: Shown) -> dict[str, Any]:
     """Names and figures of a picture, for the page."""
-    facts: dict[str, Any] = {"name": shown.name, "setting": shown.setting, "fits": shown.fits}
+    known: dict[str, Any] = {"name": shown.name, "setting": shown.setting, "fits": shown.fits}
     if shown.name in FORMATS:
-        facts["setting"] = f"quality {shown.setting}"
+        known["setting"] = f"quality {shown.setting}"
     if shown.result is None:
-        facts["setting"] = f"{shown.image.width} × {shown.image.height} pixels"
+        known["setting"] = f"{shown.image.width} × {shown.image.height} pixels"
     else:
         bpp = metrics.bits_per_pixel(shown.result.size, *shown.image.size)
         result = shown.result
-        facts |= {"bytes": result.size, "bpp": bpp, "psnr": result.psnr if np.isfinite(result.psnr) else None}
-        facts |= {"ms_ssim": result.ms_ssim, "ssimulacra2": result.ssimulacra2}
-    return facts
+        known |= {"bytes": result.size, "bpp": bpp, "psnr": result.psnr if np.isfinite(result.psnr) else None}
+        known |= {"ms_ssim": result.ms_ssim, "ssimulacra2": result.ssimulacra2}
+    return known
 
 
 def lossless(image: Image.Image) -> bytes:

@@ -124,7 +124,7 @@ def produce(
     masks = [tiling.valid() for tiling in tilings]
     number = images * math.prod(tilings[0].grid)
     tiles: list[list[Tensor]] = [[] for _ in tilings]
-    for first in range(0, number, batch):
+    for first in timing.steps("reading indices", range(0, number, batch)):
         count = min(batch, number - first)
         coarse: list[Tensor] = []
         for level, prior in enumerate(priors or model.priors):
