@@ -4,14 +4,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vqcodec.batch import storage
+from vqcodec.batch.engines.cluster import RayEngine
 from vqcodec.batch.engines.local import LocalEngine, cores
 from vqcodec.batch.items import Record
 from vqcodec.batch.running import Asked, Engine, run
-from vqcodec.batch.sinks import FolderSink
+from vqcodec.batch.sinks import sink as sink_called
 from vqcodec.batch.sources import source
 from vqcodec.batch.summary import Summary
 from vqcodec.batch.tasks import EncodeTask, Task, model_name
@@ -29,9 +30,15 @@ def encode_many(
     paths: Paths,
     dest: str | os.PathLike[str],
     *,
+    engine: str = "local",
     processes: int | None = None,
     threads: int | None = None,
+    address: str | None = None,
+    gpus: int = 0,
+    to: str = "folder",
+    per_shard: int = 256,
     pattern: str = "",
+    column: str = "",
     retry_failed: bool = False,
     force: bool = False,
     report: Callable[[Record], object] = lambda record: None,
@@ -42,9 +49,15 @@ def encode_many(
     Args:
         paths: a folder, with all below it; a list file; a pattern; or several paths.
         dest: folder of the results, or a URL.
-        processes: so many, each with a model; by default one a core, and 0 none beside this one.
-        threads: of each; by default the cores divided among the processes.
+        engine: local, for processes of this machine, or ray, for actors of a Ray cluster.
+        processes: so many, or actors, each with a model; by default one a core, and 0 none beside this one.
+        threads: of each; by default the cores divided among the processes, and one an actor.
+        address: of a Ray cluster; by default the one that this process is in, or Ray on this machine.
+        gpus: of a Ray cluster, one for each actor.
+        to: folder, for a tree of files; tar or parquet, for shards.
+        per_shard: pictures in each.
         pattern: of names below the folder, as `**/*.jpg`, in place of all images.
+        column: of Parquet files, that holds the pictures.
         retry_failed: try again pictures that could not be read, too.
         force: use a folder that holds other things.
         report: called with what became of every picture.
@@ -53,10 +66,11 @@ def encode_many(
     Returns: the summary. Raises VqcodecError if that cannot be done at all; a picture that fails is counted.
     """
     task = encode_task(**options)
-    sink = FolderSink(storage.absolute(dest))
-    engine, threads = local_engine(processes, threads, sink.folder)
-    job = Job(task, sink, threads)
-    return run(source(paths, task.sources, pattern), job, engine, Asked(retry_failed, force), report)
+    sink = sink_called(to, storage.absolute(dest), task.suffix)
+    runner, threads = engine_called(engine, processes, threads, (sink.folder,), address, gpus)
+    job = Job(task, sink, threads, column)
+    asked = Asked(retry_failed, force, per_shard)
+    return run(source(paths, task.sources, pattern, column), job, runner, asked, report)
 
 
 def encode_task(**options: Any) -> Task:
@@ -70,14 +84,30 @@ def encode_task(**options: Any) -> Task:
     return EncodeTask(model, tuple(sorted((name, value) for name, value in options.items() if value is not None)))
 
 
-def local_engine(processes: int | None, threads: int | None, *locations: str) -> tuple[Engine, int]:
-    """Processes of this machine, and the threads of each.
+def engine_called(
+    name: str,
+    processes: int | None,
+    threads: int | None,
+    locations: Sequence[str] = (),
+    address: str | None = None,
+    gpus: int = 0,
+) -> tuple[Engine, int]:
+    """An engine, and the threads of each of its workers.
 
     Args:
+        name: local or ray.
         processes: None for one a core.
-        threads: None for the cores divided among them; as they are where there is no further process.
-        locations: of sources and results: where other processes do not see them, there is one process.
+        threads: None for the cores divided among them, but as they are where there is no further process; one with Ray.
+        locations: of sources and results: where other processes do not see them, there is none.
+        address: of a Ray cluster.
+        gpus: of a Ray cluster.
+
+    Raises ValueError if there is no such engine.
     """
+    if name == "ray":
+        return RayEngine(address, processes, gpus), threads or 1
+    if name != "local":
+        raise ValueError(f"engine must be local or ray, not {name!r}")
     if any(map(storage.is_local_to_process, locations)):
         processes = 0
     processes = cores() if processes is None else processes

@@ -40,4 +40,4 @@ def fail(record: Record, error: BaseException) -> None:
         error: why it failed.
     """
     record.failure, record.error = kind_of(error), files.describe(error)
-    record.output, record.output_size, record.sha256 = "", 0, ""
+    record.output, record.output_size, record.among, record.sha256 = "", 0, 0, ""

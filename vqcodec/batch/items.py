@@ -59,6 +59,7 @@ class Record:
         job: what was asked, as sixteen digits.
         output: name of the file that holds the result, below the destination; empty if there is none.
         output_size: bytes of that file.
+        among: of a shard, how many items it holds; 0 where the result is a file.
         sha256: of the result.
         width, height: of the picture, in pixels.
         coded: bytes of the `.vq2` file, or of the indices.
@@ -68,6 +69,7 @@ class Record:
         failure: its kind, empty if all went well.
         error: one line.
         warnings: one line each.
+        stages: of indices, how many stages of each level are used, coarsest level first.
     """
 
     key: str
@@ -76,6 +78,7 @@ class Record:
     job: str
     output: str = ""
     output_size: int = 0
+    among: int = 0
     sha256: str = ""
     width: int = 0
     height: int = 0
@@ -86,6 +89,7 @@ class Record:
     failure: str = ""
     error: str = ""
     warnings: tuple[str, ...] = ()
+    stages: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, item: Item, job: str) -> Record:
@@ -99,14 +103,15 @@ class Record:
 
     def to_dict(self) -> dict[str, Any]:
         """What JSON can hold, without what says nothing."""
-        return {name: value for name, value in asdict(self).items() if value not in ("", (), None)}
+        needed = ("key", "size", "stamp", "job")
+        return {name: value for name, value in asdict(self).items() if name in needed or value not in ("", 0, (), None)}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Record:
         """The inverse; unknown names are left out. Raises TypeError if one that it needs is missing."""
         known = {field.name for field in fields(cls)}
         record = cls(**{name: value for name, value in values.items() if name in known})
-        record.warnings = tuple(record.warnings)
+        record.warnings, record.stages = tuple(record.warnings), tuple(record.stages)
         return record
 
 
@@ -129,3 +134,9 @@ def chunks(planned: Iterable[Planned], number: int, limit: int) -> Iterator[Chun
         size += more
     if waiting:
         yield Chunk(tuple(waiting))
+
+
+def halves(chunk: Chunk) -> list[Chunk]:
+    """A chunk of at least two items in two, the second half first."""
+    middle = len(chunk.planned) // 2
+    return [Chunk(chunk.planned[middle:]), Chunk(chunk.planned[:middle])]

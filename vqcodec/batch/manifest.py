@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -31,31 +32,37 @@ _PART_SECONDS = 15.0
 class Known(NamedTuple):
     """What is remembered of an item, a few hundred bytes: what it was and what was asked, and the file of its result.
 
-    failure: its kind, empty if all went well.
+    among: how many items that file holds, 0 if it is theirs alone. failure: its kind, empty if all went well.
     """
 
     identity: bytes
     output: str
     output_size: int
+    among: int
     failure: str
 
 
 class Manifest:
-    """The manifest of a destination, read, and open to be added to."""
+    """The manifest of a destination, read, and open to be added to.
+
+    stale: files of results which have been done again, into other files.
+    """
 
     def __init__(self, folder: str) -> None:
         """Open the manifest of a folder, which is made. Raises VqcodecError if another job is at work there."""
         self._folder = folder
         self._known: dict[bytes, Known] = {}
+        self.stale: set[str] = set()
         self._file = -1
         self._waiting: list[str] = []
         self._since = time.monotonic()
         self._part = 0
         if storage.is_url(folder):
-            self._run = time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) + os.urandom(4).hex()
-            names = [name for name in storage.sizes(folder) if name.startswith(PREFIX)]
+            names = sorted(name for name in storage.sizes(folder) if name.startswith(PREFIX))
             self.fresh = not names
-            for name in sorted(names):
+            runs = [int(digits) for name in names if (digits := name.removeprefix(f"{PREFIX}-")[:20]).isdigit()]
+            self._run = max([time.time_ns(), *(run + 1 for run in runs)])
+            for name in names:
                 self._read(storage.read(storage.join(folder, name)).splitlines())
         else:
             os.makedirs(folder, exist_ok=True)
@@ -91,9 +98,15 @@ class Manifest:
         if len(self._waiting) >= _PART_RECORDS or time.monotonic() > self._since + _PART_SECONDS:
             self._write_part()
 
-    def outputs(self) -> set[str]:
-        """The files that hold results."""
-        return {known.output for known in self._known.values() if known.output}
+    def outputs(self) -> Counter[str]:
+        """The files that hold results, and how many."""
+        return Counter(known.output for known in self._known.values() if known.output)
+
+    def torn(self) -> set[str]:
+        """The shards that hold items which are elsewhere by now, or of which there is no record."""
+        held = {known.output: known.among for known in self._known.values() if known.among}
+        counts = self.outputs()
+        return {name for name, among in held.items() if counts[name] < among}
 
     def records(self) -> Iterator[Record]:
         """The last record of every key, read again, in order of the lines."""
@@ -144,7 +157,11 @@ class Manifest:
 
     def _remember(self, record: Record) -> None:
         identity = identity_of(record.size, record.stamp, record.job)
-        self._known[_digest(record.key)] = Known(identity, record.output, record.output_size, record.failure)
+        digest = _digest(record.key)
+        before = self._known.get(digest)
+        if before is not None and before.output not in ("", record.output):
+            self.stale.add(before.output)
+        self._known[digest] = Known(identity, record.output, record.output_size, record.among, record.failure)
 
     def _append(self, lines: list[str]) -> None:
         data = "".join(f"{line}\n" for line in lines).encode("ascii")
@@ -155,7 +172,7 @@ class Manifest:
             self._since = time.monotonic()
 
     def _write_part(self) -> None:
-        name = f"{PREFIX}-{self._run}-{self._part:06}.jsonl"
+        name = f"{PREFIX}-{self._run:020}-{self._part:06}.jsonl"
         storage.write(storage.join(self._folder, name), "".join(f"{line}\n" for line in self._waiting).encode("ascii"))
         self._waiting, self._since = [], time.monotonic()
         self._part += 1

@@ -3,17 +3,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
 from typing import Protocol
 
 from vqcodec.batch import storage
 from vqcodec.batch.failures import LASTING
 from vqcodec.batch.items import Chunk, Planned, Record, chunks
 from vqcodec.batch.manifest import PREFIX, Known, Manifest, is_same
+from vqcodec.batch.names import Names
+from vqcodec.batch.sinks import FolderSink, ParquetSink, TarSink, shards
 from vqcodec.batch.sources import Source
 from vqcodec.batch.summary import Summary
 from vqcodec.batch.worker import Job
@@ -79,6 +78,7 @@ def run(
     if not asked.force:
         _check_destination(folder)
     with Manifest(folder) as manifest:
+        _clean(job, manifest)
         plan = _Plan(source, job, manifest, asked, summary)
         size = asked.per_shard if job.sink.sharded else CHUNK
         for records in engine.run(job, chunks(plan.todo(), size, CHUNK_BYTES)):
@@ -86,25 +86,20 @@ def run(
             for record in records:
                 summary.add(record)
                 report(record)
-        _remove(folder, plan.superseded, manifest)
+        _clean(job, manifest)
     summary.clock()
     return summary
 
 
 @dataclass
 class _Plan:
-    """What of a source is to be done.
-
-    Args:
-        superseded: results of items whose results have other names now.
-    """
+    """What of a source is to be done."""
 
     source: Source
     job: Job
     manifest: Manifest
     asked: Asked
     summary: Summary
-    superseded: list[str] = field(default_factory=list)
     _folder: str = ""
     _sizes: dict[str, int] = field(default_factory=dict)
 
@@ -114,17 +109,13 @@ class _Plan:
         for item in self.source.items():
             output = "" if self.job.sink.sharded or not self.job.task.suffix else names.of(item.key)
             known = self.manifest.known(item.key)
-            if known is None or not is_same(known, item, self.job.task.job):
-                self._supersede(known, output)
-            elif known.failure:
+            if known is not None and is_same(known, item, self.job.task.job):
                 if known.failure in LASTING and not self.asked.retry_failed:
                     self.summary.add_failure(item.key, known.failure, "failed before (--retry-failed tries again)")
                     continue
-            elif self._is_there(known, output):
-                self.summary.unchanged += 1
-                continue
-            else:
-                self._supersede(known, output)
+                if not known.failure and self._is_there(known, output):
+                    self.summary.unchanged += 1
+                    continue
             yield Planned(item, output)
 
     def _is_there(self, known: Known, output: str) -> bool:
@@ -140,36 +131,6 @@ class _Plan:
             self._sizes = storage.sizes(location)
         return self._sizes.get(name) == known.output_size
 
-    def _supersede(self, known: Known | None, output: str) -> None:
-        if known is not None and known.output and known.output != output and not self.job.sink.sharded:
-            self.superseded.append(known.output)
-
-
-class Names:
-    """Names of results: that of the item with another suffix; where another item has that, added to the whole name."""
-
-    def __init__(self, suffix: str) -> None:
-        self._suffix = suffix
-        self._taken: set[bytes] = set()
-
-    def of(self, key: str) -> str:
-        """The name of the result of the next item."""
-        path = PurePosixPath(safe(key))
-        stem = path.with_suffix("") if path.suffix else path
-        numbered = (f"{path}~{number}{self._suffix}" for number in itertools.count(2))
-        for name in itertools.chain([f"{stem}{self._suffix}", f"{path}{self._suffix}"], numbered):
-            digest = hashlib.blake2b(name.casefold().encode(errors="surrogatepass"), digest_size=8).digest()
-            if digest not in self._taken:
-                self._taken.add(digest)
-                return name
-        raise AssertionError("numbers do not end")
-
-
-def safe(key: str) -> str:
-    """A key as a path that stays below a folder."""
-    parts = [part for part in key.split("/") if part not in ("", ".")]
-    return "/".join("_" if part == ".." else part for part in parts) or "_"
-
 
 def _check_destination(folder: str) -> None:
     """Raise VqcodecError if a destination holds things, and no manifest says that they are results."""
@@ -184,10 +145,11 @@ def _check_destination(folder: str) -> None:
         raise VqcodecError(f"{folder} holds other things and no manifest of a job; --force uses it all the same")
 
 
-def _remove(folder: str, superseded: list[str], manifest: Manifest) -> None:
-    """Remove results that have other names now, unless they are those of other items by now."""
-    if superseded:
-        kept = manifest.outputs()
-        for name in superseded:
-            if name not in kept:
-                storage.remove(storage.join(folder, name))
+def _clean(job: Job, manifest: Manifest) -> None:
+    """Remove results that are elsewhere now, unless another item has that name by now."""
+    if isinstance(job.sink, FolderSink):
+        for name in manifest.stale - set(manifest.outputs()):
+            storage.remove(storage.join(job.sink.folder, name))
+    elif isinstance(job.sink, (TarSink, ParquetSink)):
+        shards.clean(job.sink, manifest)
+    manifest.stale.clear()

@@ -41,7 +41,10 @@ def is_url(location: str) -> bool:
 def absolute(location: str | os.PathLike[str]) -> str:
     """The location of what a user named: URLs as they are, but for `file://`; paths absolute."""
     text = os.fspath(location).removeprefix("file://")
-    return text.rstrip("/") if is_url(text) else os.path.abspath(text)
+    if not is_url(text):
+        return os.path.abspath(text)
+    fs, path = _filesystem(text)
+    return str(fs.unstrip_protocol(path)).rstrip("/")
 
 
 def join(folder: str, name: str) -> str:

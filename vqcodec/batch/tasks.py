@@ -9,10 +9,13 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from vqcodec.batch.failures import NoIndices
+from vqcodec.encoder.request import DEFAULT_EFFORT
 from vqcodec.errors import ModelError
 from vqcodec.format import container
 from vqcodec.images.listing import SUFFIXES
@@ -33,6 +36,7 @@ class Coded(NamedTuple):
         height: of the picture, in pixels.
         coded: bytes of the `.vq2` file; of the result, where that is none.
         quality: that was asked for, or None.
+        stages: of indices, how many stages of each level are used.
     """
 
     data: bytes | None
@@ -40,6 +44,7 @@ class Coded(NamedTuple):
     height: int
     coded: int
     quality: float | None = None
+    stages: tuple[int, ...] = ()
 
 
 class Task(Protocol):
@@ -207,7 +212,61 @@ class VerifyTask:
         return _header_size(data)
 
 
-def model_name(name: str | None, device: str = "auto") -> ModelName:
+@dataclass(frozen=True)
+class IndicesTask:
+    """Pictures, or `.vq2` files, to the `.npz` files of their indices. Pictures are encoded without fallback.
+
+    Args:
+        model: to encode pictures with; files name theirs.
+        quality: of pictures, None for the middle of the scale.
+        lmbda: of pictures, weight of a bit in place of the quality.
+        effort: of pictures, 1 to 9.
+    """
+
+    model: ModelName
+    quality: float | None = None
+    lmbda: float | None = None
+    effort: int = DEFAULT_EFFORT
+    name = "indices"
+    suffix = ".npz"
+    sources = SUFFIXES | {".vq2"}
+
+    @property
+    def job(self) -> str:
+        """Depends on the weights and the options."""
+        return _digits(self.name, self.model.identity.hex(), self.quality, self.lmbda, self.effort)
+
+    def prepare(self) -> Callable[[bytes], Coded]:
+        """Load the model."""
+        from vqcodec.encoder.request import Request
+        from vqcodec.indices import arrays
+
+        codec = self.model.load()
+        asked = Request(self.quality, self.lmbda, effort=self.effort)
+
+        def indices(data: bytes) -> Coded:
+            if data.startswith(container.MAGIC):
+                if container.read_header(data).lossless:
+                    raise NoIndices("the file holds its picture without loss, and no indices")
+                taken, quality = arrays.to_indices(data, device=self.model.device), None
+            else:
+                with _opened(data) as image:
+                    taken = arrays.extract(codec, image, asked)
+                quality = _quality({"quality": self.quality, "lmbda": self.lmbda})
+            result = arrays.dumps(taken)
+            return Coded(result, taken.width, taken.height, len(result), quality, arrays.stages_used(taken))
+
+        return indices
+
+    def size(self, data: bytes) -> tuple[int, int]:
+        """By the header of the image or the file."""
+        if data.startswith(container.MAGIC):
+            return _header_size(data)
+        with _opened(data) as image:
+            return image.size
+
+
+def model_name(name: str | os.PathLike[str] | None, device: str = "auto") -> ModelName:
     """Look up a model as it is installed here.
 
     Args:
@@ -217,8 +276,8 @@ def model_name(name: str | None, device: str = "auto") -> ModelName:
     Raises: ModelError.
     """
     model = registry.find(name)
-    named = model.name if name is None or registry.find(model.name) == model else str(model.path.resolve())
-    return ModelName(named, model.identity, device)
+    is_path = name is not None and (os.fspath(name) != model.name or isinstance(name, os.PathLike))
+    return ModelName(str(model.path.resolve()) if is_path else model.name, model.identity, device)
 
 
 def _opened(data: bytes) -> Image.Image:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vqcodec.batch import storage
-from vqcodec.batch.failures import fail
+from vqcodec.batch.failures import CRASH, fail
 from vqcodec.batch.items import Chunk, Item, Planned, Record, chunks
 from vqcodec.batch.sinks.writing import Result, Sink
 from vqcodec.batch.sources.shards import read_row
@@ -120,10 +120,17 @@ class Worker:
                 record.warnings = tuple(dict.fromkeys(_texts(heard)))
         record.width, record.height, record.coded = coded.width, coded.height, coded.coded
         record.bpp = round(8 * coded.coded / (coded.width * coded.height), 6)
-        record.quality = coded.quality
+        record.quality, record.stages = coded.quality, coded.stages
         record.sha256 = hashlib.sha256(coded.data).hexdigest() if coded.data is not None else ""
         return coded.data
 
 
 def _texts(heard: list[warnings.WarningMessage]) -> Iterator[str]:
     return (one_line(str(one.message)) for one in heard if issubclass(one.category, UserWarning))
+
+
+def crashed(job: Job, chunk: Chunk) -> Record:
+    """The record of the only item of a chunk, which took its worker down."""
+    record = Record.of(chunk.planned[0].item, job.task.job)
+    record.failure, record.error = CRASH, "the process that did it died"
+    return record

@@ -34,7 +34,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @main.group()
 def batch() -> None:
-    """Encode, decode or verify collections, from a folder to a cluster.
+    """Encode, decode, verify or index collections, from a folder to a cluster.
 
     SOURCE is a folder with all that is below it, a list file (.txt) with a name on every line, a tar or Parquet file,
     or a pattern of names in quotes; DEST a folder for the results. Either may be a URL: s3://bucket/name.
@@ -55,9 +55,15 @@ def collection(command: F) -> F:
         click.argument("source", metavar="SOURCE"),
         click.argument("dest", metavar="DEST"),
         click.option("--glob", "pattern", default="", metavar="PATTERN", help="Names to take, as in '**/*.jpg'."),
+        click.option(
+            "--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True, help="What does it."
+        ),
         click.option("-j", "--jobs", type=click.IntRange(0), metavar="N", help="Processes; by default one a core."),
         click.option("--threads", type=click.IntRange(1), metavar="N", help="Of each; by default the cores divided."),
+        click.option("--address", metavar="HOST:PORT", help="Of a Ray cluster; auto: the one of this machine."),
+        click.option("--num-gpus", type=click.IntRange(1), metavar="N", help="Of a Ray cluster, one for each model."),
         click.option("--retry-failed", is_flag=True, help="Try damaged ones again, too."),
+        click.option("--column", default="", metavar="NAME", help="Of Parquet files, that holds the pictures."),
         click.option("--json", "as_json", is_flag=True, help="Summary on stdout, as a JSON object."),
         force_option,
         device_option,
@@ -68,8 +74,24 @@ def collection(command: F) -> F:
     return command
 
 
+shards = (
+    click.option(
+        "--to", type=click.Choice(["folder", "tar", "parquet"]), default="folder", show_default=True, help="Of results."
+    ),
+    click.option("--per-shard", type=click.IntRange(1), default=256, show_default=True, help="Results in one."),
+)
+
+
+def sharded(command: F) -> F:
+    """The options of commands whose results may be shards."""
+    for option in reversed(shards):
+        command = option(command)
+    return command
+
+
 @batch.command("encode")
 @collection
+@sharded
 @quality_option
 @click.option("--target-bpp", type=Number(0, min_open=True), help="At most so many bits per pixel.")
 @click.option("--target-psnr", type=Number(0, min_open=True), metavar="DB", help="At least so like the original.")
@@ -115,6 +137,7 @@ def encode(
 
 @batch.command("decode")
 @collection
+@sharded
 @format_option
 @click.option(
     "-q", "--quality", type=click.IntRange(1, 100), help="Of JPEG (95), AVIF (90), WebP (without loss) or JXL."
@@ -136,34 +159,68 @@ def verify(device: str, **named: Any) -> None:
     run_task(VerifyTask(device), **named)
 
 
+@batch.command("indices")
+@collection
+@sharded
+@quality_option
+@lambda_option
+@effort_option
+@model_option
+def indices(
+    quality: float | None, lmbda: float | None, effort: int, model: str | None, device: str, **named: Any
+) -> None:
+    """Write the indices of the pictures or .vq2 files of SOURCE.
+
+    A folder gets .npz files, as `vqcodec indices` writes them. A .vq2 file that holds its picture without loss has no
+    indices, and is a failure.
+    """
+    if quality is not None and lmbda is not None:
+        raise click.UsageError("give one of --quality and --lambda")
+
+    from vqcodec.batch.tasks import IndicesTask, model_name
+
+    run_task(IndicesTask(model_name(model, device), quality, lmbda, effort), **named)
+
+
 def run_task(
     task: Task,
     source: str,
     dest: str,
     pattern: str,
+    engine: str,
+    address: str | None,
+    num_gpus: int | None,
     jobs: int | None,
     threads: int | None,
     retry_failed: bool,
     as_json: bool,
     force: bool,
     quiet: bool,
+    column: str,
+    to: str = "folder",
+    per_shard: int = 256,
 ) -> None:
     """Do a task with a collection and say how it went; exit with status 1 if a picture failed."""
     from vqcodec.batch import storage
-    from vqcodec.batch.collection import local_engine
+    from vqcodec.batch.collection import engine_called
     from vqcodec.batch.running import Asked, run
-    from vqcodec.batch.sinks import FolderSink
+    from vqcodec.batch.sinks import sink as sink_called
     from vqcodec.batch.sources import source as source_of
     from vqcodec.batch.summary import Summary
     from vqcodec.batch.worker import Job
 
-    collection = source_of(source, task.sources, pattern)
-    sink = FolderSink(storage.absolute(dest))
-    engine, threads = local_engine(jobs, threads, storage.absolute(source), sink.folder)
+    collection = source_of(source, task.sources, pattern, column)
+    sink = sink_called(to, storage.absolute(dest), task.suffix, task.name == "indices")
+    if engine == "local" and (address or num_gpus):
+        raise click.UsageError("--address and --num-gpus are of --engine ray")
+    runner, threads = engine_called(
+        engine, jobs, threads, (storage.absolute(source), sink.folder), address, num_gpus or 0
+    )
     summary = Summary()
     with Progress(collection, summary, quiet) as progress:
         try:
-            run(collection, Job(task, sink, threads), engine, Asked(retry_failed, force), progress.report, summary)
+            asked = Asked(retry_failed, force, per_shard)
+            run(collection, Job(task, sink, threads, column), runner, asked, progress.report, summary)
         finally:
             summary.clock()
             if not quiet:

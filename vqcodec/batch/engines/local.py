@@ -18,9 +18,8 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import connection
 
-from vqcodec.batch.failures import CRASH
-from vqcodec.batch.items import Chunk, Record
-from vqcodec.batch.worker import Job, Worker
+from vqcodec.batch.items import Chunk, Record, halves
+from vqcodec.batch.worker import Job, Worker, crashed
 
 AHEAD = 2
 """Chunks that are under way or wait, for every process."""
@@ -77,16 +76,11 @@ class LocalEngine:
                     pool = _Pool(job, self.processes)
                 for chunk in broken:
                     if alone and len(chunk.planned) == 1:
-                        yield [_crashed(job, chunk)]
+                        yield [crashed(job, chunk)]
                     else:
-                        suspects += _halves(chunk) if alone else [chunk]
+                        suspects += halves(chunk) if alone else [chunk]
         finally:
             pool.close()
-
-
-def _halves(chunk: Chunk) -> list[Chunk]:
-    middle = len(chunk.planned) // 2
-    return [Chunk(chunk.planned[middle:]), Chunk(chunk.planned[:middle])]
 
 
 class _Pool:
@@ -156,9 +150,3 @@ def _end_with(sentinel: int) -> None:
 def _work(chunk: Chunk) -> list[Record]:
     assert _worker is not None
     return _worker(chunk)
-
-
-def _crashed(job: Job, chunk: Chunk) -> Record:
-    record = Record.of(chunk.planned[0].item, job.task.job)
-    record.failure, record.error = CRASH, "the process that did it died"
-    return record
