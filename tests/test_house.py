@@ -24,6 +24,7 @@ LINES = (
     "prior",
     "cli pillow_plugin",
     "__init__",
+    "data",
     "batch",
     "indices web",
     "sampling",

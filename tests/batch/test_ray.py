@@ -7,21 +7,20 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from batch.collections import DAMAGED, GOOD, contents, fill, lines
+from batch.collections import DAMAGED, GOOD, Slow, contents, fill, lines
 from conftest import ROOT, drawn
 
-from vqcodec.batch import encode_many
+from vqcodec.batch import encode_many, running
 from vqcodec.batch.engines import cluster
 from vqcodec.batch.engines.cluster import RayEngine
 from vqcodec.batch.items import Record
 from vqcodec.batch.running import run
 from vqcodec.batch.sinks import FolderSink
 from vqcodec.batch.sources import source
-from vqcodec.batch.tasks import Coded, VerifyTask
 from vqcodec.batch.worker import Job
 
 ray = pytest.importorskip("ray", reason="the extra `ray` is not installed")
@@ -59,33 +58,15 @@ def test_a_cluster_gives_the_same_bytes(tmp_path: Path, tiny_models: Path) -> No
     assert (again.done, again.unchanged) == (0, GOOD + 6)
 
 
-class Slow(VerifyTask):
-    """Says which process did what, and takes its time; a picture that begins so kills its process."""
-
-    sources = frozenset([".bin"])
-
-    def prepare(self) -> Callable[[bytes], Coded]:
-        def work(data: bytes) -> Coded:
-            if data.startswith(b"kill"):
-                os.kill(os.getpid(), signal.SIGKILL)
-            Path(self.device, str(os.getpid())).touch()
-            time.sleep(0.05)
-            return Coded(None, 1, 1, len(data))
-
-        return work
-
-    def size(self, data: bytes) -> tuple[int, int]:
-        return 1, 1
-
-
 @pytest.mark.usefixtures("_cluster")
 def test_workers_die_and_nothing_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One is killed from outside, one picture kills all that do it."""
     monkeypatch.setattr(cluster, "ATTEMPTS", 1)
+    monkeypatch.setattr(running, "CHUNK", 1)
     for name in ("in", "pids"):
         (tmp_path / name).mkdir()
-    for i in range(40):
-        (tmp_path / "in" / f"{i:02}.bin").write_bytes(b"kill" if i == 20 else b"fine")
+    for i in range(8):
+        (tmp_path / "in" / f"{i:02}.bin").write_bytes(b"kill" if i == 6 else b"fine")
 
     def kill() -> None:
         while not (working := os.listdir(tmp_path / "pids")):
@@ -98,9 +79,9 @@ def test_workers_die_and_nothing_is_lost(tmp_path: Path, monkeypatch: pytest.Mon
     job = Job(Slow(str(tmp_path / "pids")), FolderSink(str(tmp_path / "out")))
     summary = run(source(tmp_path / "in", [".bin"]), job, RayEngine(actors=2), report=records.append)
     killer.join(10)
-    assert (summary.done, summary.failures) == (39, {"crash": 1})
-    assert sorted(record.key for record in records) == [f"{i:02}.bin" for i in range(40)]
-    assert [record.key for record in records if record.failure] == ["20.bin"]
+    assert (summary.done, summary.failures) == (7, {"crash": 1})
+    assert sorted(record.key for record in records) == [f"{i:02}.bin" for i in range(8)]
+    assert [record.key for record in records if record.failure] == ["06.bin"]
 
 
 def test_without_the_extra_it_says_so(tmp_path: Path, tiny_models: Path, monkeypatch: pytest.MonkeyPatch) -> None:

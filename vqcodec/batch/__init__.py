@@ -11,11 +11,12 @@ from vqcodec.batch.overlap import Outcome, Steps, attempt, run
 
 if TYPE_CHECKING:
     from vqcodec.batch.collection import encode_many
+    from vqcodec.batch.mapping import Encoder
     from vqcodec.batch.summary import Summary
 
-__all__ = ["Options", "Outcome", "Steps", "Summary", "attempt", "decode", "encode", "encode_many", "run"]
+__all__ = ["Encoder", "Options", "Outcome", "Steps", "Summary", "attempt", "decode", "encode", "encode_many", "run"]
 
-_LAZY = {"encode_many": "collection", "Summary": "summary"}
+_LAZY = {"Encoder": "mapping", "encode_many": "collection", "Summary": "summary"}
 
 
 def __getattr__(name: str) -> Any:

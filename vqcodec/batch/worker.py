@@ -86,7 +86,7 @@ class Worker:
         record = Record.of(planned.item, self._job.task.job)
         started = time.perf_counter()
         try:
-            data = self._bytes(planned.item)
+            data = bytes_of(planned.item, self._job.column, self._rows)
             size = self._job.task.size(data)
         except Exception as error:
             fail(record, error)
@@ -94,13 +94,6 @@ class Worker:
         finally:
             record.seconds += time.perf_counter() - started
         return record, data, size
-
-    def _bytes(self, item: Item) -> bytes:
-        if item.start < 0:
-            return storage.read(item.location)
-        if item.group < 0:
-            return storage.read(item.location, item.start, item.size)
-        return read_row(item.location, item.group, item.start, self._job.column, self._rows)
 
     def _coded(self, record: Record, data: bytes | None) -> bytes | None:
         """The result for an item that was read, and its figures in the record."""
@@ -127,6 +120,23 @@ class Worker:
 
 def _texts(heard: list[warnings.WarningMessage]) -> Iterator[str]:
     return (one_line(str(one.message)) for one in heard if issubclass(one.category, UserWarning))
+
+
+def bytes_of(item: Item, column: str, rows: dict[Any, Any]) -> bytes:
+    """The bytes of an item.
+
+    Args:
+        item: which one.
+        column: of Parquet files, that holds the pictures; empty for the usual ones.
+        rows: of the caller, where the last row group is kept.
+
+    Raises OSError, or VqcodecError where a row has none.
+    """
+    if item.start < 0:
+        return storage.read(item.location)
+    if item.group < 0:
+        return storage.read(item.location, item.start, item.size)
+    return read_row(item.location, item.group, item.start, column, rows)
 
 
 def crashed(job: Job, chunk: Chunk) -> Record:

@@ -70,7 +70,7 @@ class RayEngine:
         rows = [{"number": i, "chunk": pickle.dumps(chunk)} for i, chunk in enumerate(window)]
         dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
             Actor,
-            fn_constructor_args=(pickle.dumps(job), attempts),
+            fn_constructor_args=(pickle.dumps(job), attempts, ATTEMPTS),
             batch_size=1,
             batch_format="pyarrow",
             compute=ray.data.ActorPoolStrategy(size=min(actors, len(window))),
@@ -105,9 +105,9 @@ class Attempts:
 class Actor:
     """A worker as Ray Data calls it."""
 
-    def __init__(self, job: bytes, attempts: Any) -> None:
+    def __init__(self, job: bytes, attempts: Any, most: int) -> None:
         self._worker = Worker(pickle.loads(job))
-        self._attempts = attempts
+        self._attempts, self._most = attempts, most
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Do the chunks of a table. An error that ends the job travels as a result: Ray would try it again. None stands
@@ -122,7 +122,7 @@ class Actor:
         import ray
 
         try:
-            given_up = ray.get(self._attempts.begin.remote(number)) > ATTEMPTS
+            given_up = ray.get(self._attempts.begin.remote(number)) > self._most
             return pickle.dumps(None if given_up else self._worker(pickle.loads(chunk)))
         except Exception as error:
             return _pickled(error)
