@@ -77,6 +77,6 @@ class Encoder:
 def _column(values: Iterable[Any], type_: type) -> Any:
     """Values as an array of one dimension, bytes as they are."""
     held = list(values)
-    array = np.empty(len(held), type_)
+    array: Any = np.empty(len(held), type_)
     array[:] = held
     return array
