@@ -240,6 +240,7 @@ class IndicesTask:
         """Load the model."""
         from vqcodec.encoder.request import Request
         from vqcodec.indices import arrays
+        from vqcodec.indices.stages import stages_used
 
         codec = self.model.load()
         asked = Request(self.quality, self.lmbda, effort=self.effort)
@@ -254,7 +255,7 @@ class IndicesTask:
                     taken = arrays.extract(codec, image, asked)
                 quality = _quality({"quality": self.quality, "lmbda": self.lmbda})
             result = arrays.dumps(taken)
-            return Coded(result, taken.width, taken.height, len(result), quality, arrays.stages_used(taken))
+            return Coded(result, taken.width, taken.height, len(result), quality, stages_used(taken))
 
         return indices
 

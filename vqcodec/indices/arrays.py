@@ -121,15 +121,6 @@ def _check_indices(level: int, maps: NDArray[np.uint16], config: LevelConfig) ->
             live = used
 
 
-def stages_used(indices: Indices) -> tuple[int, ...]:
-    """How many stages of each level have an index that is not the end, coarsest level first; all where none may end."""
-    used = []
-    for maps, config in zip(indices.levels, indices.configs, strict=True):
-        live = [not config.stop or bool(maps[config.stage_maps(stage)].any()) for stage in range(config.stages)]
-        used.append(sum(live))
-    return tuple(used)
-
-
 @boundary()
 def dumps(indices: Indices) -> bytes:
     """The bytes of an `.npz` file; no time stamps, so that the same indices give the same bytes."""
