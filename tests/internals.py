@@ -44,14 +44,14 @@ def save_random(path: Path, config: ModelConfig, *, stopping: int = 0) -> Path:
     return path
 
 
-def random_file(codec: Codec, width: int, height: int, place: int = 0) -> tuple[bytes, list[NDArray[np.int64]]]:
+def random_file(codec: Codec, width: int, height: int, tradeoff: int = 0) -> tuple[bytes, list[NDArray[np.int64]]]:
     """A file of random indices, and those."""
     maps = []
     for i, level in enumerate(codec.config.autoencoder.levels):
         shape = codec.tiling(i, width, height).map_shape
         maps.append(random_maps(level, 1, *shape, seed=i)[0])
-    streams: Sequence[bytes] = codec.compress(IndexMaps(tuple(maps), width, height), place)
-    header = codec.header(width, height, "RGB", place)
+    streams: Sequence[bytes] = codec.compress(IndexMaps(tuple(maps), width, height), tradeoff)
+    header = codec.header(width, height, "RGB", tradeoff)
     return container.pack(container.Container(header, tuple(streams))), [m.numpy() for m in maps]
 
 

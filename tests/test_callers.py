@@ -96,11 +96,11 @@ def test_settings_of_the_caller(codec, caller):
     expected = digest(codec, file)
     with CALLERS[caller]():
         before = settings.key()
-        found = digest(codec, file)
+        hashed = digest(codec, file)
         again = load(MODEL)
         streams = again.compress(as_maps(maps, *SIZE), 77)
         assert settings.key() == before
-    assert found == expected == digest(again, file)
+    assert hashed == expected == digest(again, file)
     assert all(words in file for words in streams)
 
 

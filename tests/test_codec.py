@@ -101,12 +101,12 @@ def test_pictures_through_stops_and_product_stages(staged: Codec, monkeypatch: p
     for level, maps, coded in zip(staged.config.autoencoder.levels, indices.levels, levels, strict=True):
         tiles = staged.tiling(staged.config.autoencoder.levels.index(level), width, height).split(maps)
         assert len(coded) == level.maps
-        for m, found in enumerate(coded):
-            assert torch.equal(tiles[:, m].flatten()[found.position], found.symbols)
-            assert len(found.position.unique()) == len(found.position)
-            assert found.frequencies.shape == (len(found.symbols), level.alphabets[m])
-            share = found.frequencies.double() / found.frequencies.double().sum(1, keepdim=True)
-            bits -= float(share.gather(1, found.symbols[:, None]).log2().sum())
+        for m, entry in enumerate(coded):
+            assert torch.equal(tiles[:, m].flatten()[entry.position], entry.symbols)
+            assert len(entry.position.unique()) == len(entry.position)
+            assert entry.frequencies.shape == (len(entry.symbols), level.alphabets[m])
+            probability = entry.frequencies.double() / entry.frequencies.double().sum(1, keepdim=True)
+            bits -= float(probability.gather(1, entry.symbols[:, None]).log2().sum())
         assert int(sum((f.symbols != 0).sum() for f in coded)) == int((maps != 0).sum())
     words = 8 * sum(map(len, streams))
     assert bits <= words < bits + 64 * len(streams) + 0.001 * bits
@@ -128,19 +128,19 @@ def test_the_tradeoff_of_a_lmbda(staged: Codec, tiny: Codec) -> None:
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (7, 5), (70, 130)])
 def test_size_mode_and_alpha(tiny: Codec, width: int, height: int, mode: str) -> None:
     image = noise(width, height, mode)
-    found = tiny.decode(tiny.encode(image))
-    assert (found.size, found.mode) == ((width, height), mode)
+    decoded = tiny.decode(tiny.encode(image))
+    assert (decoded.size, decoded.mode) == ((width, height), mode)
     if mode.endswith("A"):
-        assert found.getchannel("A").tobytes() == image.getchannel("A").tobytes()
+        assert decoded.getchannel("A").tobytes() == image.getchannel("A").tobytes()
 
 
 @pytest.mark.parametrize(("width", "height"), SIZES)
 def test_pixels_are_those_of_the_indices(tiny: Codec, width: int, height: int) -> None:
     image = noise(width, height)
-    found = tiny.decode(tiny.encode(image))
+    decoded = tiny.decode(tiny.encode(image))
     expected = tiny.from_indices(tiny.to_indices(np.asarray(image)))
     assert expected.shape == (height, width, 3)
-    assert np.array_equal(np.asarray(found), expected)
+    assert np.array_equal(np.asarray(decoded), expected)
 
 
 def test_other_images_give_other_files_and_pixels(tiny: Codec) -> None:
@@ -193,14 +193,14 @@ def test_files_with_other_groups(tiny: Codec, monkeypatch: pytest.MonkeyPatch, g
 def test_one_level(one_level: Codec, width: int, height: int) -> None:
     image = noise(width, height, "LA")
     data = one_level.encode(image, verify=True)
-    found = one_level.decode(data)
-    assert (found.size, found.mode) == ((width, height), "LA")
+    decoded = one_level.decode(data)
+    assert (decoded.size, decoded.mode) == ((width, height), "LA")
     parts = vqcodec.info(data)
     assert len(parts.level_bytes) == 1
     assert parts.groups * 4 <= parts.level_bytes[0] < parts.file_bytes
     pixels = np.asarray(image.convert("RGB"))
     expected = one_level.from_indices(one_level.to_indices(pixels))
-    assert np.array_equal(np.asarray(found)[..., 0], expected[..., 0])
+    assert np.array_equal(np.asarray(decoded)[..., 0], expected[..., 0])
     (rates,) = level_rates(one_level, [pixels])
     assert rates.indices == -(-width // 4) * -(-height // 4)
     assert rates.stream == 8 * parts.level_bytes[0]
@@ -301,10 +301,10 @@ def test_forged_streams_give_an_image_or_an_error(tiny: Codec) -> None:
     forged += [tuple(b"" for _ in file.streams), file.streams[::-1], tuple(b"\xff" * 400 for _ in file.streams)]
     for streams in forged:
         try:
-            found = tiny.decode(container.pack(replace(file, streams=streams)))
+            decoded = tiny.decode(container.pack(replace(file, streams=streams)))
         except FormatError:
             continue
-        assert found.size == (70, 66)
+        assert decoded.size == (70, 66)
 
 
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (70, 130), (257, 260)])
@@ -356,9 +356,9 @@ def test_samples_follow_the_prior(tiny: Codec, monkeypatch: pytest.MonkeyPatch) 
 def test_the_shipped_model_on_a_photograph(shipped: Codec, photo: NDArray[np.uint8]) -> None:
     image = Image.fromarray(photo)
     data = shipped.encode(image, verify=True)
-    found = shipped.decode(data)
-    assert (found.size, found.mode) == (image.size, "RGB")
-    error = np.asarray(found, np.float64) - photo
+    decoded = shipped.decode(data)
+    assert (decoded.size, decoded.mode) == (image.size, "RGB")
+    error = np.asarray(decoded, np.float64) - photo
     psnr = 10 * math.log10(255**2 / (error**2).mean())
     assert psnr >= 24
     levels = shipped.config.autoencoder.levels

@@ -74,9 +74,9 @@ def test_any_chunks_behind_a_sound_header(chunks):
 
 @often
 @given(st.integers(0, 255), st.integers(0, 2**35 - 1), st.integers(0, 2**35 - 1), st.binary(min_size=2, max_size=2))
-def test_any_header_on_sound_streams(first, width, height, places):
+def test_any_header_on_sound_streams(first, width, height, tradeoffs):
     (_, head), *streams = fuzz.chunks_of(SOURCE)
-    changed = bytes([first]) + fuzz.varint(width) + fuzz.varint(height) + head[3:7] + places + b"\2"
+    changed = bytes([first]) + fuzz.varint(width) + fuzz.varint(height) + head[3:7] + tradeoffs + b"\2"
     attempt(lambda: vqcodec.decode(fuzz.file_of([(b"H", changed), *streams]), device="cpu"))
 
 

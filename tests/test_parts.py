@@ -84,9 +84,9 @@ def test_levels_of_groups_that_stop_earlier(photo):
     file = container.unpack(codec.encode(Image.fromarray(photo[:100, :120]), effort=1))
     all_of_it = region.Window(0, 0, 120, 104)
     whole = reader.read(codec, file)
-    found = region.read(codec, file, [all_of_it, region.Window(0, 0, 8, 8)])
-    assert torch.equal(found.levels[0], whole.levels[0])
-    assert torch.equal(found.levels[1][:, :2, :2], whole.levels[1][:, :2, :2])
+    windows = region.read(codec, file, [all_of_it, region.Window(0, 0, 8, 8)])
+    assert torch.equal(windows.levels[0], whole.levels[0])
+    assert torch.equal(windows.levels[1][:, :2, :2], whole.levels[1][:, :2, :2])
     assert not region.read(codec, file, [all_of_it]).levels[1].any()
 
 

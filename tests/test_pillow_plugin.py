@@ -33,10 +33,10 @@ def picture(mode: str = "RGB") -> Image.Image:
 
 def coded(mode: str = "RGB") -> Image.Image:
     """What the codec makes of the picture: the expected result of saving and opening."""
-    found = codec.decode(codec.encode(picture(mode), model="tiny"))
-    assert found.tobytes() != picture(mode).tobytes()
-    assert len(set(found.getchannel(0).tobytes())) > 2
-    return found
+    decoded = codec.decode(codec.encode(picture(mode), model="tiny"))
+    assert decoded.tobytes() != picture(mode).tobytes()
+    assert len(set(decoded.getchannel(0).tobytes())) > 2
+    return decoded
 
 
 def camera_exif() -> Image.Exif:
@@ -211,7 +211,7 @@ def test_the_shipped_model(tmp_path: Path) -> None:
     with Image.open(path) as image:
         assert (image.size, image.mode) == ((40, 24), "RGBA")
         assert image.getexif()[274] == 6
-        found = np.asarray(image, np.float64)
-    assert np.array_equal(found[:, :, 3], np.asarray(picture("RGBA"))[:, :, 3])
-    assert np.sqrt(((found - np.asarray(picture("RGBA"))) ** 2).mean()) < 30
+        pixels = np.asarray(image, np.float64)
+    assert np.array_equal(pixels[:, :, 3], np.asarray(picture("RGBA"))[:, :, 3])
+    assert np.sqrt(((pixels - np.asarray(picture("RGBA"))) ** 2).mean()) < 30
     assert vqcodec.decode(path.read_bytes()).size == (40, 24)

@@ -94,7 +94,7 @@ def test_what_is_kept_informs_what_is_drawn(tiny: Codec, staged: Codec) -> None:
 
 
 def test_stops_are_drawn(staged: Codec) -> None:
-    """Nothing is drawn behind a stop, and what is drawn can be coded; the place matters."""
+    """Nothing is drawn behind a stop, and what is drawn can be coded; the trade-off matters."""
     drawn = sample_indices(staged, *SIZE, seed=2, tradeoff=9)
     for level, maps in zip(staged.config.autoencoder.levels, drawn.levels, strict=True):
         live = torch.ones_like(maps[0], dtype=torch.bool)
@@ -115,12 +115,12 @@ def test_each_of_many_is_what_its_seed_gives_alone(
 ) -> None:
     torch.set_num_threads(threads)
     for keep in (None, keep_top(tiny, source)):
-        found = list(draw(tiny, *SIZE, range(5, 28), temperature=temperature, keep=keep))  # three batches
-        assert len(found) == 23
+        drawn = list(draw(tiny, *SIZE, range(5, 28), temperature=temperature, keep=keep))  # three batches
+        assert len(drawn) == 23
         for i in (0, 9, 10, 22):
             alone = sample_indices(tiny, *SIZE, seed=5 + i, temperature=temperature, keep=keep)
-            assert found[i].equal(alone)
-        fine = {maps.levels[1].numpy().tobytes() for maps in found}
+            assert drawn[i].equal(alone)
+        fine = {maps.levels[1].numpy().tobytes() for maps in drawn}
         assert len(fine) == 23
 
 
@@ -177,8 +177,8 @@ def test_extreme_temperatures(tiny: Codec) -> None:
 
 def test_colder_samples_are_likelier(tiny: Codec) -> None:
     def bits(temperature: float) -> float:
-        found = sample_indices(tiny, 256, 256, seed=1, temperature=temperature)
-        coded = [one for maps in frequencies(tiny, found) for one in maps]
+        drawn = sample_indices(tiny, 256, 256, seed=1, temperature=temperature)
+        coded = [one for maps in frequencies(tiny, drawn) for one in maps]
         pairs = [(one.symbols, one.frequencies) for one in coded]
         return -sum(float((f.gather(1, i[:, None])[:, 0] / f.sum(1)).double().log2().sum()) for i, f in pairs)
 
@@ -190,13 +190,13 @@ def test_colder_samples_are_likelier(tiny: Codec) -> None:
 
 def test_the_top_map_is_kept(tiny: Codec, source: IndexMaps) -> None:
     keep = keep_top(tiny, source)
-    found = [sample_indices(tiny, *SIZE, seed=seed, keep=keep).levels for seed in (1, 2)]
-    for maps in found:
+    samples = [sample_indices(tiny, *SIZE, seed=seed, keep=keep).levels for seed in (1, 2)]
+    for maps in samples:
         assert torch.equal(maps[0], source.levels[0])
         assert (maps[1] != source.levels[1]).double().mean() > 0.5
-    assert (found[0][1] != found[1][1]).double().mean() > 0.5
+    assert (samples[0][1] != samples[1][1]).double().mean() > 0.5
     # the finer level is drawn under what is kept, not under what the seed would have drawn
-    assert not torch.equal(found[0][1], sample_indices(tiny, *SIZE, seed=1).levels[1])
+    assert not torch.equal(samples[0][1], sample_indices(tiny, *SIZE, seed=1).levels[1])
 
 
 @pytest.mark.parametrize("size", [SIZE, (600, 610)])
@@ -204,21 +204,21 @@ def test_the_upper_half_is_kept_at_all_levels(tiny: Codec, size: tuple[int, int]
     """The second size is drawn in two batches of tiles."""
     width, height = size
     known = sample_indices(tiny, width, height, seed=8, temperature=3)
-    found = sample_indices(tiny, width, height, seed=1, keep=keep_upper(tiny, known))
+    sample = sample_indices(tiny, width, height, seed=1, keep=keep_upper(tiny, known))
     again = sample_indices(tiny, width, height, seed=2, keep=keep_upper(tiny, known))
     for i, level in enumerate(tiny.config.autoencoder.levels):
         rows = height // 2 // 8 * 8 // level.stride
-        for other in (found, again):
+        for other in (sample, again):
             assert torch.equal(other.levels[i][:, :rows], known.levels[i][:, :rows])
             assert (other.levels[i][:, rows:] != known.levels[i][:, rows:]).double().mean() > 0.4
-        assert not torch.equal(found.levels[i][:, rows], again.levels[i][:, rows])
+        assert not torch.equal(sample.levels[i][:, rows], again.levels[i][:, rows])
 
 
 def test_one_level_and_small_images(tiny: Codec, one_level: Codec) -> None:
     maps = sample_indices(one_level, *SIZE, seed=1)
-    found = sample_indices(one_level, *SIZE, seed=2, keep=keep_upper(one_level, maps))
-    assert torch.equal(found.levels[0][:, : ROWS // 4], maps.levels[0][:, : ROWS // 4])
-    assert not found.equal(maps)
+    drawn = sample_indices(one_level, *SIZE, seed=2, keep=keep_upper(one_level, maps))
+    assert torch.equal(drawn.levels[0][:, : ROWS // 4], maps.levels[0][:, : ROWS // 4])
+    assert not drawn.equal(maps)
     assert sample(one_level).size == (64, 64)
     with pytest.raises(ModelError, match="single level"):
         keep_top(one_level, maps)
@@ -262,8 +262,8 @@ def vq(*arguments: object) -> Result:
 
 
 def shows(path: str, expected: Image.Image) -> bool:
-    with Image.open(path) as found:
-        return found.mode == "RGB" and found.size == expected.size and found.tobytes() == expected.tobytes()
+    with Image.open(path) as image:
+        return image.mode == "RGB" and image.size == expected.size and image.tobytes() == expected.tobytes()
 
 
 def test_a_sheet_and_separate_files(folder: Path, tiny: Codec) -> None:

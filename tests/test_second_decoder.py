@@ -46,12 +46,12 @@ def model(request, tmp_path_factory):
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("place", [0, 200])
-def test_files_of_random_indices(model, size, place):
+@pytest.mark.parametrize("tradeoff", [0, 200])
+def test_files_of_random_indices(model, size, tradeoff):
     path, codec = model
-    file, written = random_file(codec, *size, place)
-    found = whole.decode(container.read(file), weights.read(path))
-    for ours, theirs, source in zip(index_maps(codec, file), found, written, strict=True):
+    file, written = random_file(codec, *size, tradeoff)
+    decoded = whole.decode(container.read(file), weights.read(path))
+    for ours, theirs, source in zip(index_maps(codec, file), decoded, written, strict=True):
         assert np.array_equal(theirs, source)
         assert np.array_equal(ours, source)
 
@@ -63,8 +63,8 @@ def test_attention_in_both_orders_at_the_finest_level(tmp_path):
         config = ModelConfig(config.autoencoder, priors, config.tile_size, config.lmbdas)
         path = save_random(tmp_path / f"{order}.safetensors", config)
         file, written = random_file(load(path), 40, 21)
-        found = whole.decode(container.read(file), weights.read(path))
-        assert all(map(np.array_equal, found, written))
+        decoded = whole.decode(container.read(file), weights.read(path))
+        assert all(map(np.array_equal, decoded, written))
 
 
 def test_doubles_give_what_integers_give(model, monkeypatch):

@@ -135,8 +135,8 @@ def test_pictures_have_their_size_and_keep_their_detail() -> None:
 def test_the_rivals_quality_is_the_highest_that_fits() -> None:
     image = timings.drawn(96, 64)
     sizes = [len(Pillow("JPEG", quality).encode(image)) for quality in range(1, 101)]
-    found = contenders.within("JPEG", image, sizes[59])
-    assert sizes[found.quality - 1] <= sizes[59] < sizes[found.quality]
+    rival = contenders.within("JPEG", image, sizes[59])
+    assert sizes[rival.quality - 1] <= sizes[59] < sizes[rival.quality]
     assert contenders.within("JPEG", image, 10).quality == 1
     assert Pillow("JPEG", 50).decode(Pillow("JPEG", 50).encode(image)).size == image.size
 
@@ -205,22 +205,22 @@ OUT_OF_MEMORY = [MemoryError(), torch.OutOfMemoryError("CUDA out of memory."), R
 def test_running_out_of_memory_is_reported_and_the_next_size_follows(error: Exception) -> None:
     plan = Plan((0.01, 0.04, 0.012), threads=(1, 2), runs=3, processes=False)
     lines: list[str] = []
-    found = timings.benchmark([Brittle(error)], timings.drawn(), plan, lines.append)
-    assert [(m.threads, m.failure is None) for m in found] == [(1, 1), (2, 1), (1, 0), (2, 0), (1, 1), (2, 1)]
-    failed = found[2]
+    timed = timings.benchmark([Brittle(error)], timings.drawn(), plan, lines.append)
+    assert [(m.threads, m.failure is None) for m in timed] == [(1, 1), (2, 1), (1, 0), (2, 0), (1, 1), (2, 1)]
+    failed = timed[2]
     assert failed.failure is not None
     assert failed.failure.startswith("out of memory")
     assert failed.encode.seconds is not None
     assert failed.decode == Direction()
     assert failed.file_bytes == failed.width
     assert len(lines) == 6
-    assert "**out of memory" in report.markdown(found, growth.growths(found))
+    assert "**out of memory" in report.markdown(timed, growth.growths(timed))
 
 
 def test_threads_are_set_for_those_who_can_use_them() -> None:
     several, single = Brittle(MemoryError()), Brittle(MemoryError(), threaded=False)
-    found = timings.benchmark([several, single], timings.drawn(), Plan((0.001,), (1, 3), 1, processes=False))
-    assert [m.threads for m in found] == [1, 3, 1]
+    timed = timings.benchmark([several, single], timings.drawn(), Plan((0.001,), (1, 3), 1, processes=False))
+    assert [m.threads for m in timed] == [1, 3, 1]
     assert (several.threads, single.threads) == (3, 1)
     assert [Pillow(name, 50).threaded for name in contenders.RIVALS] == [False, False, True]
 
@@ -233,11 +233,11 @@ def test_memory_of_a_gpu_is_that_of_each_direction(monkeypatch: pytest.MonkeyPat
         monkeypatch.setattr(torch.cuda, name, lambda *_, name=name: calls.append(name))
     brittle = Brittle(MemoryError(), device=torch.device("cuda"))
     plan = Plan((1,), runs=2, processes=False)
-    found = timings.attempt(brittle, timings.drawn(100, 20), plan, 1)
-    assert (found.encode.gpu_peak_bytes, found.decode.gpu_peak_bytes) == (11, 22)
+    timing = timings.attempt(brittle, timings.drawn(100, 20), plan, 1)
+    assert (timing.encode.gpu_peak_bytes, timing.decode.gpu_peak_bytes) == (11, 22)
     once = ["reset_peak_memory_stats", *["synchronize"] * (calls.count("synchronize") // 2)]
     assert calls == [*once, *once, "empty_cache"]
-    assert "GPU peak, MiB" in report.markdown([found], [])
+    assert "GPU peak, MiB" in report.markdown([timing], [])
 
 
 def test_other_errors_are_not_taken_for_want_of_memory() -> None:
@@ -248,9 +248,9 @@ def test_other_errors_are_not_taken_for_want_of_memory() -> None:
 def test_a_process_that_fails_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     brittle = Brittle(MemoryError())
     monkeypatch.setattr(brittle, "encode_command", lambda *_: [sys.executable, "-S", "-c", "raise MemoryError('big')"])
-    found = timings.attempt(brittle, timings.drawn(100, 20), Plan((1,)), 1)
-    assert found.failure == "process: MemoryError: big"
-    assert found.encode == found.decode == Direction()
+    timing = timings.attempt(brittle, timings.drawn(100, 20), Plan((1,)), 1)
+    assert timing.failure == "process: MemoryError: big"
+    assert timing.encode == timing.decode == Direction()
 
 
 def test_the_commands_do_what_is_done_in_process(ours: Ours, tmp_path: Path) -> None:
@@ -287,8 +287,8 @@ def test_command_line(tool: ModuleType, tiny_models: Path, tmp_path: Path) -> No
     outputs = ["--json", str(tmp_path / "a.json"), "--plot", str(tmp_path / "a.svg")]
     result = CliRunner().invoke(tool.main, [*arguments, *outputs], catch_exceptions=False)
     assert result.exit_code == 0, result.output
-    found = json.loads((tmp_path / "a.json").read_text())
-    rows = [Timing(**row) for row in found["measurements"]]
+    printed = json.loads((tmp_path / "a.json").read_text())
+    rows = [Timing(**row) for row in printed["measurements"]]
     assert [(row.codec, row.threads) for row in rows] == [("vqcodec", 1), ("JPEG", 1), ("AVIF", 1)] * 3
     for row in rows:
         direction = row.decode
@@ -297,7 +297,7 @@ def test_command_line(tool: ModuleType, tiny_models: Path, tmp_path: Path) -> No
         assert (direction["parts"] is not None) == (row.codec == "vqcodec")
     jpeg = [row for row in rows if row.codec == "JPEG"]
     assert jpeg[-1].file_bytes <= rows[-3].file_bytes  # matched at the largest size, as all are small
-    grown = [(g["codec"], g["threads"], g["direction"], g["quantity"]) for g in found["growth"]]
+    grown = [(g["codec"], g["threads"], g["direction"], g["quantity"]) for g in printed["growth"]]
     assert ("vqcodec", 1, "decode", "seconds") in grown
     assert len(grown) == 3 * 2
     assert "Where the time goes" in result.stdout
@@ -308,8 +308,8 @@ def test_command_line(tool: ModuleType, tiny_models: Path, tmp_path: Path) -> No
     "arguments", [["--sizes", "0"], ["--sizes", "a"], ["--threads", ""], ["--rival", "GIF"], ["--rival", "JPEG=0"]]
 )
 def test_wrong_command_lines(tool: ModuleType, tiny_models: Path, arguments: list[str]) -> None:
-    own = ["--model", str(tiny_models / "tiny.safetensors")]
-    assert CliRunner().invoke(tool.main, [*own, *arguments]).exit_code == 2
+    model_option = ["--model", str(tiny_models / "tiny.safetensors")]
+    assert CliRunner().invoke(tool.main, [*model_option, *arguments]).exit_code == 2
 
 
 def test_an_empty_series_can_be_drawn(tmp_path: Path) -> None:

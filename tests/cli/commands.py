@@ -15,10 +15,10 @@ from vqcodec.model import registry
 
 def coded(image: Image.Image) -> Image.Image:
     """What the codec makes of an image: in these tests the expected result of encoding and decoding."""
-    found = codec.decode(codec.encode(image, model="tiny"))
-    assert found.tobytes() != image.tobytes()
-    assert len(set(found.tobytes())) > 2
-    return found
+    decoded = codec.decode(codec.encode(image, model="tiny"))
+    assert decoded.tobytes() != image.tobytes()
+    assert len(set(decoded.tobytes())) > 2
+    return decoded
 
 
 def identity() -> str:
@@ -34,5 +34,5 @@ def names(folder: Path) -> set[str]:
 
 
 def same_pixels(path: Path | str, image: Image.Image) -> bool:
-    with Image.open(path) as found:
-        return found.size == image.size and found.convert("RGB").tobytes() == image.tobytes()
+    with Image.open(path) as opened:
+        return opened.size == image.size and opened.convert("RGB").tobytes() == image.tobytes()

@@ -50,14 +50,14 @@ def test_streams(folder: Path) -> None:
     assert encoded.exit_code == 0
     assert vqcodec.info(encoded.stdout_bytes).width == 40
     decoded = vq("decode", "-", stdin=encoded.stdout_bytes)
-    with Image.open(io.BytesIO(decoded.stdout_bytes)) as found:
-        assert found.format == "PNG"
-        assert found.tobytes() == coded(drawn()).tobytes()
+    with Image.open(io.BytesIO(decoded.stdout_bytes)) as image:
+        assert image.format == "PNG"
+        assert image.tobytes() == coded(drawn()).tobytes()
     to_file = vq("encode", "-", "named.vq2", stdin=Path("a.png").read_bytes())
     assert (to_file.exit_code, to_file.stdout) == (0, "")
     from_file = vq("decode", "named.vq2", "-", "--format", "tiff")
-    with Image.open(io.BytesIO(from_file.stdout_bytes)) as found:
-        assert found.format == "TIFF"
+    with Image.open(io.BytesIO(from_file.stdout_bytes)) as image:
+        assert image.format == "TIFF"
 
 
 def test_no_overwriting_without_force(folder: Path) -> None:
@@ -185,9 +185,9 @@ def test_info(folder: Path) -> None:
     assert f"tiny ({identity()})" in text
     lines = vq("info", "--json", "a.vq2", "missing.vq2", "b.vq2")
     assert lines.exit_code == 1
-    found = [json.loads(line) for line in lines.stdout.splitlines()]
-    assert [(entry["file"], entry["width"]) for entry in found] == [("a.vq2", 40), ("b.vq2", 30)]
-    assert found[0]["file_bytes"] == Path("a.vq2").stat().st_size
+    printed = [json.loads(line) for line in lines.stdout.splitlines()]
+    assert [(entry["file"], entry["width"]) for entry in printed] == [("a.vq2", 40), ("b.vq2", 30)]
+    assert printed[0]["file_bytes"] == Path("a.vq2").stat().st_size
     assert "missing.vq2" in lines.stderr
 
 
@@ -282,12 +282,12 @@ def test_several_files_are_as_when_coded_alone(folder: Path) -> None:
     alone = [vq("encode", source, f"alone{i}.vq2") for i, source in enumerate(sources)]
     together = vq("encode", *sources)
     assert together.exit_code == 1
-    told = [line.split(" ")[0:3] for line in together.stderr.splitlines()]
+    messages = [line.split(" ")[0:3] for line in together.stderr.splitlines()]
     expected = [line.split(" ")[0:3] for result in alone for line in result.stderr.splitlines()]
     assert together.stderr.splitlines()[-1].startswith("5 of 7 files, 2 failed: ")
-    assert len(told) - 1 == len(expected) == 8
+    assert len(messages) - 1 == len(expected) == 8
     first = ["0.tiff", "1.tiff", "vqcodec:", "3.tiff", "vqcodec:", "4.tiff", "vqcodec:", "6.tiff"]
-    assert [line[0] for line in told][:-1] == first
+    assert [line[0] for line in messages][:-1] == first
     assert "2.tiff" in together.stderr.splitlines()[2]
     assert together.stderr.splitlines()[4] == "vqcodec: warning: 4.tiff: CMYK is converted to RGB"
     assert "5.vq2: exists already" in together.stderr.splitlines()[6]
@@ -321,9 +321,9 @@ def test_the_shipped_model_from_end_to_end(tmp_path: Path, monkeypatch: pytest.M
     drawn(70, 45).save("a.png")
     assert vq("encode", "a.png", "--verify", "--device", "cpu").exit_code == 0
     assert vq("decode", "a.vq2", "b.png", "--device", "cpu").exit_code == 0
-    with Image.open("b.png") as found:
-        assert (found.size, found.mode) == ((70, 45), "RGB")
-        error = np.asarray(found, np.float64) - np.asarray(drawn(70, 45), np.float64)
+    with Image.open("b.png") as image:
+        assert (image.size, image.mode) == ((70, 45), "RGB")
+        error = np.asarray(image, np.float64) - np.asarray(drawn(70, 45), np.float64)
     assert np.sqrt((error**2).mean()) < 30
     entry = json.loads(vq("info", "a.vq2", "--json").stdout)
     assert entry["model_name"] == registry.DEFAULT_MODEL
@@ -343,8 +343,8 @@ def test_quality_options_reach_the_encoder(folder: Path) -> None:
         assert vq("encode", "a.png", f"{name}.vq2", *options).exit_code == 0
         assert Path(f"{name}.vq2").read_bytes() == codec.encode(image, **asked)
     assert vq("indices", "a.png", "a.npz", "-q", "10", "-e", "2").exit_code == 0
-    found = vqcodec.from_indices(vqcodec.indices.load("a.npz"))
-    assert found.tobytes() == codec.decode(codec.encode(image, quality=10, effort=2)).tobytes()
+    pixels = vqcodec.from_indices(vqcodec.indices.load("a.npz"))
+    assert pixels.tobytes() == codec.decode(codec.encode(image, quality=10, effort=2)).tobytes()
 
 
 @pytest.mark.parametrize(

@@ -52,31 +52,31 @@ def folder(tmp_path: Path, tiny_models: Path, monkeypatch: pytest.MonkeyPatch) -
     return tmp_path
 
 
-def found(top: str) -> list[str]:
+def names_in(top: str) -> list[str]:
     return sorted(str(path.relative_to(top)) for path in Path(top).rglob("*") if path.is_file())
 
 
 def test_trees_are_mirrored_and_what_exists_is_skipped(folder: Path) -> None:
     assert vq("encode", "tree", "-O", "flat").exit_code == 0
-    assert found("flat") == ["b.vq2"]
+    assert names_in("flat") == ["b.vq2"]
     result = vq("encode", "-r", "tree", "-O", "out")
     assert result.exit_code == 0
-    assert found("out") == ["b.vq2", "deep/c.vq2"]
+    assert names_in("out") == ["b.vq2", "deep/c.vq2"]
     assert result.stderr.splitlines()[-1].startswith("2 of 2 files: ")
     again = vq("encode", "-r", "tree", "a.png", "-O", "out", "--skip-existing")
     assert again.exit_code == 0
     assert "tree/b.png: skipped, out/b.vq2 exists" in again.stderr
     assert again.stderr.splitlines()[-1].startswith("1 of 3 files, 2 skipped: ")
     assert vq("decode", "-r", "out", "back/").exit_code == 0
-    assert found("back") == ["a.png", "b.png", "deep/c.png"]
+    assert names_in("back") == ["a.png", "b.png", "deep/c.png"]
 
 
 def test_the_last_name_may_be_a_folder(folder: Path) -> None:
     assert vq("encode", "a.png", "new/").exit_code == 0
     assert vq("encode", "a.png", "tree/b.png", "new", "-f").exit_code == 0
-    assert found("new") == ["a.vq2", "b.vq2"]
+    assert names_in("new") == ["a.vq2", "b.vq2"]
     assert vq("decode", "new", "pictures").exit_code == 0
-    assert found("pictures") == ["a.png", "b.png"]
+    assert names_in("pictures") == ["a.png", "b.png"]
 
 
 @pytest.mark.parametrize(
@@ -99,11 +99,11 @@ def test_one_right_line(folder: Path, arguments: list[str], status: int, message
     Path("none.png").write_bytes(b"")
     Path("photo.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(40))
     vq("encode", "a.png", "coded.vq2")
-    before = found(".")
+    before = names_in(".")
     result = vq(*arguments)
     assert (result.exit_code, message in result.stderr) == (status, True), result.stderr
     assert status == 2 or result.stderr.count("\n") == 1
-    assert found(".") == before
+    assert names_in(".") == before
 
 
 def test_output_takes_a_quality(folder: Path) -> None:
@@ -214,7 +214,7 @@ def test_signals(folder: Path, number: int, status: int, line: str | None) -> No
     if line is not None:
         assert said[-1] == line
         assert said[-2].startswith("0 of 3 files, 1 failed, 2 not begun")
-    assert found("out") == [] if Path("out").exists() else True
+    assert names_in("out") == [] if Path("out").exists() else True
 
 
 @posix
@@ -234,11 +234,11 @@ def opened(*arguments):
 files._opened = opened
 files.write("x.vq2", b"whole", False)
 """
-    before = found(".")
+    before = names_in(".")
     running = process(code=code)
     running.communicate(timeout=60)
     assert running.returncode == -signal.SIGKILL
-    assert [name for name in found(".") if not name.endswith(".tmp")] == before
+    assert [name for name in names_in(".") if not name.endswith(".tmp")] == before
     if hasattr(os, "O_TMPFILE"):
         assert not Path("x.vq2").exists()
 

@@ -29,7 +29,7 @@ from vqcodec.stream import writer
 
 
 def codec(**changes: object) -> Codec:
-    """Levels that may stop, codewords as large as the latents of a photograph, gains, priors that see the place."""
+    """Levels that may stop, codewords as large as the latents of a photograph, gains, priors that see the trade-off."""
     config: ModelConfig = dataclasses.replace(staged_config("seven"), **changes)
     config = dataclasses.replace(config, autoencoder=dataclasses.replace(config.autoencoder, gains=2))
     levels = config.autoencoder.levels
@@ -59,21 +59,21 @@ def part(photo: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.ascontiguousarray(photo[100:170, 100:157])
 
 
-def nats(model: Codec, maps: IndexMaps, place: int) -> list[float]:
+def nats(model: Codec, maps: IndexMaps, tradeoff: int) -> list[float]:
     """Of all that is coded, by level."""
-    found = []
-    for level in writer.frequencies(model, maps, tradeoff=place):
-        own = [(m.frequencies.gather(1, m.symbols[:, None])[:, 0] / m.frequencies.sum(1)).log() for m in level]
-        found.append(-float(torch.cat(own).double().sum()))
-    return found
+    by_level = []
+    for level in writer.frequencies(model, maps, tradeoff=tradeoff):
+        logs = [(m.frequencies.gather(1, m.symbols[:, None])[:, 0] / m.frequencies.sum(1)).log() for m in level]
+        by_level.append(-float(torch.cat(logs).double().sum()))
+    return by_level
 
 
 def stopped(model: Codec, maps: IndexMaps) -> bool:
     """Whether nothing follows a stop."""
-    for level, own in zip(model.config.autoencoder.levels, maps.levels, strict=True):
-        live = torch.ones_like(own[0], dtype=torch.bool)
+    for level, stages_of_level in zip(model.config.autoencoder.levels, maps.levels, strict=True):
+        live = torch.ones_like(stages_of_level[0], dtype=torch.bool)
         for stage in range(level.stages):
-            some = own[level.stage_maps(stage)].any(0)
+            some = stages_of_level[level.stage_maps(stage)].any(0)
             if bool((some & ~live).any()):
                 return False
             live = live & some
@@ -115,11 +115,11 @@ def test_finer_levels_see_the_coarser_ones_as_they_are_decoded(part: NDArray[np.
     maps = model.to_indices(part, Request(lmbda=0.3, effort=1))
     padded = np.pad(part, ((0, -part.shape[0] % 8), (0, -part.shape[1] % 8), (0, 0)), mode="edge")
     image = torch.from_numpy(padded).permute(2, 0, 1)[None].float() / 255
-    places = torch.tensor([model.tradeoff(0.3) / 255])
+    tradeoffs = torch.tensor([model.tradeoff(0.3) / 255])
     auto, (top, bottom) = model.autoencoder, model.autoencoder.level_quantizers()
     with torch.inference_mode():
-        features = auto.features(image, places)
-        state = auto.descend(0, top.lookup(maps.levels[0][None]).permute(0, 3, 1, 2), None, places)
+        features = auto.features(image, tradeoffs)
+        state = auto.descend(0, top.lookup(maps.levels[0][None]).permute(0, 3, 1, 2), None, tradeoffs)
         z = auto.latent(1, features[1], state).permute(0, 2, 3, 1)
         again = bottom.choose(z, torch.tensor([0.3]))[0]
     assert (again == maps.levels[1]).float().mean() > 0.97  # up to bfloat16
@@ -130,12 +130,12 @@ def test_costs_are_those_of_the_prior(part: NDArray[np.uint8]) -> None:
     model = codec()
     maps = model.to_indices(part, Request(lmbda=0.2, effort=1))
     for level, prior in enumerate(model.priors):
-        *coarse, own = model.split(maps)[: level + 1]
+        *coarse, tile_maps = model.split(maps)[: level + 1]
         valid = model.tiling(level, *maps.size).valid()
-        condition = prior.condition(coarse, (len(own), *own.shape[2:]), valid, 77)
-        lengths = PriorLengths(prior, own, condition, valid)
-        inside = torch.ones(len(own), *own.shape[2:], dtype=torch.bool) if valid is None else valid
-        chosen = own.permute(0, 2, 3, 1)[inside]  # [M, maps]
+        condition = prior.condition(coarse, (len(tile_maps), *tile_maps.shape[2:]), valid, 77)
+        lengths = PriorLengths(prior, tile_maps, condition, valid)
+        inside = torch.ones(len(tile_maps), *tile_maps.shape[2:], dtype=torch.bool) if valid is None else valid
+        chosen = tile_maps.permute(0, 2, 3, 1)[inside]  # [M, maps]
         rows = torch.arange(len(chosen))
         earlier, live, total = None, torch.ones(len(chosen), dtype=torch.bool), 0.0
         for stage in range(prior.level.stages):
@@ -144,9 +144,9 @@ def test_costs_are_those_of_the_prior(part: NDArray[np.uint8]) -> None:
             total -= float((logs.gather(2, index[..., None])[..., 0].sum(1) * live).sum())
             live = live & index.any(1)
             if stage + 1 < prior.level.stages:
-                told = lengths.handed_on(stage, index[:, None] if stage >= prior.level.codebooks else index[:, :1])
-                assert told is not None
-                earlier = told if earlier is None else earlier + told
+                handed_on = lengths.handed_on(stage, index[:, None] if stage >= prior.level.codebooks else index[:, :1])
+                assert handed_on is not None
+                earlier = handed_on if earlier is None else earlier + handed_on
         assert total == pytest.approx(nats(model, maps, 77)[level], rel=0.02)
 
 
@@ -161,11 +161,11 @@ def test_bits_and_distortion_fall_with_effort(part: NDArray[np.uint8]) -> None:
     pixels = np.ascontiguousarray(part[:height, :width])
     image = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
     rate, costs = 0.3, {}
-    places = torch.tensor([model.tradeoff(rate) / 255])
+    tradeoffs = torch.tensor([model.tradeoff(rate) / 255])
     for effort in (1, 3, 6):
         maps = model.to_indices(pixels, Request(lmbda=rate, effort=effort))
         with torch.inference_mode():
-            z = model.autoencoder.latent(0, model.autoencoder.features(image, places)[0], None)[0]
+            z = model.autoencoder.latent(0, model.autoencoder.features(image, tradeoffs)[0], None)[0]
             error = float((z - quantizer.lookup(maps.levels[0][None])[0].permute(2, 0, 1)).square().sum())
         bits = nats(model, maps, model.tradeoff(rate))[0] / math.log(2)
         costs[effort] = error + rate * bits
@@ -177,28 +177,28 @@ def test_features_are_kept_for_places_near_by(part: NDArray[np.uint8], monkeypat
     calls = []
     features = choice.strips.features
     monkeypatch.setattr(choice.strips, "features", lambda *a, **k: calls.append(a[2]) or features(*a, **k))
-    own = choice.chooser(model, part, Request(effort=1))
-    own.maps(0.3)
-    own.maps(0.3)
+    alone = choice.chooser(model, part, Request(effort=1))
+    alone.maps(0.3)
+    alone.maps(0.3)
     assert len(calls) == 1
-    own.rough(0.31)
+    alone.rough(0.31)
     assert len(calls) == 1
-    own.maps(0.31)
-    own.maps(2.0)
+    alone.maps(0.31)
+    alone.maps(2.0)
     assert len(calls) == 3
 
 
-def test_priors_are_told_the_place(part: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_priors_get_the_tradeoff(part: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch) -> None:
     model = codec()
-    places = []
+    tradeoffs = []
     for prior in model.priors:
         condition = prior.condition
 
-        def spied(coarse, shape, valid, place, condition=condition):
-            places.append(place)
-            return condition(coarse, shape, valid, place)
+        def spied(coarse, shape, valid, tradeoff, condition=condition):
+            tradeoffs.append(tradeoff)
+            return condition(coarse, shape, valid, tradeoff)
 
         monkeypatch.setattr(prior, "condition", spied)
     model.to_indices(part, Request(lmbda=0.3))
-    assert set(places) == {model.tradeoff(0.3)}
+    assert set(tradeoffs) == {model.tradeoff(0.3)}
     assert 0 < model.tradeoff(0.3) < 255

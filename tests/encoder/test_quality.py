@@ -122,14 +122,14 @@ def test_prior_and_training_agree_on_the_place() -> None:
 
 def test_factors_of_levels() -> None:
     config = VQVAE2_PRESETS["tiny"]
-    places = torch.tensor([0.0, 0.5, 1.0])
-    assert lambdas.factors(config, places).tolist() == [[0] * 3, [1] * 3]  # the coarsest may not stop
+    tradeoffs = torch.tensor([0.0, 0.5, 1.0])
+    assert lambdas.factors(config, tradeoffs).tolist() == [[0] * 3, [1] * 3]  # the coarsest may not stop
     levels = tuple(dataclasses.replace(level, stop=True) for level in config.autoencoder.levels)
     auto = dataclasses.replace(config.autoencoder, levels=levels)
     config = dataclasses.replace(config, autoencoder=auto, factors=((4.0, 0.25), (1.0, 9.0)), lmbdas=LMBDAS)
-    torch.testing.assert_close(lambdas.factors(config, places), torch.tensor([[4, 1, 0.25], [1, 3, 9]]))
+    torch.testing.assert_close(lambdas.factors(config, tradeoffs), torch.tensor([[4, 1, 0.25], [1, 3, 9]]))
     middle = math.sqrt(LMBDAS[0] * LMBDAS[1])
-    torch.testing.assert_close(lambdas.at(config, places)[:, 1], torch.tensor([middle, 3 * middle]))
+    torch.testing.assert_close(lambdas.at(config, tradeoffs)[:, 1], torch.tensor([middle, 3 * middle]))
 
 
 def coded(codec: Codec, pixels: NDArray[np.uint8], **asked) -> tuple[int, float]:
@@ -172,25 +172,25 @@ def test_a_target_is_hit_from_below(shipped, photo, asked):
 def test_emphasis_is_on_contrast():
     image = torch.full((1, 3, 64, 96), 0.5)
     image[:, :, :, 48:] += torch.rand(1, 1, 64, 48, generator=torch.Generator().manual_seed(0)) - 0.5
-    found = emphasis(image, 8, 0.5)
-    assert found.shape == (8, 12)
-    assert found.log().mean().abs() < 1e-4
-    assert found[:, 7:].min() > 3 * found[:, :5].max()
+    factors = emphasis(image, 8, 0.5)
+    assert factors.shape == (8, 12)
+    assert factors.log().mean().abs() < 1e-4
+    assert factors[:, 7:].min() > 3 * factors[:, :5].max()
     contrast = (torch.tensor(1 / 12) + C2) / C2  # of uniform noise against nothing
-    assert float((found[:, 8:].mean() / found[:, :4].mean()) ** 2) == pytest.approx(float(contrast), rel=0.1)
+    assert float((factors[:, 8:].mean() / factors[:, :4].mean()) ** 2) == pytest.approx(float(contrast), rel=0.1)
     assert torch.equal(emphasis(image, 8, 0.0), torch.ones(8, 12))
 
 
 def test_tune_moves_bits(shipped, photo):
     """More similarity for the same bytes, at the cost of squared error."""
     part = np.ascontiguousarray(photo[20:276, 60:316])
-    found = []
+    qualities = []
     for tune in ("psnr", "ssim"):
         data = shipped.encode(Image.fromarray(part), bpp=0.5, effort=3, tune=tune)
         decoded = np.asarray(shipped.decode(data))
-        found.append((metrics.ms_ssim(part, decoded), metrics.psnr(part, decoded)))
-    assert found[1][0] > found[0][0]
-    assert found[1][1] < found[0][1]
+        qualities.append((metrics.ms_ssim(part, decoded), metrics.psnr(part, decoded)))
+    assert qualities[1][0] > qualities[0][0]
+    assert qualities[1][1] < qualities[0][1]
 
 
 def test_metadata_count_towards_the_size(shipped, photo):

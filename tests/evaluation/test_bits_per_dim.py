@@ -79,14 +79,14 @@ def test_the_parts_add_up_to_the_file(picture: str, model: str, request: pytest.
     codec: Codec = request.getfixturevalue(model)
     image = PICTURES[picture]
     data = codec.encode(image)
-    found = rates.encoded_rates(codec, image, picture)
-    parts = bits_per_dim.parts(found)
-    assert sum(parts.values()) == found.size == len(data)
-    assert (found.bpp, found.bits_per_dim) == (vqcodec.info(data).bpp, vqcodec.info(data).bits_per_dim)
-    assert found.bits_per_dim == pytest.approx(8 * len(data) / np.asarray(image).size)
+    measured = rates.encoded_rates(codec, image, picture)
+    parts = bits_per_dim.parts(measured)
+    assert sum(parts.values()) == measured.size == len(data)
+    assert (measured.bpp, measured.bits_per_dim) == (vqcodec.info(data).bpp, vqcodec.info(data).bits_per_dim)
+    assert measured.bits_per_dim == pytest.approx(8 * len(data) / np.asarray(image).size)
     assert bool(parts["alpha"]) == image.mode.endswith("A")
     assert bool(parts["metadata"]) == bool(image.info)
-    for tally, level in zip(found.tallies, codec.config.autoencoder.levels, strict=True):
+    for tally, level in zip(measured.tallies, codec.config.autoencoder.levels, strict=True):
         level_rates = tally.rates()
         coarsest = codec.config.autoencoder.coarsest
         width, height = (-(-side // coarsest) * coarsest // level.stride for side in image.size)
@@ -115,71 +115,71 @@ def packed(codec: Codec, maps: IndexMaps, tradeoff: int) -> bytes:
 def live(maps: Tensor, level: LevelConfig) -> Tensor:
     """Where the indices of a level are coded, bool like the maps."""
     where = torch.ones(maps.shape[1:], dtype=torch.bool)
-    found = torch.zeros(maps.shape, dtype=torch.bool)
+    mask = torch.zeros(maps.shape, dtype=torch.bool)
     for stage in range(level.stages):
-        found[level.stage_maps(stage)] = where
+        mask[level.stage_maps(stage)] = where
         where = where & maps[level.stage_maps(stage)].any(0)
-    return found
+    return mask
 
 
 @pytest.mark.parametrize("size", [(70, 50), (16, 16), (5, 33)])
 def test_what_is_not_coded_is_not_counted(staged: Codec, size: tuple[int, int]) -> None:
     maps = sample_indices(staged, *size, seed=5, tradeoff=77)
-    found = rates.take_apart(staged, packed(staged, maps, 77))
-    assert found.header.rate == 77
-    groups = container.number_of_groups(found.header)
-    for level, own, tally in zip(staged.config.autoencoder.levels, maps.levels, found.tallies, strict=True):
-        where = live(own, level)
-        for index, mask, counts, codes in zip(own, where, tally.counts, level.alphabets, strict=True):
+    measured = rates.take_apart(staged, packed(staged, maps, 77))
+    assert measured.header.rate == 77
+    groups = container.number_of_groups(measured.header)
+    for level, level_maps, tally in zip(staged.config.autoencoder.levels, maps.levels, measured.tallies, strict=True):
+        where = live(level_maps, level)
+        for index, mask, counts, codes in zip(level_maps, where, tally.counts, level.alphabets, strict=True):
             assert counts.tolist() == torch.bincount(index[mask], minlength=codes).tolist()
         level_rates = tally.rates()
         stages = sum(int(where[level.stage_maps(stage).start].sum()) for stage in range(level.stages))
-        assert level_rates.positions == own[0].numel()
-        assert level_rates.stages == pytest.approx(stages / own[0].numel())
+        assert level_rates.positions == level_maps[0].numel()
+        assert level_rates.stages == pytest.approx(stages / level_maps[0].numel())
         assert level_rates.raw == pytest.approx(
             sum(int(mask.sum()) * np.log2(codes) for mask, codes in zip(where, level.alphabets, strict=True))
         )
         assert level_rates.ideal - 1 <= level_rates.stream <= level_rates.ideal * 1.002 + 64 * groups
     if size == (70, 50):
         assert all(1 < tally.rates().stages < level.stages for tally, level in
-                   zip(found.tallies, staged.config.autoencoder.levels, strict=True))  # fmt: skip
-    assert "Stages that a position uses, on average: top " in bits_per_dim.text("a", [found])
+                   zip(measured.tallies, staged.config.autoencoder.levels, strict=True))  # fmt: skip
+    assert "Stages that a position uses, on average: top " in bits_per_dim.text("a", [measured])
 
 
 def test_sums_over_a_set_are_those_of_the_images(tiny: Codec) -> None:
     images = [PICTURES["rgb"], PICTURES["several groups"]]
     files = [rates.encoded_rates(tiny, image, str(i)) for i, image in enumerate(images)]
-    found = bits_per_dim.summary(files)
+    sums = bits_per_dim.summary(files)
     together = rates.level_rates(tiny, [np.asarray(image) for image in images])
-    assert list(found["levels"]) == ["top", "bottom"]
-    for level, expected in zip(found["levels"].values(), together, strict=True):
+    assert list(sums["levels"]) == ["top", "bottom"]
+    for level, expected in zip(sums["levels"].values(), together, strict=True):
         assert level["stream_bits"] == expected.stream
         assert level["order0_bits_estimate"] == pytest.approx(expected.order0)
         assert level["ideal_bits_estimate"] == pytest.approx(expected.ideal)
         assert level["ideal_nats_per_index_estimate"] == pytest.approx(expected.ideal / expected.indices * np.log(2))
     # one table for both images cannot be better than one for each
     separate = sum(file.tallies[1].rates().order0 for file in files)
-    assert found["levels"]["bottom"]["order0_bits_estimate"] > separate
-    assert sum(found["part_bytes"].values()) == found["file_bytes"] == files[0].size + files[1].size
-    assert found["bpp"]["mean"] == pytest.approx((files[0].bpp + files[1].bpp) / 2)
-    assert found["bits_per_dim"]["worst"] == max(file.bits_per_dim for file in files)
+    assert sums["levels"]["bottom"]["order0_bits_estimate"] > separate
+    assert sum(sums["part_bytes"].values()) == sums["file_bytes"] == files[0].size + files[1].size
+    assert sums["bpp"]["mean"] == pytest.approx((files[0].bpp + files[1].bpp) / 2)
+    assert sums["bits_per_dim"]["worst"] == max(file.bits_per_dim for file in files)
 
 
 def test_the_worst_image_is_named_and_the_median_is_one_of_the_middle(tiny: Codec) -> None:
     base = rates.encoded_rates(tiny, PICTURES["rgb"])
     files = [replace(base, name=str(size), size=size) for size in (900, 100, 500)]
-    found = bits_per_dim.summary(files)
-    assert found["worst_image"] == "900"
-    assert found["bpp"] == {"mean": 8 * 500 / 7000, "median": 8 * 500 / 7000, "worst": 8 * 900 / 7000}
+    sums = bits_per_dim.summary(files)
+    assert sums["worst_image"] == "900"
+    assert sums["bpp"] == {"mean": 8 * 500 / 7000, "median": 8 * 500 / 7000, "worst": 8 * 900 / 7000}
 
 
 def test_order_zero_is_the_entropy_of_the_indices() -> None:
     counts = (np.array([2, 1, 1, 0]), np.array([0, 2]))  # the second map has two codes, and two positions stop before
     tally = rates.Tally(counts, 4, 6, 9.0, None, 32)
-    found = tally.rates()
-    assert (found.positions, found.indices, found.stages) == (4, 6, 1.5)
-    assert (found.raw, found.order0) == (10, 6)  # 4 of 2 and 2 of 1 bit; 4 of 1.5 bits, 2 of none
-    assert found.usage == [0.75, 0.5]
+    measured = tally.rates()
+    assert (measured.positions, measured.indices, measured.stages) == (4, 6, 1.5)
+    assert (measured.raw, measured.order0) == (10, 6)  # 4 of 2 and 2 of 1 bit; 4 of 1.5 bits, 2 of none
+    assert measured.usage == [0.75, 0.5]
     both = (tally + replace(tally, floating=3.0)).rates()
     assert (both.floating, both.positions, both.stages, both.order0) == (None, 8, 1.5, 12)
 
@@ -203,12 +203,12 @@ def test_the_float_network_knows_stops_and_the_rate(staged: Codec) -> None:
         floats.append(LevelPrior(prior, level, levels[:i]).eval())
         from_integers(floats[i], random_tensors(prior, level, levels[:i], i, stopping=24))  # as in `staged_codec`
     maps = sample_indices(staged, 64, 48, seed=5, tradeoff=200)
-    found = []
+    lengths = []
     for tradeoff in (200, 0):
         integers = rates.take_apart(staged, packed(staged, maps, tradeoff), floats=floats)
         assert all(tally.floating is not None for tally in integers.tallies)
-        found.append([(tally.ideal, tally.floating) for tally in integers.tallies])
-    for (ideal, floating), (other, _) in zip(*found, strict=True):
+        lengths.append([(tally.ideal, tally.floating) for tally in integers.tallies])
+    for (ideal, floating), (other, _) in zip(*lengths, strict=True):
         assert ideal == pytest.approx(floating, rel=0.05)
         assert ideal != other
 
@@ -273,14 +273,14 @@ def test_without_metadata(tool: ModuleType, pictures: list[Path], tiny_models: P
     out = tmp_path / "a.json"
     arguments = [str(pictures[0]), "--model", str(tiny_models / "tiny.safetensors"), "--json", str(out)]
     CliRunner().invoke(tool.main, [*arguments, "--no-metadata"], catch_exceptions=False)
-    (found,) = json.loads(out.read_text())
-    assert found["part_bytes"]["metadata"] == 0 < found["part_bytes"]["alpha"]
+    (record,) = json.loads(out.read_text())
+    assert record["part_bytes"]["metadata"] == 0 < record["part_bytes"]["alpha"]
 
 
-def keys(found: object) -> set[str]:
-    if isinstance(found, dict):
-        return {*found, *(key for value in found.values() for key in keys(value))}
-    return {key for item in found for key in keys(item)} if isinstance(found, list) else set()
+def keys(tree: object) -> set[str]:
+    if isinstance(tree, dict):
+        return {*tree, *(key for value in tree.values() for key in keys(value))}
+    return {key for item in tree for key in keys(item)} if isinstance(tree, list) else set()
 
 
 def test_estimates_are_called_so(

@@ -30,18 +30,18 @@ def curve(codec: str, factor: float) -> list[Point]:
 
 def test_curves_are_sorted_by_kind_and_rate() -> None:
     points = [*curve("WebP", 1.0)[::-1], *curve("JPEG", 1.0), point("vqcodec", "m", 0.5, 30.0)]
-    found = curves.curves([*points, replace(points[0], dataset="another")], "set")
-    assert [(c.name, c.kind) for c in found] == [("vqcodec", "ours"), ("JPEG", "rival"), ("WebP", "rival")]
-    assert [p.setting for p in found[2].points] == ["0", "1", "2", "3"]
+    drawn = curves.curves([*points, replace(points[0], dataset="another")], "set")
+    assert [(c.name, c.kind) for c in drawn] == [("vqcodec", "ours"), ("JPEG", "rival"), ("WebP", "rival")]
+    assert [p.setting for p in drawn[2].points] == ["0", "1", "2", "3"]
     assert curves.datasets([replace(points[0], dataset="another"), *points]) == ["another", "set"]
 
 
 def test_a_curve_without_detours() -> None:
     points = (point("JPEG", "a", 0.2, 24), point("JPEG", "b", 0.3, 23), point("JPEG", "c", 0.4, 25))
     points += (replace(points[0], bpp=0.5, psnr=float("inf")), replace(points[0], bpp=0.6, ssimulacra2=None))
-    found = Curve("JPEG", "rival", points)
-    assert found.monotone(PSNR) == ([0.2, 0.4], [24, 25])
-    assert [value for _, value in found.values(SSIMULACRA2)] == [48, 46, 50, 48]
+    curve = Curve("JPEG", "rival", points)
+    assert curve.monotone(PSNR) == ([0.2, 0.4], [24, 25])
+    assert [value for _, value in curve.values(SSIMULACRA2)] == [48, 46, 50, 48]
 
 
 def test_comparisons_need_something_in_common() -> None:
@@ -75,16 +75,16 @@ old,n/a,0.3,28,,fourth
 def test_published_curves(tmp_path: Path) -> None:
     path = tmp_path / "published.csv"
     path.write_text(PUBLISHED)
-    found = curves.read_published(path, "set")
-    assert [(c.name, c.kind) for c in found] == [
+    by_codec = curves.read_published(path, "set")
+    assert [(c.name, c.kind) for c in by_codec] == [
         ("net mse", "published"),
         ("net ms-ssim", "published"),
         ("old", "published"),
     ]
-    assert found[0].monotone(PSNR) == ([0.2, 0.4], [29, 31])  # of the first source alone
-    assert found[1].monotone(PSNR) == ([], [])
-    assert found[1].monotone(MS_SSIM) == ([0.2], [pytest.approx(-10 * np.log10(0.04))])
-    assert found[2].values(MS_SSIM) == []
+    assert by_codec[0].monotone(PSNR) == ([0.2, 0.4], [29, 31])  # of the first source alone
+    assert by_codec[1].monotone(PSNR) == ([], [])
+    assert by_codec[1].monotone(MS_SSIM) == ([0.2], [pytest.approx(-10 * np.log10(0.04))])
+    assert by_codec[2].values(MS_SSIM) == []
     assert [c.name for c in curves.read_published(path, "set", ["net mse", "old"])] == ["net mse", "old"]
     with pytest.raises(ValueError, match="no curve of new: choose from net, old"):
         curves.read_published(path, "set", ["net", "new"])

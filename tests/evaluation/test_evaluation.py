@@ -271,7 +271,7 @@ def test_evaluate_goes_on_where_it_was(folder: Path, tmp_path: Path) -> None:
 def test_several_processes_measure_the_same(folder: Path) -> None:
     grid = codecs.rivals({"JPEG": (10, 90)})
     with Workers(2) as workers:
-        assert [found for _, found in workers.run(os.getenv, [("OMP_NUM_THREADS",)] * 2)] == ["1", "1"]
+        assert [threads for _, threads in workers.run(os.getenv, [("OMP_NUM_THREADS",)] * 2)] == ["1", "1"]
         rows = measuring.evaluate(folder, grid, Cache(), workers)
         with pytest.raises(FileNotFoundError):
             list(workers.run(measuring.measure_file, [(grid[0], folder / "none.png")]))
@@ -315,9 +315,9 @@ def test_largest_within_is_the_best_that_fits() -> None:
 @needs_avif
 def test_equal_bytes() -> None:
     image, ours = drawing(), Rival("WebP", 20)
-    found = equal_bytes.compare_image("a.png", image, ours)
-    assert found.data == ours.encode(image)
-    original, mine, jpeg, webp, avif, jxl = found.shown
+    comparison = equal_bytes.compare_image("a.png", image, ours)
+    assert comparison.data == ours.encode(image)
+    original, mine, jpeg, webp, avif, jxl = comparison.shown
     assert (original.image, original.result) == (image, None)
     assert mine.result == measuring.measure(ours, image)
     assert (webp.setting, webp.result) == ("20", mine.result)  # against itself: the same file
@@ -325,7 +325,7 @@ def test_equal_bytes() -> None:
     for shown in (jpeg, avif, jxl):
         assert shown.fits
         assert shown.result is not None
-        assert shown.result.size <= len(found.data)
+        assert shown.result.size <= len(comparison.data)
         assert shown.result == measuring.measure(Rival(shown.name, float(shown.setting)), image)
     other = next(name for name in ("AVIF 4:2:0", "AVIF 4:4:4") if name != avif.name)
     loser = equal_bytes.compare_image("a.png", image, ours, [[other]]).shown[-1]
@@ -338,9 +338,9 @@ def test_equal_bytes_says_when_a_rival_cannot_be_as_small() -> None:
     tiny = Halves()
     tiny.encode = lambda image: b"x" * 40  # type: ignore[method-assign]
     tiny.decode = lambda data: drawing()  # type: ignore[method-assign]
-    found = equal_bytes.compare_image("a.png", drawing(), tiny, [["JPEG"], ["WebP"]])
-    assert [shown.fits for shown in found.shown] == [True, True, False, False]
-    assert [shown.setting for shown in found.shown[2:]] == ["1", "0"]
+    comparison = equal_bytes.compare_image("a.png", drawing(), tiny, [["JPEG"], ["WebP"]])
+    assert [shown.fits for shown in comparison.shown] == [True, True, False, False]
+    assert [shown.setting for shown in comparison.shown[2:]] == ["1", "0"]
 
 
 def test_csv(folder: Path, tmp_path: Path) -> None:

@@ -125,7 +125,7 @@ def test_spread_takes_both_ends(tool: ModuleType) -> None:
 
 
 def test_pictures_show_the_first_model_at_its_middle_quality(tool: ModuleType) -> None:
-    own = codecs.ours(["a", "b"], [0, 20, 40, 60])
-    assert tool.shown(own, [0, 20, 40, 60]) == own[1]
+    settings = codecs.ours(["a", "b"], [0, 20, 40, 60])
+    assert tool.shown(settings, [0, 20, 40, 60]) == settings[1]
     assert tool.shown(codecs.ours(["a", "b"]), [None]).model == "a"
     assert tool.shown([], [None]) is None

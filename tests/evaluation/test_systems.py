@@ -47,32 +47,32 @@ def pictures(photo) -> list[np.ndarray]:
 
 
 def test_figures_of_a_codec(tiny: Codec, tiny_models: Path, pictures):
-    found = systems.figures(tiny, registry.find(tiny_models / "tiny.safetensors"), pictures, 0)
-    assert found.system == "VQ-VAE-2"
-    assert found.bound is None
+    measured = systems.figures(tiny, registry.find(tiny_models / "tiny.safetensors"), pictures, 0)
+    assert measured.system == "VQ-VAE-2"
+    assert measured.bound is None
     files = [tiny.encode(Image.fromarray(p)) for p in pictures]
     dims = sum(p.size for p in pictures)
-    assert found.file_bits_per_dim == pytest.approx(8 * sum(map(len, files)) / dims)
-    assert 0 < found.index_bits_per_dim < found.file_bits_per_dim
+    assert measured.file_bits_per_dim == pytest.approx(8 * sum(map(len, files)) / dims)
+    assert 0 < measured.index_bits_per_dim < measured.file_bits_per_dim
     indices = [tiny.to_indices(p).levels for p in pictures]
     for level, maps in enumerate(zip(*indices, strict=True)):
         codes = tiny.config.autoencoder.levels[level].codes
-        for stage, usage in enumerate(found.usage[level]):
+        for stage, usage in enumerate(measured.usage[level]):
             seen = {int(i) for m in maps for i in m[stage].flatten()}
             assert usage == pytest.approx(len(seen) / codes)
     numbers = [sum(m.numel() for m in maps) for maps in zip(*indices, strict=True)]
-    nats = sum(n * number for n, number in zip(found.nats_per_index, numbers, strict=True))
-    assert nats / np.log(2) / dims == pytest.approx(found.index_bits_per_dim)
+    nats = sum(n * number for n, number in zip(measured.nats_per_index, numbers, strict=True))
+    assert nats / np.log(2) / dims == pytest.approx(measured.index_bits_per_dim)
     network = sum(p.numel() for p in tiny.autoencoder.parameters())
-    assert found.parameters["autoencoder"] == network + 32 * 8 + 2 * 16 * 8
+    assert measured.parameters["autoencoder"] == network + 32 * 8 + 2 * 16 * 8
 
 
 def test_figures_of_a_vae(vae, pictures):
-    found = systems.figures(VAEModel.load(vae), vae, pictures, 4)
-    assert (found.system, found.minutes) == ("VAE", 2.5)
-    assert found.importance_weighted == pytest.approx(sum(found.bound), rel=0.05)
-    assert found.file_bits_per_dim is None
-    assert not found.usage
+    measured = systems.figures(VAEModel.load(vae), vae, pictures, 4)
+    assert (measured.system, measured.minutes) == ("VAE", 2.5)
+    assert measured.importance_weighted == pytest.approx(sum(measured.bound), rel=0.05)
+    assert measured.file_bits_per_dim is None
+    assert not measured.usage
 
 
 def test_minutes_of_all_stages():
@@ -108,11 +108,11 @@ def test_the_tool_of_the_vae(vae, photo, tmp_path):
     Image.fromarray(photo).save(tmp_path / "a.png")
     Image.fromarray(photo[::-1, ::-1]).save(tmp_path / "b.png")
     model = ["--model", vae.path]
-    found = json.loads(
+    printed = json.loads(
         run("vae", "bound", *model, "--samples", 2, "--crop", 64, tmp_path / "a.png", tmp_path / "b.png")
     )
-    assert found["images"] == 2
-    assert found["elbo"] == pytest.approx(found["reconstruction"] + found["kl"])
+    assert printed["images"] == 2
+    assert printed["elbo"] == pytest.approx(printed["reconstruction"] + printed["kl"])
     run("vae", "reconstruct", *model, tmp_path / "a.png", tmp_path / "c.png")
     run(
         "vae",

@@ -23,7 +23,7 @@ from vqcodec.exact import orders
 from vqcodec.exact.engine import Batch, known, run
 from vqcodec.exact.network import IntegerPrior
 
-PLACE = 100
+TRADEOFF = 100
 SIZES = [(1, 1), (1, 9), (9, 1), (2, 3), (6, 7)]  # of the coarser level
 
 
@@ -58,27 +58,27 @@ def random_tiles(config: ModelConfig, number: int, height: int, width: int, *, c
 Coded = list[tuple[Batch, Tensor, Tensor]]
 
 
-def coded(prior: IntegerPrior, level: int, tiles: Tiles, tradeoff: int = PLACE) -> Coded:
+def coded(prior: IntegerPrior, level: int, tiles: Tiles, tradeoff: int = TRADEOFF) -> Coded:
     """What is coded of a level, by whole maps."""
-    own, valid = tiles.maps[level], tiles.valid[level]
-    condition = prior.condition(tiles.maps[:level], (len(own), *own.shape[2:]), valid, tradeoff)
-    return list(known(prior, own, condition, valid))
+    level_maps, valid = tiles.maps[level], tiles.valid[level]
+    condition = prior.condition(tiles.maps[:level], (len(level_maps), *level_maps.shape[2:]), valid, tradeoff)
+    return list(known(prior, level_maps, condition, valid))
 
 
-def by_steps(prior: IntegerPrior, level: int, tiles: Tiles, tradeoff: int = PLACE) -> Coded:
+def by_steps(prior: IntegerPrior, level: int, tiles: Tiles, tradeoff: int = TRADEOFF) -> Coded:
     """The same step by step, feeding the true indices back."""
-    own, valid = tiles.maps[level], tiles.valid[level]
-    n, _, h, w = own.shape
+    level_maps, valid = tiles.maps[level], tiles.valid[level]
+    n, _, h, w = level_maps.shape
     seen: Coded = []
 
     def draw(frequencies: Tensor, batch: Batch) -> Tensor:
-        stage = own[:, prior.level.stage_maps(batch.stage)].flatten(2)
+        stage = level_maps[:, prior.level.stage_maps(batch.stage)].flatten(2)
         symbols = stage[batch.tiles, :, batch.positions].flatten()
         seen.append((batch, symbols, frequencies))
         return symbols
 
     maps = run(prior, prior.condition(tiles.maps[:level], (n, h, w), valid, tradeoff), draw, valid)
-    assert torch.equal(maps, own)
+    assert torch.equal(maps, level_maps)
     return seen
 
 
@@ -93,11 +93,11 @@ def same(a: Coded, b: Coded) -> bool:
     )
 
 
-def dense(prior: IntegerPrior, found: Coded, tiles: int, positions: int) -> list[Tensor]:
+def dense(prior: IntegerPrior, batches: Coded, tiles: int, positions: int) -> list[Tensor]:
     """Frequencies by stage, [tiles, positions, groups, K]; 0 where none are coded."""
     level = prior.level
     stages = [torch.zeros(tiles, positions, prior.groups(s), prior.codes(s)) for s in range(level.stages)]
-    for batch, _, frequencies in found:
+    for batch, _, frequencies in batches:
         stages[batch.stage][batch.tiles, batch.positions] = frequencies.view(-1, *stages[batch.stage].shape[2:])
     return stages
 
@@ -135,16 +135,18 @@ def test_a_second_implementation_gives_the_same(config, above):
     levels = config.autoencoder.levels
     tiles = random_tiles(config, 3, 4, 3, cut=True)
     for level, plan in enumerate(config.priors):
-        own = PriorConfig(**{**vars(plan), "cond_above": above, "attention_every": 2})
-        tensors = random_tensors(own, levels[level], levels[:level], 5)
-        prior = IntegerPrior(own, levels[level], levels[:level], tensors)
+        changed = PriorConfig(**{**vars(plan), "cond_above": above, "attention_every": 2})
+        tensors = random_tensors(changed, levels[level], levels[:level], 5)
+        prior = IntegerPrior(changed, levels[level], levels[:level], tensors)
         integers = {name: tensor.long().numpy() for name, tensor in tensors.items()}
         for tile in range(2):
             part = tiles.part(tile)
             maps = [m[0].numpy() for m in part.maps]
             valid = part.valid[level]
             assert valid is not None
-            other = ReferencePrior(own, levels[level], levels[:level], integers, maps[:level], valid[0].numpy(), PLACE)
+            other = ReferencePrior(
+                changed, levels[level], levels[:level], integers, maps[:level], valid[0].numpy(), TRADEOFF
+            )
             expected = iter(reference(other, maps[level]))
             for batch, symbols, frequencies in coded(prior, level, part):
                 rows = zip(batch.positions.tolist(), symbols.view(-1, batch.groups), strict=True)
@@ -165,10 +167,10 @@ def test_shipped_priors_whole_maps_equal_steps(shipped):
 
 @torch.inference_mode()
 def test_threads_do_not_matter(priors, config, shipped):
-    for own, number in ((priors, 3), (shipped.priors, 2)):
-        plan = config if own is priors else shipped.config
+    for some_priors, number in ((priors, 3), (shipped.priors, 2)):
+        plan = config if some_priors is priors else shipped.config
         tiles = random_tiles(plan, number, 8, 8)
-        for level, prior in enumerate(own):
+        for level, prior in enumerate(some_priors):
             results = []
             for threads in (1, 2):
                 torch.set_num_threads(threads)
@@ -208,9 +210,9 @@ def test_a_cut_tile_equals_a_smaller_one(priors, config):
 @torch.inference_mode()
 def test_float64_gives_the_same_integers(priors, config, shipped):
     """The float32 products are exact, so that double precision changes nothing in any bit."""
-    for own, plan in ((priors, config), (shipped.priors, shipped.config)):
+    for some_priors, plan in ((priors, config), (shipped.priors, shipped.config)):
         tiles = random_tiles(plan, 2, 8, 8)
-        for level, prior in enumerate(own):
+        for level, prior in enumerate(some_priors):
             double = coded(_double(prior), level, tiles)
             assert double[0][2].dtype == torch.float64
             assert same(coded(prior, level, tiles), [(b, s, f.float()) for b, s, f in double])
@@ -228,8 +230,8 @@ def _double(value):
         return {k: _double(v) for k, v in value.items()}
     if type(value).__module__.startswith("vqcodec.exact") and hasattr(value, "__dict__"):
         copy = object.__new__(type(value))
-        for name, own in vars(value).items():
-            object.__setattr__(copy, name, _double(own))
+        for name, held in vars(value).items():
+            object.__setattr__(copy, name, _double(held))
         return copy
     return value
 
@@ -241,15 +243,15 @@ def test_causality_by_perturbation(priors, config):
     tiles = random_tiles(config, 1, 4, 3)
     for index, prior in enumerate(priors):
         level = prior.level
-        own = tiles.maps[index]
-        positions = own.shape[2] * own.shape[3]
-        order = orders.order(prior.config.order, *own.shape[2:])
+        level_maps = tiles.maps[index]
+        positions = level_maps.shape[2] * level_maps.shape[3]
+        order = orders.order(prior.config.order, *level_maps.shape[2:])
         changes = []  # stage, map, position, maps
         for stage in range(level.stages):
             maps = level.stage_maps(stage)
             for m in range(maps.start, maps.stop):
                 for position in range(positions):
-                    flat = own.flatten(2)[0]
+                    flat = level_maps.flatten(2)[0]
                     if stage and not flat[level.stage_maps(stage - 1), position].any():
                         continue  # stopped before
                     for value in {0, 1, int(flat[m, position]) % (level.alphabets[m] - 1) + 1} - {
@@ -259,13 +261,13 @@ def test_causality_by_perturbation(priors, config):
                         changed[m, position] = value
                         if not changed[maps, position].any():
                             changed[maps.stop :, position] = 0
-                        changes.append((stage, m, position, changed.view_as(own[0])))
+                        changes.append((stage, m, position, changed.view_as(level_maps[0])))
         number = len(changes)
         assert number > 2 * positions
         many = Tiles([m.repeat(number + 1, 1, 1, 1) for m in tiles.maps], [None] * 2)
-        many.maps[index] = torch.stack([own[0], *(change[3] for change in changes)])
-        found = dense(prior, coded(prior, index, many), number + 1, positions)
-        differs = torch.stack([(f[1:] != f[:1]).flatten(2).any(2) for f in found], 1)  # [changes, stages, positions]
+        many.maps[index] = torch.stack([level_maps[0], *(change[3] for change in changes)])
+        tables = dense(prior, coded(prior, index, many), number + 1, positions)
+        differs = torch.stack([(f[1:] != f[:1]).flatten(2).any(2) for f in tables], 1)  # [changes, stages, positions]
         later_ones = 0
         for (stage, _, position, _), where in zip(changes, differs, strict=True):
             elsewhere = where.clone()
@@ -301,8 +303,8 @@ def test_a_position_that_stops_is_asked_no_more(priors, config):
 
 
 @torch.inference_mode()
-def test_coarser_maps_and_the_place_are_used(priors, config):
-    """Conditioning is real: a change in a coarser map moves frequencies of all stages, and so does the place."""
+def test_coarser_maps_and_the_tradeoff_are_used(priors, config):
+    """Conditioning is real: a change in a coarser map moves frequencies of all stages, and so does the tradeoff."""
     tiles = random_tiles(config, 1, 6, 6)
     tiles.maps[1] = random_maps(LevelConfig(4, 3, 16, 8, products=2, groups=2, group_codes=8), 1, 12, 12)
     tiles.maps[1][tiles.maps[1] == 0] = 1
@@ -316,7 +318,7 @@ def test_coarser_maps_and_the_place_are_used(priors, config):
         changed = (after[0] != before[0]).flatten(2).any(2)[0].view(12, 12)
         assert changed[:6].any()  # also ahead of what it belongs to
         assert not changed.all()
-    for tradeoff, differs in ((PLACE, False), (127, False), (63, True), (128, True), (255, True)):
+    for tradeoff, differs in ((TRADEOFF, False), (127, False), (63, True), (128, True), (255, True)):
         after = dense(prior, coded(prior, 1, tiles, tradeoff), 1, 144)
         assert any((a != b).any() for a, b in zip(before, after, strict=True)) == differs
     for tradeoff in (-1, 256):
@@ -328,30 +330,30 @@ def test_coarser_maps_and_the_place_are_used(priors, config):
 def test_code_lengths_are_those_of_the_frequencies(priors, config):
     tiles = random_tiles(config, 3, 4, 5, cut=True)
     for level, prior in enumerate(priors):
-        own, valid = tiles.maps[level], tiles.valid[level]
-        condition = prior.condition(tiles.maps[:level], (3, *own.shape[2:]), valid, PLACE)
+        level_maps, valid = tiles.maps[level], tiles.valid[level]
+        condition = prior.condition(tiles.maps[:level], (3, *level_maps.shape[2:]), valid, TRADEOFF)
         assert valid is not None
-        lengths = PriorLengths(prior, own, condition, valid)
-        expected = dense(prior, coded(prior, level, tiles), 3, own[0, 0].numel())
+        lengths = PriorLengths(prior, level_maps, condition, valid)
+        expected = dense(prior, coded(prior, level, tiles), 3, level_maps[0, 0].numel())
         inside = valid.flatten(1)
-        told: Tensor | None = None
+        earlier: Tensor | None = None
         rows = torch.arange(int(inside.sum()))
         for stage in range(prior.level.stages):
             frequencies = torch.cat([f[where] for f, where in zip(expected[stage], inside, strict=True)])
-            logs = lengths.logs(stage, told, rows)[:, 0]
+            logs = lengths.logs(stage, earlier, rows)[:, 0]
             some = rows[::3]
-            assert torch.equal(logs[some], lengths.logs(stage, None if told is None else told[some], some)[:, 0])
+            assert torch.equal(logs[some], lengths.logs(stage, None if earlier is None else earlier[some], some)[:, 0])
             logs = logs.view(len(rows), prior.groups(stage), -1)
             live = frequencies.sum((1, 2)) > 0
             away = (logs - (frequencies / frequencies.sum(-1, keepdim=True)).log()).abs() / math.log(2)
             assert live.any()
             assert away[frequencies >= 100].max() < 0.1  # two halves of a unit of the logits, in bits
             assert away[live].max() < 1.5  # frequencies of few units are rounded
-            index = own[:, prior.level.stage_maps(stage)].flatten(2).transpose(1, 2)[inside]
+            index = level_maps[:, prior.level.stage_maps(stage)].flatten(2).transpose(1, 2)[inside]
             if stage + 1 < prior.level.stages:
                 add = lengths.handed_on(stage, index if stage >= prior.level.codebooks else index[:, 0])
                 assert add is not None
-                told = add[:, None] if told is None else told + add[:, None]
+                earlier = add[:, None] if earlier is None else earlier + add[:, None]
 
 
 CODE = """

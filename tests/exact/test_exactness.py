@@ -60,16 +60,16 @@ def test_training_simulates_the_integers(order):
         condition = exact.condition(maps[:i], (2, *maps[i].shape[2:]), None, 200)
         tradeoffs = torch.full((2,), 200 / 255)
         simulated = trained(maps[i], maps[:i], tradeoffs=tradeoffs)  # [N, maps, H, W]
-        own = torch.zeros_like(simulated)
+        shipped_nats = torch.zeros_like(simulated)
         for batch, symbols, frequencies in known(exact, maps[i], condition):
             nats = -(frequencies / frequencies.sum(1, keepdim=True)).log().gather(1, symbols[:, None])
-            flat = own[:, level.stage_maps(batch.stage)].flatten(2)
+            flat = shipped_nats[:, level.stage_maps(batch.stage)].flatten(2)
             flat[batch.tiles, :, batch.positions] = nats.view(-1, batch.groups)
-            own[:, level.stage_maps(batch.stage)] = flat.view(2, batch.groups, *own.shape[2:])
-        torch.testing.assert_close(simulated, own, atol=0.2, rtol=0)  # frequencies of few units are rounded
-        assert abs(float(simulated.mean() - own.mean())) < 2e-3
+            shipped_nats[:, level.stage_maps(batch.stage)] = flat.view(2, batch.groups, *shipped_nats.shape[2:])
+        torch.testing.assert_close(simulated, shipped_nats, atol=0.2, rtol=0)  # frequencies of few units are rounded
+        assert abs(float(simulated.mean() - shipped_nats.mean())) < 2e-3
         floating = trained(maps[i], maps[:i], exact=False, tradeoffs=tradeoffs)
-        assert abs(float(floating.mean() - own.mean())) < 0.02 * float(own.mean())
+        assert abs(float(floating.mean() - shipped_nats.mean())) < 0.02 * float(shipped_nats.mean())
 
 
 def test_integers_survive_the_way_back_to_training():

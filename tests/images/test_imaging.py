@@ -221,10 +221,10 @@ def test_damaged_alpha_is_a_format_error() -> None:
         damaged = bytearray(data)
         damaged[position] ^= 0xFF
         try:
-            found = imaging.decode_alpha(bytes(damaged), 40, 40)
+            channel = imaging.decode_alpha(bytes(damaged), 40, 40)
         except FormatError:
             continue
-        assert found.shape == (40, 40)
+        assert channel.shape == (40, 40)
 
 
 def test_alpha_of_another_mode_or_format() -> None:
@@ -241,8 +241,8 @@ def test_save_passes_metadata_on(tmp_path: Path, extension: str) -> None:
     image.info.update(icc_profile=PROFILE["RGB "], exif=camera_exif(1), xmp=b"<x:xmpmeta/>")
     path = tmp_path / f"a.{extension}"
     imaging.save(image, path)
-    with Image.open(path) as found:
-        picture = imaging.from_pil(found)
+    with Image.open(path) as saved:
+        picture = imaging.from_pil(saved)
     assert (picture.icc, picture.xmp) == (PROFILE["RGB "], b"<x:xmpmeta/>")
     exif = imaging.to_pil(picture).getexif()
     assert exif[271] == "Maker"

@@ -103,8 +103,8 @@ def test_names_of_the_code_are_none_of_files(tmp_path: Path, tiny_models: Path, 
 def test_the_identity_is_that_of_the_bytes_that_were_loaded(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     save_untrained(path, VQVAE2_PRESETS["tiny"])
-    found = registry.find(path)
+    entry = registry.find(path)
     save_untrained(path, VQVAE2_PRESETS["tiny-light"])  # another file in its place before it is read
-    codec = Codec.load(found, "cpu")
+    codec = Codec.load(entry, "cpu")
     assert codec.config == VQVAE2_PRESETS["tiny-light"]
-    assert codec.identity == hashlib.sha256(path.read_bytes()).digest()[:4] != found.identity
+    assert codec.identity == hashlib.sha256(path.read_bytes()).digest()[:4] != entry.identity

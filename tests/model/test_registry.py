@@ -39,12 +39,12 @@ def identity_of(path: Path) -> bytes:
 
 def test_installed_in_search_order(model_dirs: list[Path]) -> None:
     first, second = model_dirs
-    found = registry.installed()
-    assert [(model.name, model.path) for model in found] == [
+    models = registry.installed()
+    assert [(model.name, model.path) for model in models] == [
         ("alpha", first / "alpha.safetensors"),
         ("beta", second / "beta.safetensors"),
     ]
-    assert all(model.identity == identity_of(model.path) for model in found)
+    assert all(model.identity == identity_of(model.path) for model in models)
 
 
 def test_find_by_name_and_path(model_dirs: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,18 +117,18 @@ def test_info(model_dirs: list[Path], tmp_path: Path, mode: str) -> None:
     data = packed(registry.find("beta").identity, mode)
     path = tmp_path / "a.vq2"
     path.write_bytes(data)
-    found = vqcodec.info(path)
-    assert found == vqcodec.info(str(path)) == vqcodec.info(data)
-    assert (found.width, found.height, found.mode, found.model_name) == (100, 50, mode, "beta")
-    assert found.model_identity == registry.find("beta").identity.hex()
-    parts = found.header_bytes + found.metadata_bytes + found.alpha_bytes + found.overhead_bytes
-    assert parts + sum(found.level_bytes) == found.file_bytes == len(data)
-    assert found.level_bits == (320, 640)
-    assert found.bpp == 8 * len(data) / 5000
-    assert found.bits_per_dim == pytest.approx(found.bpp / {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4}[mode])
-    assert found.metadata_bytes == (found.icc_bytes or 0) + (found.xmp_bytes or 0)
-    assert found.exif_bytes is None
-    assert json.loads(json.dumps(dataclasses.asdict(found)))["level_bits"] == [320, 640]
+    shown = vqcodec.info(path)
+    assert shown == vqcodec.info(str(path)) == vqcodec.info(data)
+    assert (shown.width, shown.height, shown.mode, shown.model_name) == (100, 50, mode, "beta")
+    assert shown.model_identity == registry.find("beta").identity.hex()
+    parts = shown.header_bytes + shown.metadata_bytes + shown.alpha_bytes + shown.overhead_bytes
+    assert parts + sum(shown.level_bytes) == shown.file_bytes == len(data)
+    assert shown.level_bits == (320, 640)
+    assert shown.bpp == 8 * len(data) / 5000
+    assert shown.bits_per_dim == pytest.approx(shown.bpp / {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4}[mode])
+    assert shown.metadata_bytes == (shown.icc_bytes or 0) + (shown.xmp_bytes or 0)
+    assert shown.exif_bytes is None
+    assert json.loads(json.dumps(dataclasses.asdict(shown)))["level_bits"] == [320, 640]
 
 
 def test_info_without_the_model_and_of_damage(model_dirs: list[Path]) -> None:

@@ -88,18 +88,18 @@ def configurations() -> Iterator[tuple[str, bytes]]:
                 if wrong == value and type(wrong) is type(value):
                     continue
                 meta = copy.deepcopy(META)
-                place = meta["model"]
+                section = meta["model"]
                 for key in way:
-                    place = place[key]
-                place[field] = wrong
+                    section = section[key]
+                section[field] = wrong
                 yield f"{label}.{field}={str(wrong)[:20]}", with_meta(meta)
         if way:
             meta = copy.deepcopy(META)
-            place = meta["model"]
+            section = meta["model"]
             for key in way[:-1]:
-                place = place[key]
+                section = section[key]
             for wrong in (None, 3, "x", [], {}):
-                place[way[-1]] = wrong
+                section[way[-1]] = wrong
                 yield f"{label}={wrong}", with_meta(meta)
 
 

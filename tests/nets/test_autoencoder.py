@@ -91,10 +91,10 @@ def test_strips_equal_the_whole_image(changes):
     with torch.inference_mode():
         steps = []
         for limit in (256 * 24, few):
-            found = strips.features(model, image, 0.2, limit)
-            latent = strips.latent(model, 0, found[0], None, limit)
+            in_strips = strips.features(model, image, 0.2, limit)
+            latent = strips.latent(model, 0, in_strips[0], None, limit)
             state = strips.descend(model, 0, latent, None, 0.2, limit)
-            steps.append([*found, latent, state, strips.latent(model, 1, found[1], state, limit)])
+            steps.append([*in_strips, latent, state, strips.latent(model, 1, in_strips[1], state, limit)])
         whole = model.features(image.float() / 255, torch.full((1,), 0.2))
         for a, c in zip(steps[0], whole, strict=False):
             torch.testing.assert_close(a, c, atol=1e-5, rtol=1e-4)
@@ -107,8 +107,8 @@ def test_strips_equal_the_whole_image(changes):
             kept = [torch.full_like(m[0], 99999) for m in maps]  # no index: whoever looks at it fails
             for level, m, known, part in zip(model.config.levels, maps, kept, needed, strict=True):
                 part.of(known, level.stride)[:] = part.of(m[0], level.stride)
-            found = windows.decode(model, kept, window, 0.2)
-            torch.testing.assert_close(found, window.of(decoded, 1)[0], atol=1e-5, rtol=0)
+            in_strips = windows.decode(model, kept, window, 0.2)
+            torch.testing.assert_close(in_strips, window.of(decoded, 1)[0], atol=1e-5, rtol=0)
         # and what is around is needed: without it, the seams show
         cut = [m[:, :, : 128 // level.stride] for m, level in zip(maps, model.config.levels, strict=True)]
         assert (model.decode(cut, 0.2)[:, :, -8:] - decoded[:, :, 120:128]).abs().max() > 1e-3
@@ -118,15 +118,15 @@ def test_strips_equal_the_whole_image(changes):
 def test_the_steps_are_the_whole(name):
     torch.manual_seed(0)
     model = Autoencoder(AutoencoderConfig(LEVELS[name], (8, 8, 12), (0, 1, 1), (1, 1, 1), gains=2)).eval()
-    image, places = torch.rand(2, 3, 24, 40), torch.tensor([0.1, 0.8])
+    image, tradeoffs = torch.rand(2, 3, 24, 40), torch.tensor([0.1, 0.8])
     with torch.inference_mode():
-        result = model(image, tradeoffs=places)
-        state, features = None, model.features(image, places)
+        result = model(image, tradeoffs=tradeoffs)
+        state, features = None, model.features(image, tradeoffs)
         for i, quantizer in enumerate(model.level_quantizers()):
-            own = quantizer.choose(model.latent(i, features[i], state).permute(0, 2, 3, 1))
-            assert torch.equal(own, result.indices[i])
-            state = model.descend(i, quantizer.lookup(own).permute(0, 3, 1, 2), state, places)
-        torch.testing.assert_close(model.to_pixels(state, places), result.image)
+            chosen = quantizer.choose(model.latent(i, features[i], state).permute(0, 2, 3, 1))
+            assert torch.equal(chosen, result.indices[i])
+            state = model.descend(i, quantizer.lookup(chosen).permute(0, 3, 1, 2), state, tradeoffs)
+        torch.testing.assert_close(model.to_pixels(state, tradeoffs), result.image)
 
 
 def test_wrong_sizes_raise():

@@ -28,14 +28,14 @@ class Priced:
             return torch.randn(*shape, generator=generator) * 1.5
 
         self.level = level
-        self.own = [drawn(positions, 6) for _ in range(level.stages)]
+        self.stage_costs = [drawn(positions, 6) for _ in range(level.stages)]
         widths = [sum(level.alphabets[level.stage_maps(stage)]) for stage in range(level.stages)]
         self.heads = [drawn(6, width) for width in widths]
         self.tables = [drawn(len(range(*level.stage_maps(s).indices(level.maps))), level.codes, 6)
                        for s in range(level.stages)]  # fmt: skip
 
     def logs(self, stage: int, earlier: Tensor | None, rows: Tensor) -> Tensor:
-        x = self.own[stage][rows][:, None]
+        x = self.stage_costs[stage][rows][:, None]
         x = x if earlier is None else x + earlier
         logits = x @ self.heads[stage]
         if stage >= self.level.codebooks:
@@ -49,13 +49,13 @@ class Priced:
 
 def quantizer(level: LevelConfig = LEVEL, seed: int = 0, metric: bool = False) -> ResidualQuantizer:
     torch.manual_seed(seed)
-    found = ResidualQuantizer(level).eval()
-    found.codebooks.mul_(8)
+    made = ResidualQuantizer(level).eval()
+    made.codebooks.mul_(8)
     if level.products:
-        found.get_buffer("product_codebooks").mul_(4)
+        made.get_buffer("product_codebooks").mul_(4)
     if metric:
-        found.metric.copy_(torch.eye(level.dim) + 0.4 * torch.randn(level.dim, level.dim))
-    return found
+        made.metric.copy_(torch.eye(level.dim) + 0.4 * torch.randn(level.dim, level.dim))
+    return made
 
 
 def cost(q: ResidualQuantizer, z: Tensor, weight: Tensor, lengths: Priced, indices: Tensor) -> Tensor:
@@ -67,13 +67,15 @@ def cost(q: ResidualQuantizer, z: Tensor, weight: Tensor, lengths: Priced, indic
     earlier = None
     rows = torch.arange(len(z))
     for stage in range(level.stages):
-        own = indices[:, level.stage_maps(stage)]
-        logs = lengths.logs(stage, earlier, rows).view(len(z), own.shape[1], -1)
-        bits = -logs.gather(2, own[..., None])[..., 0].sum(1) / torch.tensor(2.0).log()
+        stage_indices = indices[:, level.stage_maps(stage)]
+        logs = lengths.logs(stage, earlier, rows).view(len(z), stage_indices.shape[1], -1)
+        bits = -logs.gather(2, stage_indices[..., None])[..., 0].sum(1) / torch.tensor(2.0).log()
         total = total + weight * bits * live
-        told = lengths.handed_on(stage, (own if stage >= level.codebooks else own[:, 0])[:, None])
-        earlier = told if earlier is None else earlier + told
-        live = live & ((own != 0).any(1) | (not level.stop))
+        handed_on = lengths.handed_on(
+            stage, (stage_indices if stage >= level.codebooks else stage_indices[:, 0])[:, None]
+        )
+        earlier = handed_on if earlier is None else earlier + handed_on
+        live = live & ((stage_indices != 0).any(1) | (not level.stop))
     return total
 
 
@@ -100,10 +102,10 @@ def test_a_wide_beam_finds_the_best_of_all_endings(stop: bool, monkeypatch: pyte
     q, lengths = quantizer(level), Priced(level, 200)
     z, weights = torch.randn(200, 4), torch.rand(200) * 0.8
     best = least(q, z, weights, lengths)
-    found = choose(q.prepared(), z, weights, lengths, beam=25)
-    torch.testing.assert_close(cost(q, z, weights, lengths, found.indices), best, atol=1e-4, rtol=1e-4)
+    chosen = choose(q.prepared(), z, weights, lengths, beam=25)
+    torch.testing.assert_close(cost(q, z, weights, lengths, chosen.indices), best, atol=1e-4, rtol=1e-4)
     if stop:
-        assert found.stages.unique().tolist() == [0, 1, 2, 3]  # all endings occur
+        assert chosen.stages.unique().tolist() == [0, 1, 2, 3]  # all endings occur
     greedy, narrow = (cost(q, z, weights, lengths, choose(q.prepared(), z, weights, lengths, beam=beam).indices)
                       for beam in (1, 3))  # fmt: skip
     assert (greedy >= best - 1e-4).all()
@@ -115,11 +117,11 @@ def test_what_follows_a_stop_is_zero() -> None:
     level = LevelConfig(4, 2, 5, 4, stop=True, products=2, groups=2, group_codes=4)
     q, lengths = quantizer(level), Priced(level, 400)
     for beam in (1, 4):
-        found = choose(q.prepared(), torch.randn(400, 4), torch.rand(400) * 0.3, lengths, beam=beam)
-        assert found.stages.unique().tolist() == [0, 1, 2, 3, 4]
+        chosen = choose(q.prepared(), torch.randn(400, 4), torch.rand(400) * 0.3, lengths, beam=beam)
+        assert chosen.stages.unique().tolist() == [0, 1, 2, 3, 4]
         for stage in range(level.stages):
-            used = found.indices[:, level.stage_maps(stage)].any(1)
-            assert torch.equal(used, found.stages > stage)
+            used = chosen.indices[:, level.stage_maps(stage)].any(1)
+            assert torch.equal(used, chosen.stages > stage)
 
 
 def test_distances_are_those_of_the_metric(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,9 +129,9 @@ def test_distances_are_those_of_the_metric(monkeypatch: pytest.MonkeyPatch) -> N
     level = LevelConfig(4, 2, 5, 4, stop=True)
     q, lengths = quantizer(level, metric=True), Priced(level, 60)
     z, weights = torch.randn(60, 4), torch.rand(60) * 0.5
-    found = choose(q.prepared(), z, weights, lengths, beam=25)
+    chosen = choose(q.prepared(), z, weights, lengths, beam=25)
     best = least(q, z, weights, lengths)
-    torch.testing.assert_close(cost(q, z, weights, lengths, found.indices), best, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(cost(q, z, weights, lengths, chosen.indices), best, atol=1e-4, rtol=1e-4)
     plain = quantizer(level).prepared()  # the same codes
     other = choose(plain, z, weights, lengths, beam=25)
     assert cost(q, z, weights, lengths, other.indices).sum() > best.sum() + 1
@@ -158,9 +160,9 @@ def test_positions_do_not_depend_on_what_they_are_looked_at_with(monkeypatch: py
     z, weights = torch.randn(200, 4), torch.rand(200)
     whole = [choose(q.prepared(), z, weights, lengths, beam=beam) for beam in (1, 3)]
     monkeypatch.setattr(choice, "ROWS", 30)
-    for beam, found in zip((1, 3), whole, strict=True):
+    for beam, chosen in zip((1, 3), whole, strict=True):
         again = choose(q.prepared(), z, weights, lengths, beam=beam)
-        assert (again.indices == found.indices).all(1).float().mean() > 0.97  # but for when others leave the search
+        assert (again.indices == chosen.indices).all(1).float().mean() > 0.97  # but for when others leave the search
 
 
 def test_shared_lengths_are_the_same_where_nothing_is_told() -> None:
@@ -168,21 +170,21 @@ def test_shared_lengths_are_the_same_where_nothing_is_told() -> None:
     lengths = OrderZero([torch.rand(table.shape) * 5 for table in q.tables()])
     z, weights = torch.randn(200, 4), torch.rand(200)
     assert same(*(choose(q.prepared(), z, weights, lengths, 4, shared) for shared in (True, False)))
-    told, own = Priced(LEVEL, 200), torch.rand(200)
-    assert not same(*(choose(q.prepared(), z, own, told, 4, shared) for shared in (True, False)))
+    lengths, lmbdas = Priced(LEVEL, 200), torch.rand(200)
+    assert not same(*(choose(q.prepared(), z, lmbdas, lengths, 4, shared) for shared in (True, False)))
 
 
 def test_no_weight_is_the_nearest_code() -> None:
     q = quantizer(LevelConfig(4, 1, 16, 4))
     z = torch.randn(300, 4)
-    found = choose(q.prepared(), z, torch.zeros(300), OrderZero([torch.rand(16) * 9]))
-    assert torch.equal(found.indices[:, 0], torch.cdist(z, q.codebooks[0]).argmin(1))
+    chosen = choose(q.prepared(), z, torch.zeros(300), OrderZero([torch.rand(16) * 9]))
+    assert torch.equal(chosen.indices[:, 0], torch.cdist(z, q.codebooks[0]).argmin(1))
 
 
 @pytest.mark.parametrize(("columns", "number"), [(512, 8), (2048, 16), (500, 3), (64, 1), (40, 40)])
 def test_the_smallest(columns: int, number: int) -> None:
     costs = torch.randn(50, columns, generator=torch.Generator().manual_seed(0))
-    values, places = choice._smallest(costs.clone(), number)
+    values, positions = choice._smallest(costs.clone(), number)
     ordered = costs.sort(1)
     assert torch.equal(values, ordered.values[:, :number])
-    assert torch.equal(places, ordered.indices[:, :number])
+    assert torch.equal(positions, ordered.indices[:, :number])

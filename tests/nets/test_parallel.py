@@ -97,18 +97,18 @@ def quantize(folder: Path) -> None:
     joint = torch.randn(8, level.dim, 6, 6) * 3 + 1
     joint.requires_grad_(True)
     weight = torch.randn(8, level.dim, 6, 6)
-    own = parallel.rank_rows(8)
+    rows = parallel.rank_rows(8)
     with parallel.shared_draws(3):
-        normal = norm(joint[own])
-        (normal * weight[own]).sum().backward()
+        normal = norm(joint[rows])
+        (normal * weight[rows]).sum().backward()
         z = normal.detach().permute(0, 2, 3, 1)
         quantizer.initialize(z.reshape(-1, level.dim))
         quantizer.counts[0, :5] = 0.0  # dead: they restart
         result = quantizer.train()(z)
     commitment = parallel.total(result.commitment.mean()) / parallel.world()
-    found = {"normal": normal, "gradient": joint.grad[own], "indices": result.indices, "commitment": commitment}
+    results = {"normal": normal, "gradient": joint.grad[rows], "indices": result.indices, "commitment": commitment}
     buffers = {f"{i}.{k}": v for i, m in enumerate((norm, quantizer)) for k, v in m.state_dict().items()}
-    weights.save(folder / f"{parallel.rank()}-of-{parallel.world()}.safetensors", found | buffers, {})
+    weights.save(folder / f"{parallel.rank()}-of-{parallel.world()}.safetensors", results | buffers, {})
 
 
 def test_one_step_of_norm_and_quantizer_is_that_of_the_joint_batch(tmp_path):

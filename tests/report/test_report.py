@@ -33,30 +33,30 @@ BITS = BitsMap(np.arange(24.0).reshape(4, 6), 8, (100.0, 176.0), (1.0, 2.5))
 
 def curve(name: str, kind: str, factor: float, points: int = 4) -> Curve:
     """Rates that double every 3 dB from `factor` at 24 dB."""
-    found = []
+    made = []
     for i in range(points):
         bpp, psnr = factor * 2.0**i, 24.0 + 3 * i
         similarity = 1 - 10 ** (-psnr / 20)
         decibels = metrics.ms_ssim_db(similarity)
-        found.append(Point("set", name, str(10 * i), 2, bpp, bpp / 3, psnr, similarity, decibels, psnr - 26))
-    return Curve(name, kind, tuple(found))  # type: ignore[arg-type]
+        made.append(Point("set", name, str(10 * i), 2, bpp, bpp / 3, psnr, similarity, decibels, psnr - 26))
+    return Curve(name, kind, tuple(made))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("width", "height"), [(64, 64), (150, 101), (64 * GROUP_TILES + 84, 30)])
 def test_values_of_the_stream_find_their_places(tiny: Codec, width: int, height: int) -> None:
     pixels = np.random.default_rng(width).integers(0, 256, (height, width, 3), np.uint8)
     indices = tiny.to_indices(pixels)
-    found = level_maps(tiny, indices, 0, lambda symbols, _: symbols)
-    for maps, expected in zip(found, indices.levels, strict=True):
+    by_level = level_maps(tiny, indices, 0, lambda symbols, _: symbols)
+    for maps, expected in zip(by_level, indices.levels, strict=True):
         assert torch.equal(maps.long(), expected)
 
 
 def test_places_where_nothing_is_coded_cost_nothing(staged: Codec) -> None:
     maps = sample_indices(staged, 70, 50, seed=5, tradeoff=77)
     coded = level_maps(staged, maps, 77, lambda symbols, _: torch.ones_like(symbols))
-    found = level_maps(staged, maps, 77, lambda symbols, _: symbols)
-    for own, where, symbols in zip(maps.levels, coded, found, strict=True):
-        assert torch.equal(symbols.long(), own)  # what is not coded is 0
+    by_level = level_maps(staged, maps, 77, lambda symbols, _: symbols)
+    for level_indices, where, symbols in zip(maps.levels, coded, by_level, strict=True):
+        assert torch.equal(symbols.long(), level_indices)  # what is not coded is 0
         assert where[0].all()
         assert 0 < where[1:].mean() < 1
     bits = bits_map(staged, maps, 77)
@@ -68,16 +68,19 @@ def test_places_where_nothing_is_coded_cost_nothing(staged: Codec) -> None:
 
 def test_bits_map_sums_to_the_ideal_code_length(tiny: Codec, photo: NDArray[np.uint8]) -> None:
     height, width = photo.shape[:2]
-    found = bits_map(tiny, tiny.to_indices(photo), 0)
+    density = bits_map(tiny, tiny.to_indices(photo), 0)
     ideal = [level.ideal for level in rates.level_rates(tiny, [photo])]
-    assert found.levels == pytest.approx(ideal, rel=1e-9)
-    assert found.stages == (1.0, 2.0)
-    assert found.bits.sum() == pytest.approx(sum(ideal), rel=1e-9)
+    assert density.levels == pytest.approx(ideal, rel=1e-9)
+    assert density.stages == (1.0, 2.0)
+    assert density.bits.sum() == pytest.approx(sum(ideal), rel=1e-9)
     stride = tiny.config.autoencoder.levels[-1].stride
-    assert found.stride == stride
+    assert density.stride == stride
     multiple = tiny.config.autoencoder.coarsest
-    assert found.bits.shape == (-(-height // multiple) * multiple // stride, -(-width // multiple) * multiple // stride)
-    assert found.per_pixel.sum() * stride**2 == pytest.approx(sum(ideal), rel=1e-9)
+    assert density.bits.shape == (
+        -(-height // multiple) * multiple // stride,
+        -(-width // multiple) * multiple // stride,
+    )
+    assert density.per_pixel.sum() * stride**2 == pytest.approx(sum(ideal), rel=1e-9)
 
 
 def test_coarse_bits_are_spread_over_what_they_cover(tiny: Codec, photo: NDArray[np.uint8]) -> None:
@@ -97,12 +100,12 @@ def test_code_length_by_hand() -> None:
 
 def test_strip_of_equal_bytes(photo: NDArray[np.uint8]) -> None:
     image = Image.fromarray(photo[:120, :140])
-    found = compare_image("cat.png", image, Rival("WebP", 20), [["JPEG"], ["WebP"]])
-    labels = [strip.label(shown) for shown in found.shown]
+    comparison = compare_image("cat.png", image, Rival("WebP", 20), [["JPEG"], ["WebP"]])
+    labels = [strip.label(shown) for shown in comparison.shown]
     assert labels[0] == ("original", "140 x 120 pixels")
     assert labels[2][0].startswith("JPEG, quality ")
     assert labels[3] == labels[1]
-    picture = strip.strip(found, (10, 20, 60, 50), 2)
+    picture = strip.strip(comparison, (10, 20, 60, 50), 2)
     assert picture.width == 4 * 120 + 3 * 8
     assert picture.height > 100
     left = picture.crop((0, 0, 120, 100)).resize((60, 50), Image.Resampling.NEAREST)
@@ -192,9 +195,9 @@ def test_one_peak_for_all_images() -> None:
 
 @pytest.fixture(scope="module")
 def html(photo: NDArray[np.uint8]) -> str:
-    found = [curve("mine", "ours", 0.1), curve("JPEG", "rival", 0.2), curve("</script>", "published", 0.1)]
+    curves = [curve("mine", "ours", 0.1), curve("JPEG", "rival", 0.2), curve("</script>", "published", 0.1)]
     cases = [case(Image.fromarray(photo[:40, :40]), "</script>")]
-    return page.page([page.Dataset("cats & dogs", found, [])], cases, 1.0)
+    return page.page([page.Dataset("cats & dogs", curves, [])], cases, 1.0)
 
 
 def test_page_needs_nothing_else(html: str) -> None:

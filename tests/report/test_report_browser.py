@@ -32,10 +32,10 @@ MOST = 16  # the viewer's largest zoom
 
 def curve(name: str, kind: str, factor: float, points: int = 3) -> Curve:
     values = [(factor * 2.0**i, 26.0 + 3 * i) for i in range(points)]
-    found = [
+    made = [
         Point("set", name, str(i), 2, r, r / 3, q, 1 - 10 ** (-q / 20), q / 2, q) for i, (r, q) in enumerate(values)
     ]
-    return Curve(name, kind, tuple(found))  # type: ignore[arg-type]
+    return Curve(name, kind, tuple(made))  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -69,11 +69,11 @@ def browser() -> Iterator[Any]:
     with sync_api.sync_playwright() as playwright:
         options = ["--no-sandbox", "--disable-gpu", "--force-color-profile=srgb"]
         try:
-            found = playwright.chromium.launch(executable_path=BROWSER, args=options)
+            launched = playwright.chromium.launch(executable_path=BROWSER, args=options)
         except sync_api.Error as error:
             pytest.skip(f"{BROWSER} does not start: {error}")
-        yield found
-        found.close()
+        yield launched
+        launched.close()
 
 
 @pytest.fixture
@@ -84,13 +84,13 @@ def opened(browser: Any, file: Path) -> Iterator[Callable[..., Any]]:
     def open_page(width: int = 1280, scheme: str = "light", **options: Any) -> Any:
         context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme, **options)
         contexts.append(context)
-        found = context.new_page()
-        found.set_default_timeout(10_000)
-        found.on("console", lambda message: wrong.append(message.text))
-        found.on("pageerror", lambda error: wrong.append(str(error)))
-        found.on("request", lambda r: r.url.startswith(("data:", file.as_uri())) or wrong.append(r.url))
-        found.goto(file.as_uri())
-        return found
+        tab = context.new_page()
+        tab.set_default_timeout(10_000)
+        tab.on("console", lambda message: wrong.append(message.text))
+        tab.on("pageerror", lambda error: wrong.append(str(error)))
+        tab.on("request", lambda r: r.url.startswith(("data:", file.as_uri())) or wrong.append(r.url))
+        tab.goto(file.as_uri())
+        return tab
 
     yield open_page
     for context in contexts:
@@ -98,233 +98,233 @@ def opened(browser: Any, file: Path) -> Iterator[Callable[..., Any]]:
     assert wrong == []
 
 
-def boxes(found: Any) -> list[dict[str, float]]:
+def boxes(page: Any) -> list[dict[str, float]]:
     """Where the two pictures and the map's frame are."""
     elements = ("#view-stage .pane.left img", "#view-stage .pane.right img", "#view-stage .cut")
-    return [found.locator(element).evaluate("e => e.getBoundingClientRect().toJSON()") for element in elements]
+    return [page.locator(element).evaluate("e => e.getBoundingClientRect().toJSON()") for element in elements]
 
 
-def sampled(found: Any) -> Pixels:
+def sampled(page: Any) -> Pixels:
     """The stage as it is seen, at the largest zoom in the upper left corner: a place in each pixel of the image, not
     its middle, so that smooth enlargement would show."""
-    found.locator("#view-stage").scroll_into_view_if_needed()
-    box = found.locator("#view-stage").bounding_box()
+    page.locator("#view-stage").scroll_into_view_if_needed()
+    box = page.locator("#view-stage").bounding_box()
     clip = {"x": box["x"], "y": box["y"], "width": box["width"], "height": box["height"]}
-    pixels = np.asarray(Image.open(io.BytesIO(found.screenshot(clip=clip))).convert("RGB"))
+    pixels = np.asarray(Image.open(io.BytesIO(page.screenshot(clip=clip))).convert("RGB"))
     return pixels[3 * MOST // 4 :: MOST, 3 * MOST // 4 :: MOST]
 
 
-def into_the_corner(found: Any) -> None:
+def into_the_corner(page: Any) -> None:
     """Enlarge as far as it goes, to the upper left corner, without labels over it."""
-    found.add_style_tag(content=".tag, .divider { visibility: hidden }")
-    found.focus("#view-stage")
+    page.add_style_tag(content=".tag, .divider { visibility: hidden }")
+    page.focus("#view-stage")
     for key, times in (("+", 20), ("ArrowUp", 30), ("ArrowLeft", 40)):
         for _ in range(times):
-            found.keyboard.press(key)
+            page.keyboard.press(key)
 
 
 def test_hover_and_keys_read_the_values(opened: Callable[..., Any]) -> None:
-    found = opened()
-    chart = found.locator(".chart").first
+    page = opened()
+    chart = page.locator(".chart").first
     tip = chart.locator(".tip")
     assert not tip.is_visible()
     mark = chart.locator("g.c-jpeg .point").nth(1).bounding_box()
-    found.mouse.move(mark["x"] + mark["width"] / 2 + 3, mark["y"] + mark["height"] / 2)
+    page.mouse.move(mark["x"] + mark["width"] / 2 + 3, mark["y"] + mark["height"] / 2)
     assert tip.inner_text() == "JPEG, quality 1\n0.400 bpp, 29.00 dB"
     assert tip.bounding_box()["y"] + tip.bounding_box()["height"] < mark["y"] + 1
-    found.mouse.move(5, 5)
+    page.mouse.move(5, 5)
     assert not tip.is_visible()
 
     chart.locator("svg").focus()
-    found.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
     assert tip.inner_text().startswith("vqcodec, 0\n0.100 bpp")
-    found.keyboard.press("ArrowRight")
-    found.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowDown")
     assert tip.inner_text().startswith("JPEG, quality 1\n")
-    found.keyboard.press("Escape")
+    page.keyboard.press("Escape")
     assert not tip.is_visible()
 
 
 def test_legend_hides_a_curve_everywhere(opened: Callable[..., Any]) -> None:
-    found = opened()
-    key, lines = found.locator(".key", has_text="JPEG"), found.locator("g.c-jpeg .line")
+    page = opened()
+    key, lines = page.locator(".key", has_text="JPEG"), page.locator("g.c-jpeg .line")
     assert [line.is_visible() for line in lines.all()] == [True] * 3
     key.click()
     assert key.get_attribute("aria-pressed") == "false"
     assert [line.is_visible() for line in lines.all()] == [False] * 3
-    chart = found.locator(".chart").first
+    chart = page.locator(".chart").first
     chart.locator("svg").focus()
     for key_name in ("ArrowRight", "ArrowDown"):
-        found.keyboard.press(key_name)
+        page.keyboard.press(key_name)
     assert chart.locator(".tip").inner_text().startswith("net, published")
     key.click()
     assert lines.first.is_visible()
 
 
 def test_divider_shows_the_exact_pixels_of_both(opened: Callable[..., Any], shown: list[Pixels]) -> None:
-    found = opened()
-    into_the_corner(found)
-    seen = sampled(found)
+    page = opened()
+    into_the_corner(page)
+    seen = sampled(page)
     rows, columns = seen.shape[:2]
     left, right = (pixels[:rows, :columns] for pixels in shown[:2])
     half = columns // 2
     assert np.array_equal(seen[:, : half - 1], left[:, : half - 1])
     assert np.array_equal(seen[:, half + 1 :], right[:, half + 1 :])
 
-    found.focus("#view-split")
-    found.keyboard.press("Home")
-    assert np.array_equal(sampled(found), right)
-    found.keyboard.press("End")
-    assert np.array_equal(sampled(found), left)
-    found.focus("#view-stage")
-    found.keyboard.press("Shift+Digit3")
-    assert np.array_equal(sampled(found), shown[2][:rows, :columns])
-    assert found.locator("#view-left").input_value() == "2"
-    assert found.locator("#view-facts tr.chosen").all_inner_texts()[0].startswith("vqcodec")
+    page.focus("#view-split")
+    page.keyboard.press("Home")
+    assert np.array_equal(sampled(page), right)
+    page.keyboard.press("End")
+    assert np.array_equal(sampled(page), left)
+    page.focus("#view-stage")
+    page.keyboard.press("Shift+Digit3")
+    assert np.array_equal(sampled(page), shown[2][:rows, :columns])
+    assert page.locator("#view-left").input_value() == "2"
+    assert page.locator("#view-facts tr.chosen").all_inner_texts()[0].startswith("vqcodec")
 
 
 def test_divider_follows_the_mouse_and_the_arrows(opened: Callable[..., Any]) -> None:
-    found = opened()
-    stage = found.locator("#view-stage")
+    page = opened()
+    stage = page.locator("#view-stage")
     stage.scroll_into_view_if_needed()
     box = stage.bounding_box()
 
     def split() -> float:
-        style = found.locator(".pane.right").evaluate("e => e.style.clipPath")
+        style = page.locator(".pane.right").evaluate("e => e.style.clipPath")
         return float(re.findall(r"([\d.]+)%", style)[0])
 
     assert split() == 50
-    found.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    found.mouse.down()
-    found.mouse.move(box["x"] + box["width"] / 4, box["y"] + box["height"] / 2, steps=3)
-    found.mouse.up()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] / 4, box["y"] + box["height"] / 2, steps=3)
+    page.mouse.up()
     assert split() == pytest.approx(25, abs=0.5)
-    assert float(found.locator("#view-split").input_value()) == pytest.approx(25, abs=0.5)
-    found.keyboard.press("ArrowRight")
+    assert float(page.locator("#view-split").input_value()) == pytest.approx(25, abs=0.5)
+    page.keyboard.press("ArrowRight")
     assert split() == pytest.approx(27, abs=0.5)
 
 
 def test_all_pictures_zoom_and_move_together(opened: Callable[..., Any]) -> None:
-    found = opened()
-    stage = found.locator("#view-stage")
+    page = opened()
+    stage = page.locator("#view-stage")
     stage.scroll_into_view_if_needed()
     box = stage.bounding_box()
     at = (box["x"] + 0.3 * box["width"], box["y"] + 0.4 * box["height"])
-    found.click("#view-bits")
-    seen = [boxes(found)]
+    page.click("#view-bits")
+    seen = [boxes(page)]
 
     def note() -> None:
-        now = boxes(found)
+        now = boxes(page)
         assert now[0] == now[1] == now[2]
         assert now[0] != seen[-1][0]
         seen.append(now)
 
     def under_the_mouse() -> tuple[float, float]:
         """Place on the picture, in shares of its sides."""
-        now = boxes(found)[0]
+        now = boxes(page)[0]
         return (at[0] - now["x"]) / now["width"], (at[1] - now["y"]) / now["height"]
 
     assert seen[0][0] == seen[0][1] == seen[0][2]
-    found.mouse.move(*at)
+    page.mouse.move(*at)
     spot = under_the_mouse()
-    found.keyboard.down("Control")
-    found.mouse.wheel(0, -100)
-    found.keyboard.up("Control")
-    found.wait_for_function("document.getElementById('view-stage').classList.contains('enlarged')")
+    page.keyboard.down("Control")
+    page.mouse.wheel(0, -100)
+    page.keyboard.up("Control")
+    page.wait_for_function("document.getElementById('view-stage').classList.contains('enlarged')")
     note()
     assert under_the_mouse() == pytest.approx(spot, abs=0.002)
-    found.mouse.move(*at)
-    found.mouse.down()
-    found.mouse.move(at[0] - 40, at[1] - 30, steps=2)
-    found.mouse.up()
+    page.mouse.move(*at)
+    page.mouse.down()
+    page.mouse.move(at[0] - 40, at[1] - 30, steps=2)
+    page.mouse.up()
     note()
     assert seen[-2][0]["x"] - seen[-1][0]["x"] == pytest.approx(40, abs=1)
-    found.keyboard.press("+")
+    page.keyboard.press("+")
     note()
-    found.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowDown")
     note()
-    found.click("#view-one")
+    page.click("#view-one")
     note()
     assert seen[-1][0]["width"] == pytest.approx(WIDTH)
-    found.select_option("#view-image", "1")
+    page.select_option("#view-image", "1")
     note()
-    assert boxes(found)[0]["height"] > boxes(found)[0]["width"]
+    assert boxes(page)[0]["height"] > boxes(page)[0]["width"]
 
 
 def test_flicker_changes_between_the_two(opened: Callable[..., Any], shown: list[Pixels]) -> None:
-    found = opened()
-    into_the_corner(found)
-    found.keyboard.press("f")
-    rows, columns = sampled(found).shape[:2]
-    assert np.array_equal(sampled(found), shown[1][:rows, :columns])
-    found.keyboard.press("Space")
-    assert np.array_equal(sampled(found), shown[0][:rows, :columns])
-    assert found.locator("#view-flicker").get_attribute("aria-pressed") == "true"
+    page = opened()
+    into_the_corner(page)
+    page.keyboard.press("f")
+    rows, columns = sampled(page).shape[:2]
+    assert np.array_equal(sampled(page), shown[1][:rows, :columns])
+    page.keyboard.press("Space")
+    assert np.array_equal(sampled(page), shown[0][:rows, :columns])
+    assert page.locator("#view-flicker").get_attribute("aria-pressed") == "true"
 
 
 def test_bits_lie_over_the_picture(opened: Callable[..., Any]) -> None:
-    found = opened()
-    assert not found.locator(".pane.heat").is_visible()
-    found.focus("#view-stage")
-    found.keyboard.press("b")
-    assert found.locator(".pane.heat").is_visible()
-    text = found.locator("#view-bits-text").inner_text().replace("\u202f", " ")
+    page = opened()
+    assert not page.locator(".pane.heat").is_visible()
+    page.focus("#view-stage")
+    page.keyboard.press("b")
+    assert page.locator(".pane.heat").is_visible()
+    text = page.locator("#view-bits-text").inner_text().replace("\u202f", " ")
     assert "33 670 bits, 4 209 bytes (level 0: 10.9 %, level 1: 89.1 %)" in text
     assert "Stages that a position uses, on average: 1.50 at level 0, 3.25 at level 1." in text
     assert "have 4 250 bytes, the file 1 234" in text
-    size = found.locator(".heat img").evaluate("e => [e.naturalWidth, e.naturalHeight, e.style.width, e.style.height]")
+    size = page.locator(".heat img").evaluate("e => [e.naturalWidth, e.naturalHeight, e.style.width, e.style.height]")
     assert size == [20, 13, "160px", "104px"]
-    cut = found.locator(".cut").evaluate("e => [e.offsetWidth, e.offsetHeight]")
+    cut = page.locator(".cut").evaluate("e => [e.offsetWidth, e.offsetHeight]")
     assert cut == [WIDTH, HEIGHT]  # what lies beyond the image is not shown
-    found.locator("#view-strength").fill("100")
-    into_the_corner(found)
-    first = sampled(found)[:8, :8].reshape(-1, 3)
+    page.locator("#view-strength").fill("100")
+    into_the_corner(page)
+    first = sampled(page)[:8, :8].reshape(-1, 3)
     assert {tuple(value) for value in first} == {tuple(bytes.fromhex(pictures.HEAT[0][1:]))}
 
 
 def test_facts_stand_beside_the_pictures(opened: Callable[..., Any]) -> None:
-    found = opened()
-    rows = [re.split(r"[\s]*[\n\t]+", text) for text in found.locator("#view-facts tr").all_inner_texts()]
+    page = opened()
+    rows = [re.split(r"[\s]*[\n\t]+", text) for text in page.locator("#view-facts tr").all_inner_texts()]
     assert [row[0].split()[0] for row in rows] == ["original", "vqcodec", "JPEG"]
     assert "left" in rows[0][0]
     assert "right" in rows[1][0]
     assert rows[1][-4:] == ["1\u202f234", "30.25", "0.9876", "−1.5"]
-    assert "no smaller file" in found.locator("#view-facts tr").nth(2).inner_text()
+    assert "no smaller file" in page.locator("#view-facts tr").nth(2).inner_text()
 
 
 def test_fingers_zoom(opened: Callable[..., Any]) -> None:
-    found = opened(360, has_touch=True, is_mobile=True)
-    stage = found.locator("#view-stage")
+    page = opened(360, has_touch=True, is_mobile=True)
+    stage = page.locator("#view-stage")
     stage.scroll_into_view_if_needed()
     box = stage.bounding_box()
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-    session = found.context.new_cdp_session(found)
-    before = boxes(found)[0]["width"]
+    session = page.context.new_cdp_session(page)
+    before = boxes(page)[0]["width"]
     for kind, apart in (("touchStart", 20), ("touchMove", 35), ("touchMove", 60)):
         touches = [{"x": x - apart, "y": y, "id": 0}, {"x": x + apart, "y": y, "id": 1}]
         session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": touches})
     session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
-    now = boxes(found)
+    now = boxes(page)
     assert now[0]["width"] == pytest.approx(3 * before, rel=0.05)
     assert now[0] == now[1]
 
 
 def test_nothing_is_wider_than_a_phone(opened: Callable[..., Any]) -> None:
-    found = opened(360)
-    for summary in found.locator("summary").all():
+    page = opened(360)
+    for summary in page.locator("summary").all():
         summary.click()
-    found.click("#view-bits")
-    assert found.evaluate("document.documentElement.scrollWidth") == 360
-    found.click("#view-flicker")
-    for control in found.locator("button, select, input, .stage, .chart").all():
+    page.click("#view-bits")
+    assert page.evaluate("document.documentElement.scrollWidth") == 360
+    page.click("#view-flicker")
+    for control in page.locator("button, select, input, .stage, .chart").all():
         box = control.bounding_box()
         assert box["x"] >= 0
         assert box["x"] + box["width"] <= 360
-    mark = found.locator(".chart .point").last.bounding_box()
-    found.locator(".chart").last.scroll_into_view_if_needed()
-    mark = found.locator(".chart").last.locator("g.ours .point").last.bounding_box()
-    found.mouse.move(mark["x"] + 2, mark["y"] + 2)
-    tip = found.locator(".chart").last.locator(".tip").bounding_box()
+    mark = page.locator(".chart .point").last.bounding_box()
+    page.locator(".chart").last.scroll_into_view_if_needed()
+    mark = page.locator(".chart").last.locator("g.ours .point").last.bounding_box()
+    page.mouse.move(mark["x"] + 2, mark["y"] + 2)
+    tip = page.locator(".chart").last.locator(".tip").bounding_box()
     assert tip["x"] + tip["width"] <= 360
 
 
@@ -335,18 +335,18 @@ def test_dark_mode_changes_the_colours(opened: Callable[..., Any]) -> None:
     def lightness(colour: str) -> float:
         return sum(map(float, re.findall(r"[\d.]+", colour)[:3])) / (3 * 255)
 
-    found = {scheme: opened(scheme=scheme) for scheme in ("light", "dark")}
-    (light_ground, light_ink), (dark_ground, dark_ink) = (p.eval_on_selector("body", colours) for p in found.values())
+    pages = {scheme: opened(scheme=scheme) for scheme in ("light", "dark")}
+    (light_ground, light_ink), (dark_ground, dark_ink) = (p.eval_on_selector("body", colours) for p in pages.values())
     assert lightness(light_ground) > 0.95 > 0.2 > lightness(light_ink)
     assert lightness(dark_ground) < 0.15 < 0.85 < lightness(dark_ink)
     for key in ("ours", "jpeg"):
-        light, dark = (p.eval_on_selector(f"g.c-{key} .line", line) for p in found.values())
+        light, dark = (p.eval_on_selector(f"g.c-{key} .line", line) for p in pages.values())
         assert lightness(light) < lightness(dark)
 
 
 def test_without_scripts_the_figures_are_there(opened: Callable[..., Any]) -> None:
-    found = opened(java_script_enabled=False)
-    assert "The viewer needs JavaScript" in found.locator("noscript").inner_text()
-    assert "−50.0 %" in found.locator(".tables").inner_text()
-    assert found.locator("g.c-ours .line").first.is_visible()
-    assert not found.locator(".view").is_visible()
+    page = opened(java_script_enabled=False)
+    assert "The viewer needs JavaScript" in page.locator("noscript").inner_text()
+    assert "−50.0 %" in page.locator(".tables").inner_text()
+    assert page.locator("g.c-ours .line").first.is_visible()
+    assert not page.locator(".view").is_visible()

@@ -153,16 +153,16 @@ class Trunk:
             for dy, dx in taps(prior.order, reach):
                 there = y + dy + MARGIN, x + dx + MARGIN
                 seen.append(self._x[(i, n, *there)] * (self._step[there] < step)[:, None])
-            own = self._x[i, n, y + MARGIN, x + MARGIN]
+            itself = self._x[i, n, y + MARGIN, x + MARGIN]
             if i:
-                seen.append(own)
+                seen.append(itself)
             u = product(np.concatenate(seen, -1), prior.tensors[f"layer.{i}.conv.{reach}.weight"])
             u += product(condition, prior.tensors[f"layer.{i}.cond.weight"]) + prior.tensors[f"layer.{i}.bias"]
             a, g = np.split(u, 2, 1)
             t = rounded(clamp(rounded(a, 5)) * relu(rounded(g + 64 * 128, 7)), 7)
             out = clamp(prior.linear(f"layer.{i}.project", 9, t))
             if i:
-                out = clamp(out + own)
+                out = clamp(out + itself)
             self._before[i, n, y, x] = out
             if self._attends(i):
                 out = self._attended(i, step, n, out)

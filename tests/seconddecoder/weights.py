@@ -35,8 +35,8 @@ def read(path: Path) -> Model:
     tensors: list[dict[str, NDArray[np.int64]]] = [{} for _ in config["priors"]]
     for name, entry in entries.items():
         if name.startswith("prior."):
-            _, level, own = name.split(".", 2)
+            _, level, short = name.split(".", 2)
             first, last = entry["data_offsets"]
             values = np.frombuffer(data[start + first : start + last], TYPES[entry["dtype"]])
-            tensors[int(level)][own] = values.astype(np.int64).reshape(entry["shape"])
+            tensors[int(level)][short] = values.astype(np.int64).reshape(entry["shape"])
     return Model(hashlib.sha256(data).digest()[:4], config, tensors)

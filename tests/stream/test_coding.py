@@ -22,18 +22,18 @@ def random_frequencies(n: int, k: int, seed: int = 0) -> np.ndarray:
 @pytest.mark.parametrize("k", [2, 16, 512])
 def test_round_trip_at_the_ideal_length(k):
     f = random_frequencies(4000, k)
-    share = f / f.sum(1, keepdims=True, dtype=np.float64)
+    probability = f / f.sum(1, keepdims=True, dtype=np.float64)
     generator = np.random.default_rng(1)
-    symbols = (share.cumsum(1) > generator.random((4000, 1))).argmax(1).astype(np.int32)
+    symbols = (probability.cumsum(1) > generator.random((4000, 1))).argmax(1).astype(np.int32)
     encoder = SymbolEncoder()
     for part in np.array_split(np.arange(4000), 7):
         encoder.encode(symbols[part], np.ascontiguousarray(f[part]))
     data = encoder.getvalue()
     decoder = SymbolDecoder(data)
-    found = [decoder.decode(f[i : i + 100]) for i in range(0, 4000, 100)]
-    assert (np.concatenate(found) == symbols).all()
+    symbols_read = [decoder.decode(f[i : i + 100]) for i in range(0, 4000, 100)]
+    assert (np.concatenate(symbols_read) == symbols).all()
     assert decoder.complete()
-    ideal = -np.log2(share[np.arange(4000), symbols]).sum()
+    ideal = -np.log2(probability[np.arange(4000), symbols]).sum()
     assert ideal <= 8 * len(data) < ideal * 1.001 + 64
 
 
@@ -42,8 +42,8 @@ def test_the_golden_stream():
     encoder = SymbolEncoder()
     encoder.encode(np.array([3, 0, 1, 2, 3], np.int32), np.tile(np.float32([1, 2, 3, 10]), (5, 1)))
     assert encoder.getvalue().hex() == GOLDEN
-    found = SymbolDecoder(bytes.fromhex(GOLDEN)).decode(np.tile(np.float32([1, 2, 3, 10]), (5, 1)))
-    assert found.tolist() == [3, 0, 1, 2, 3]
+    symbols_read = SymbolDecoder(bytes.fromhex(GOLDEN)).decode(np.tile(np.float32([1, 2, 3, 10]), (5, 1)))
+    assert symbols_read.tolist() == [3, 0, 1, 2, 3]
 
 
 GOLDEN = "0381f260"

@@ -18,25 +18,25 @@ from vqcodec.training.presets import VQVAE2_PRESETS
 
 def small() -> tuple[Autoencoder, list[torch.Tensor], torch.Tensor]:
     model, _ = untrained()
-    image, places = torch.rand(1, 3, 16, 16), torch.tensor([0.3])
+    image, tradeoffs = torch.rand(1, 3, 16, 16), torch.tensor([0.3])
     with torch.no_grad():
-        return model, model.encode(image, None, None, places), places
+        return model, model.encode(image, None, None, tradeoffs), tradeoffs
 
 
 def test_squared_jacobians_are_those_of_the_decoder() -> None:
-    model, indices, places = small()
+    model, indices, tradeoffs = small()
     codes = [q.lookup(m).permute(0, 3, 1, 2) for q, m in zip(model.level_quantizers(), indices, strict=True)]
     generator = torch.Generator().manual_seed(0)
-    found = [squared_jacobians(model, indices, places, generator) for _ in range(400)]
+    estimates = [squared_jacobians(model, indices, tradeoffs, generator) for _ in range(400)]
     for level in range(2):
 
         def decode(code: torch.Tensor, level: int = level) -> torch.Tensor:
-            return model.assemble([*codes[:level], code, *codes[level + 1 :]], places)
+            return model.assemble([*codes[:level], code, *codes[level + 1 :]], tradeoffs)
 
         jacobian = torch.autograd.functional.jacobian(decode, codes[level]).flatten(0, 3)[:, 0]  # [pixels, D, h, w]
         by_position = jacobian.flatten(2).permute(2, 0, 1)
         exact = (by_position.transpose(1, 2) @ by_position).mean(0) / PIXEL_VARIANCE
-        mean = torch.stack([one[level] for one in found]).mean(0)
+        mean = torch.stack([one[level] for one in estimates]).mean(0)
         assert (mean - exact).norm() < 0.1 * exact.norm()
 
 
@@ -80,8 +80,8 @@ def test_bits_weigh_less_where_the_decoder_makes_much_of_errors() -> None:
                for level in config.levels]  # fmt: skip
     plain = model.assemble
 
-    def louder(codes: list[torch.Tensor], places: torch.Tensor | None = None) -> torch.Tensor:
-        image = plain(codes, places)
+    def louder(codes: list[torch.Tensor], tradeoffs: torch.Tensor | None = None) -> torch.Tensor:
+        image = plain(codes, tradeoffs)
         return image * torch.cat([image.new_full((32,), 1.0), image.new_full((32,), 4.0)])
 
     model.assemble = louder  # type: ignore[method-assign]

@@ -94,10 +94,10 @@ def test_averages_follow_the_weights_and_are_lent(photos):
         expected = decay * expected + (1 - decay) * module[0].weight.detach().double().numpy()
         average.update(module)
     np.testing.assert_allclose(average.state["0.weight"].numpy(), expected, rtol=1e-5, atol=1e-6)
-    own = module[0].weight.detach().clone()
+    weight = module[0].weight.detach().clone()
     with average.applied(module):
         assert torch.equal(module[0].weight, average.state["0.weight"])
-    assert torch.equal(module[0].weight, own)
+    assert torch.equal(module[0].weight, weight)
 
 
 def test_the_log_is_json_lines_and_tensorboard(tmp_path, photos, capsys):
@@ -194,8 +194,8 @@ def test_checkpoint_keeps_the_optimizer(tmp_path):
     other = Autoencoder(VQVAE2_PRESETS["tiny"].autoencoder)
     loaded = Muon(parameter_groups(other, {}), 1e-3)
     generator = torch.Generator()
-    found = checkpoint.load(tmp_path / "a.safetensors", other, Average(other, 0.9), loaded, {"g": generator})
-    assert found["step"] == 1
+    meta = checkpoint.load(tmp_path / "a.safetensors", other, Average(other, 0.9), loaded, {"g": generator})
+    assert meta["step"] == 1
     assert generator.get_state().equal(torch.Generator().manual_seed(4).get_state())
     for a, b in zip(model.parameters(), other.parameters(), strict=True):
         assert torch.equal(a, b)

@@ -25,8 +25,8 @@ def test_images_from_folders_zips_and_files(tmp_path, photos):
     with zipfile.ZipFile(tmp_path / "c.zip", "w") as archive:
         archive.write(tmp_path / "b.png", "inside/b.png")
         archive.writestr("readme.txt", "no image")
-    found = load_images([tmp_path / "folder", tmp_path / "c.zip", tmp_path / "b.png"])
-    assert [np.array_equal(a, photos[i]) for a, i in zip(found, (0, 1, 1), strict=True)] == [True] * 3
+    loaded = load_images([tmp_path / "folder", tmp_path / "c.zip", tmp_path / "b.png"])
+    assert [np.array_equal(a, photos[i]) for a, i in zip(loaded, (0, 1, 1), strict=True)] == [True] * 3
     assert len(load_images([tmp_path / "folder", tmp_path / "b.png"], limit=1)) == 1
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="no images"):
@@ -51,12 +51,12 @@ def test_crops_come_from_the_images_and_repeat_with_the_seed(photos):
 
 def test_grids_of_pictures():
     images = torch.arange(3.0)[:, None, None, None].expand(3, 3, 4, 5) / 3
-    found = grid(images, 2)
-    assert found.shape == (3, 10, 12)
-    assert (found[:, :4, :5] == 0).all()
-    assert (found[:, :4, 5:7] == 1).all()
-    assert torch.equal(found[:, 6:, :5], images[2])
-    assert (found[:, 6:, 7:] == 1).all()
+    sheet = grid(images, 2)
+    assert sheet.shape == (3, 10, 12)
+    assert (sheet[:, :4, :5] == 0).all()
+    assert (sheet[:, :4, 5:7] == 1).all()
+    assert torch.equal(sheet[:, 6:, :5], images[2])
+    assert (sheet[:, 6:, 7:] == 1).all()
 
 
 def test_tiles_are_what_the_encoder_makes_of_them(photos):
@@ -67,10 +67,10 @@ def test_tiles_are_what_the_encoder_makes_of_them(photos):
     priors = Priors(config)
     priors[1] = fine
     tiles = CodedTiles(config, autoencoder, priors, photos, seed=3)
-    (coarse, found), tradeoffs = tiles.batch(4, tradeoff=1.0)
+    (coarse, fine_maps), tradeoffs = tiles.batch(4, tradeoff=1.0)
     assert tradeoffs.tolist() == [1.0] * 4
     assert coarse.shape == (4, 1, 8, 8)
-    assert found.shape == (4, 2, 16, 16)
+    assert fine_maps.shape == (4, 2, 16, 16)
     image = CropSampler(photos, config.tile_size, seed=3).batch(4)
     lmbdas = lambdas.at(config, torch.ones(4))
     assert lmbdas[0].tolist() == [0.0] * 4
@@ -79,7 +79,7 @@ def test_tiles_are_what_the_encoder_makes_of_them(photos):
     with torch.no_grad():
         plain = autoencoder.encode(image, lmbdas)
         assert torch.equal(plain[0], coarse)
-        bits = [float(fine(maps, [coarse]).mean()) for maps in (plain[1], found)]
+        bits = [float(fine(maps, [coarse]).mean()) for maps in (plain[1], fine_maps)]
     assert bits[1] < 0.95 * bits[0]
 
 
@@ -87,6 +87,8 @@ def test_enlarged_crops_are_smooth(photos):
     def edges(batch):
         return batch.diff(dim=-1).square().mean((1, 2, 3)) / batch.var((1, 2, 3)).clamp(min=1e-6)
 
-    plain, smooth, some = (CropSampler(photos, 64, seed=2, enlarged=share).batch(12) for share in (0.0, 1.0, 0.5))
+    plain, smooth, some = (
+        CropSampler(photos, 64, seed=2, enlarged=smooth_part).batch(12) for smooth_part in (0.0, 1.0, 0.5)
+    )
     assert edges(smooth).median() < 0.1 * edges(plain).median()
     assert 2 <= sum(torch.equal(a, b) for a, b in zip(some, plain, strict=True)) <= 10

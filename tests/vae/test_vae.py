@@ -61,21 +61,23 @@ def test_density_equals_torch_distributions():
 @pytest.mark.parametrize("log_scale", [-3.0, 0.0, 2.0, 5.0])
 def test_the_likelihood_of_all_256_values_sums_to_one(mean, log_scale):
     values = torch.arange(256.0)
-    found = Logistic(torch.tensor(mean), torch.tensor(log_scale)).log_likelihood(values)
-    assert found.isfinite().all()
-    assert found.double().exp().sum().item() == pytest.approx(1, abs=1e-5)
+    nats = Logistic(torch.tensor(mean), torch.tensor(log_scale)).log_likelihood(values)
+    assert nats.isfinite().all()
+    assert nats.double().exp().sum().item() == pytest.approx(1, abs=1e-5)
     if log_scale <= 2:  # wider than that, the open ends hold more than the middle
-        assert abs(int(found.argmax()) - min(255, max(0, mean))) <= 1
+        assert abs(int(nats.argmax()) - min(255, max(0, mean))) <= 1
 
 
 def test_the_likelihood_is_the_difference_of_the_cumulative_distribution():
     mean, scale = 100.3, 4.0
     values = torch.arange(256.0)
-    found = Logistic(torch.tensor(mean), torch.tensor(math.log(scale))).log_likelihood(values).double().exp().numpy()
+    likelihood = (
+        Logistic(torch.tensor(mean), torch.tensor(math.log(scale))).log_likelihood(values).double().exp().numpy()
+    )
     edges = (np.arange(257) - 0.5 - mean) / scale
     cumulative = 1 / (1 + np.exp(-edges))
     cumulative[0], cumulative[-1] = 0, 1
-    np.testing.assert_allclose(found, np.diff(cumulative), rtol=1e-4, atol=1e-9)
+    np.testing.assert_allclose(likelihood, np.diff(cumulative), rtol=1e-4, atol=1e-9)
 
 
 def test_reparameterised_gradients_equal_finite_differences():
@@ -162,17 +164,17 @@ def test_interpolation_runs_from_one_reconstruction_to_the_other(model, photo):
 
 
 def test_figures_add_up(model, photo):
-    found = model.figures(photo[:40, :50], samples=5, seed=1)
-    assert found.elbo == pytest.approx(found.reconstruction + found.kl)
-    assert found.importance_weighted is not None
-    assert found.importance_weighted == pytest.approx(found.elbo, rel=0.02)
+    measured = model.figures(photo[:40, :50], samples=5, seed=1)
+    assert measured.elbo == pytest.approx(measured.reconstruction + measured.kl)
+    assert measured.importance_weighted is not None
+    assert measured.importance_weighted == pytest.approx(measured.elbo, rel=0.02)
     again = model.figures(photo[:40, :50], seed=1)
-    assert again.elbo == found.elbo
+    assert again.elbo == measured.elbo
     assert again.importance_weighted is None
     decoded = model.reconstruct(photo[:40, :48]).astype(np.float64)
     error = np.square(decoded - photo[:40, :48]).mean()
-    assert found.psnr == pytest.approx(10 * np.log10(255**2 / error), abs=1e-6)
-    assert mean_figures([found, again]).elbo == pytest.approx(found.elbo)
+    assert measured.psnr == pytest.approx(10 * np.log10(255**2 / error), abs=1e-6)
+    assert mean_figures([measured, again]).elbo == pytest.approx(measured.elbo)
     with pytest.raises(ValueError, match="at least"):
         model.figures(photo[:3, :3])
 
