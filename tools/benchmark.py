@@ -40,6 +40,13 @@ class Numbers(click.ParamType):
         self.kind = kind
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
+        """Parse the numbers.
+
+        Args:
+            value: as it was given.
+            param: that it was given for.
+            ctx: of the command.
+        """
         if isinstance(value, tuple):
             return value
         try:
@@ -52,7 +59,14 @@ class Numbers(click.ParamType):
 
 
 def rivals(names: tuple[str, ...], ours: Ours, source: Image.Image, plan: Plan) -> list[Contender]:
-    """Names alone, or with a quality as in JPEG=75; without one, with as many bytes as ours at a middling size."""
+    """Choose what to compare with.
+
+    Args:
+        names: with a quality as in JPEG=75, or without: then with as many bytes as ours at a middling size.
+        ours: our codec.
+        source: of the pictures.
+        plan: for its sizes.
+    """
     reference = timings.picture(source, next((size for size in plan.sizes if size >= MATCHED_FROM), plan.sizes[-1]))
     results: list[Contender] = []
     limit = None
@@ -80,19 +94,41 @@ def counted(models: Sequence[str | None]) -> str:
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--model", "models", multiple=True, help="Name or weights file; repeatable. The default model if none.")
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    help="Time this model, a name or a weights file; repeatable. The default model if none.",
+)
 @click.option("--device", "devices", multiple=True, default=("cpu",), type=click.Choice(["cpu", "cuda"]))
-@click.option("--threads", type=Numbers(int), default=(1,), help="Counts to try, as in 1,2; 1 by default.")
-@click.option("--sizes", type=Numbers(float), default=SIZES, help="Megapixels, as in 0.1,1,6; up to 24 by default.")
-@click.option("--runs", default=5, show_default=True, type=click.IntRange(1), help="Of which the median is taken.")
-@click.option("--seconds", default=20.0, show_default=True, help="No further run starts after them.")
-@click.option("--quick", is_flag=True, help="Three small sizes, one run each: about a minute.")
-@click.option("--processes/--no-processes", default=True, help="Whole processes and their memory as well (default).")
-@click.option("--image", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Source of the pictures.")
-@click.option("--rival", "names", multiple=True, default=tuple(RIVALS), help="JPEG, WebP or AVIF; or JPEG=75.")
-@click.option("--macs", is_flag=True, help="Only count multiply-accumulates a pixel; nothing is timed.")
-@click.option("--json", "json_path", type=FILE, help="Write everything.")
-@click.option("--plot", "plot_path", type=FILE, help="Draw it (.svg, .png).")
+@click.option(
+    "--threads", type=Numbers(int), default=(1,), help="Try these numbers of threads, as in 1,2; 1 by default."
+)
+@click.option(
+    "--sizes",
+    type=Numbers(float),
+    default=SIZES,
+    help="Set the sizes in megapixels, as in 0.1,1,6; up to 24 by default.",
+)
+@click.option("--runs", default=5, show_default=True, type=click.IntRange(1), help="Take the median of so many runs.")
+@click.option("--seconds", default=20.0, show_default=True, help="Start no run after so many seconds.")
+@click.option("--quick", is_flag=True, help="Measure three small sizes, one run each: about a minute.")
+@click.option(
+    "--processes/--no-processes", default=True, help="Measure whole processes and their memory as well (default)."
+)
+@click.option(
+    "--image", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Cut the pictures from this one."
+)
+@click.option(
+    "--rival",
+    "names",
+    multiple=True,
+    default=tuple(RIVALS),
+    help="Compare with JPEG, WebP or AVIF; or JPEG=75 for a quality.",
+)
+@click.option("--macs", is_flag=True, help="Count multiply-accumulates a pixel, and time nothing.")
+@click.option("--json", "json_path", type=FILE, help="Write everything to this file.")
+@click.option("--plot", "plot_path", type=FILE, help="Draw a plot (.svg, .png).")
 def main(
     models: tuple[str, ...],
     devices: tuple[str, ...],

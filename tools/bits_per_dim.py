@@ -75,7 +75,14 @@ def without_metadata(image: Image.Image) -> Image.Image:
 
 
 def of_codec(codec: Codec, images: Images, floats: Sequence[LevelPrior] | None, metadata: bool) -> Found:
-    """Encode all images."""
+    """Encode all images, and take the files apart.
+
+    Args:
+        codec: the model.
+        images: names and pictures.
+        floats: the priors as float networks; None: leave them out.
+        metadata: keep it in the files.
+    """
     files = []
     for name, image in images:
         click.echo(f"{codec.name}: {name}", err=True)
@@ -85,7 +92,13 @@ def of_codec(codec: Codec, images: Images, floats: Sequence[LevelPrior] | None, 
 
 
 def of_vae(model: VAEModel, images: Images, samples: int) -> Found:
-    """Measure the bounds of all images."""
+    """Measure the bounds of all images.
+
+    Args:
+        model: the VAE.
+        images: names and pictures.
+        samples: draws for the importance-weighted bound; 0: leave it out.
+    """
     rows, measured = [], []
     for i, (name, image) in enumerate(images):
         click.echo(f"{model.name}: {name}", err=True)
@@ -95,7 +108,12 @@ def of_vae(model: VAEModel, images: Images, samples: int) -> Found:
 
 
 def write_csv(path: Path, rows: Sequence[Record]) -> None:
-    """A line an image and model; cells that a model has no figure for stay empty."""
+    """Write a line an image and model; cells that a model has no figure for stay empty.
+
+    Args:
+        path: of the file.
+        rows: records.
+    """
     names = list(dict.fromkeys(name for row in rows for name in row))
     with path.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, names)
@@ -105,14 +123,23 @@ def write_csv(path: Path, rows: Sequence[Record]) -> None:
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
-@click.option("--model", "models", multiple=True, help="Name or weights file; repeatable. The default model if none.")
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    help="Use this model, a name or a weights file; repeatable. The default model if none.",
+)
 @click.option("--csv", "csv_path", type=FILE, help="Write a row an image and model.")
 @click.option("--json", "json_path", type=FILE, help="Write everything.")
 @click.option("--metadata/--no-metadata", default=True, help="Keep ICC profile, EXIF and XMP in the files (default).")
-@click.option("--float/--no-float", "floating", default=True, help="Also the float network, where tiles are whole.")
-@click.option("--samples", default=0, type=click.IntRange(0), help="Draws for a VAE's importance-weighted bound.")
+@click.option(
+    "--float/--no-float", "floating", default=True, help="Measure the float network too, where tiles are whole."
+)
+@click.option(
+    "--samples", default=0, type=click.IntRange(0), help="Take so many draws for a VAE's importance-weighted bound."
+)
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="cpu", show_default=True)
-@click.option("--threads", type=click.IntRange(1), help="Of PyTorch on the CPU; its own choice if not given.")
+@click.option("--threads", type=click.IntRange(1), help="Let PyTorch use so many threads on the CPU.")
 def main(
     paths: tuple[Path, ...],
     models: tuple[str, ...],

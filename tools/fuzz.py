@@ -52,7 +52,12 @@ def chunks_of(data: bytes) -> list[tuple[bytes, bytes]]:
 
 
 def mutated_container(data: bytes, rng: random.Random) -> bytes:
-    """Chunks changed, swapped, repeated or left out; the number of chunks in the header is mostly made right."""
+    """Change, swap, repeat or leave out chunks; mostly make the number of chunks in the header right.
+
+    Args:
+        data: a `.vq2` file.
+        rng: source of the changes.
+    """
     chunks = chunks_of(data) or [(b"H", b"")]
     for _ in range(rng.randint(1, 3)):
         i, action = rng.randrange(len(chunks)), rng.randrange(6)
@@ -72,7 +77,12 @@ def mutated_container(data: bytes, rng: random.Random) -> bytes:
 
 
 def mutated_bytes(data: bytes, rng: random.Random) -> bytes:
-    """Bytes flipped, put in, taken out, repeated."""
+    """Flip, put in, take out, repeat bytes.
+
+    Args:
+        data: any bytes.
+        rng: source of the changes.
+    """
     out = bytearray(data)
     for _ in range(rng.choice([1, 1, 2, 4])):
         at, action = rng.randrange(len(out) + 1), rng.randrange(5)
@@ -116,7 +126,12 @@ def archive_of(members: dict[str, bytes]) -> bytes:
 
 
 def mutated_npz(data: bytes, rng: random.Random) -> bytes:
-    """Members changed, exchanged or left out."""
+    """Change, exchange or leave out members.
+
+    Args:
+        data: an `.npz` file.
+        rng: source of the changes.
+    """
     members = members_of(data)
     if not members:
         return mutated_bytes(data, rng)
@@ -148,13 +163,23 @@ def weights_of(data: bytes) -> tuple[dict[str, object], bytes] | None:
 
 
 def weights_file(header: object, tensors: bytes) -> bytes:
-    """A safetensors file of this header, with its right length."""
+    """Make a safetensors file, with the right length of its header.
+
+    Args:
+        header: as JSON.
+        tensors: bytes behind it.
+    """
     text = json.dumps(header).encode()
     return len(text).to_bytes(8, "little") + text + tensors
 
 
 def mutated_weights(data: bytes, rng: random.Random) -> bytes:
-    """Values of the header and of the configuration in it changed, or bytes of the tensors."""
+    """Change values of the header and of the configuration in it, or bytes of the tensors.
+
+    Args:
+        data: a weights file.
+        rng: source of the changes.
+    """
     parts = weights_of(data)
     if parts is None:
         return mutated_bytes(data, rng)
@@ -184,7 +209,12 @@ def holders(value: object) -> Iterator[tuple[object, object]]:
 
 
 def change_value(value: object, rng: random.Random) -> None:
-    """Change one value of a JSON object, in place."""
+    """Change one value of a JSON object.
+
+    Args:
+        value: the object, is changed.
+        rng: source of the change.
+    """
     held = list(holders(value))
     if held:
         holder, key = rng.choice(held)

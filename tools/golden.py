@@ -43,7 +43,12 @@ def indices_hash(indices: IndexMaps) -> str:
 
 
 def decoded_indices(codec: Codec, file: bytes) -> IndexMaps:
-    """The index maps that a file holds."""
+    """Read the index maps that a file holds.
+
+    Args:
+        codec: the model.
+        file: its bytes.
+    """
     return codec.read_indices(container.unpack(file))
 
 
@@ -55,7 +60,12 @@ def main(models: tuple[str, ...]) -> None:
 
 
 def write(codec: Codec, folder: Path) -> None:
-    """Replace the files of one model."""
+    """Replace the files of one model.
+
+    Args:
+        codec: the model.
+        folder: of its files.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("*.vq2"):
         old.unlink()

@@ -39,7 +39,15 @@ class Found(NamedTuple):
 
 
 def check(path: Path, model: str | None, effort: int, qualities: Sequence[float], targets: Sequence[float]) -> Found:
-    """Encode an image at all qualities and all targets (bits per pixel)."""
+    """Encode an image at all qualities and all targets.
+
+    Args:
+        path: of the image.
+        model: name or path; None: the default model.
+        effort: 1 to 9.
+        qualities: 0 to 100.
+        targets: bits per pixel.
+    """
     from vqcodec import load_model
     from vqcodec.errors import ImageError
 
@@ -59,6 +67,11 @@ def check(path: Path, model: str | None, effort: int, qualities: Sequence[float]
 
 
 def numbers(_context: click.Context, _option: click.Parameter, value: str) -> tuple[float, ...]:
+    """Parse comma-separated numbers, and sort them.
+
+    Args:
+        value: as it was given.
+    """
     try:
         return tuple(sorted(float(item) for item in value.split(",") if item.strip()))
     except ValueError:
@@ -67,11 +80,13 @@ def numbers(_context: click.Context, _option: click.Parameter, value: str) -> tu
 
 @click.command(help=__doc__)
 @click.argument("folders", nargs=-1, required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--model", help="Name or path; the default model if not given.")
+@click.option("--model", help="Use this model, a name or a path; the default model if not given.")
 @click.option("-e", "--effort", default=DEFAULT_EFFORT, show_default=True)
 @click.option("--qualities", default=",".join(str(q) for q in range(0, 101, 10)), show_default=True, callback=numbers)
-@click.option("--targets", default="0.2,0.5", show_default=True, callback=numbers, help="Bits per pixel.")
-@click.option("--jobs", default=os.cpu_count() or 1, show_default=True, type=click.IntRange(1), help="Processes.")
+@click.option("--targets", default="0.2,0.5", show_default=True, callback=numbers, help="Ask for these bits per pixel.")
+@click.option(
+    "--jobs", default=os.cpu_count() or 1, show_default=True, type=click.IntRange(1), help="Use so many processes."
+)
 def main(
     folders: tuple[Path, ...],
     model: str | None,

@@ -39,6 +39,13 @@ class Numbers(click.ParamType):
     name = "n,n,.."
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
+        """Parse the numbers.
+
+        Args:
+            value: as it was given.
+            param: that it was given for.
+            ctx: of the command.
+        """
         if isinstance(value, tuple):
             return value
         try:
@@ -61,7 +68,12 @@ def counter(dataset: str) -> Callable[[int, int], None]:
 
 
 def spread(items: Sequence[Path], number: int) -> list[Path]:
-    """That many items, or all, evenly spread over the list, the first and the last among them."""
+    """Take items evenly spread over a list, the first and the last among them.
+
+    Args:
+        items: the list.
+        number: of items to take; all, if there are fewer.
+    """
     if number >= len(items):
         return list(items)
     return [items[round(i * (len(items) - 1) / max(1, number - 1))] for i in range(number)]
@@ -75,7 +87,16 @@ def write_page(
     max_bpp: float,
     workers: Workers,
 ) -> None:
-    """The HTML page; pictures: tasks of the viewer."""
+    """Write the HTML page.
+
+    Args:
+        path: of the file.
+        by_dataset: curves.
+        rows: measurements.
+        pictures: tasks of the viewer.
+        max_bpp: right end of the curves.
+        workers: to make pictures with.
+    """
     from vqcodec.report.page import Dataset, page
     from vqcodec.report.pictures import case
 
@@ -93,41 +114,64 @@ def write_page(
     "--model",
     "models",
     multiple=True,
-    help="Model, by name or path; several make a curve. The first is shown in pictures, at its middle quality.",
+    help="Measure this model, a name or a path; several make a curve. Pictures show the first at its middle quality.",
 )
 @click.option(
-    "-q", "--quality", "qualities", type=Numbers(), default=(), help="Of the models; their middle by default."
+    "-q",
+    "--quality",
+    "qualities",
+    type=Numbers(),
+    default=(),
+    help="Set the models' qualities; their middle by default.",
 )
-@click.option("-e", "--effort", "efforts", type=Numbers(), default=(DEFAULT_EFFORT,), help="A curve for each.")
-@click.option("--tune", "tunes", multiple=True, type=click.Choice(list(TUNES)), help="A curve for each; repeatable.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda, for the models.")
-@click.option("--jpeg", type=Numbers(), default=RIVAL_GRIDS["JPEG"], help="Qualities; '' leaves JPEG out.")
-@click.option("--webp", type=Numbers(), default=RIVAL_GRIDS["WebP"], help="Qualities; '' leaves WebP out.")
-@click.option("--avif", type=Numbers(), default=RIVAL_GRIDS[AVIF[0]], help="Qualities of all its tunes and samplings.")
-@click.option("--jxl", type=Numbers(), default=RIVAL_GRIDS["JPEG XL"], help="Qualities; '' leaves JPEG XL out.")
-@click.option("--jobs", default=os.cpu_count() or 1, show_default=True, type=click.IntRange(1), help="Processes.")
-@click.option("--cache", type=FILE, help="File of JSON lines that keeps all results.")
+@click.option(
+    "-e", "--effort", "efforts", type=Numbers(), default=(DEFAULT_EFFORT,), help="Draw a curve for each effort."
+)
+@click.option(
+    "--tune", "tunes", multiple=True, type=click.Choice(list(TUNES)), help="Draw a curve for each; repeatable."
+)
+@click.option("--device", default="auto", show_default=True, help="Run the models on auto, cpu or cuda.")
+@click.option("--jpeg", type=Numbers(), default=RIVAL_GRIDS["JPEG"], help="Set the qualities; '' leaves JPEG out.")
+@click.option("--webp", type=Numbers(), default=RIVAL_GRIDS["WebP"], help="Set the qualities; '' leaves WebP out.")
+@click.option(
+    "--avif", type=Numbers(), default=RIVAL_GRIDS[AVIF[0]], help="Set the qualities of all its tunes and samplings."
+)
+@click.option("--jxl", type=Numbers(), default=RIVAL_GRIDS["JPEG XL"], help="Set the qualities; '' leaves JPEG XL out.")
+@click.option(
+    "--jobs", default=os.cpu_count() or 1, show_default=True, type=click.IntRange(1), help="Use so many processes."
+)
+@click.option("--cache", type=FILE, help="Keep all results in this file of JSON lines.")
 @click.option(
     "--smoothest",
     type=click.FloatRange(0, 1),
     default=0.0,
-    help="Share of each folder's images, those with the smallest JPEG files, to give tables for too.",
+    help="Give tables for this part of each folder's images too, those with the smallest JPEG files.",
 )
 @click.option("--csv", "csv_path", type=FILE, help="Write a row an image, codec and setting.")
 @click.option("--json", "json_path", type=FILE, help="Write the means.")
 @click.option("--plot", "plot_path", type=FILE, help="Draw the curves (.png, .svg).")
-@click.option("--max-bpp", default=1.5, show_default=True, type=click.FloatRange(0, min_open=True), help="Of the plot.")
-@click.option("--published", type=(str, EXISTING), help="Name of a FOLDER, and CSV of curves published for its images.")
-@click.option("--published-codec", multiple=True, help="Codec, or 'CODEC METRIC', of that file; all by default.")
-@click.option("--html", type=FILE, help="Write a page with all of it, which needs nothing else.")
-@click.option("--html-images", default=6, show_default=True, type=click.IntRange(0), help="In its viewer, of a folder.")
 @click.option(
-    "--html-image", multiple=True, help="File name of an image of the viewer, in place of evenly spread ones."
+    "--max-bpp", default=1.5, show_default=True, type=click.FloatRange(0, min_open=True), help="End the plot there."
 )
+@click.option(
+    "--published", type=(str, EXISTING), help="Add published curves: name of a FOLDER, and CSV for its images."
+)
+@click.option(
+    "--published-codec", multiple=True, help="Take this codec, or 'CODEC METRIC', of that file; all by default."
+)
+@click.option("--html", type=FILE, help="Write a page with all of it, which needs nothing else.")
+@click.option(
+    "--html-images",
+    default=6,
+    show_default=True,
+    type=click.IntRange(0),
+    help="Show so many images of a folder in its viewer.",
+)
+@click.option("--html-image", multiple=True, help="Show this file in the viewer, instead of evenly spread ones.")
 @click.option("--picture", type=FILE, help="Draw a strip at equal bytes.")
-@click.option("--image", type=EXISTING, help="Image of the strip.")
-@click.option("--crop", type=Numbers(), help="x,y,w,h of the strip; the whole image by default.")
-@click.option("--scale", default=1, show_default=True, type=click.IntRange(1, 8), help="Magnification of the strip.")
+@click.option("--image", type=EXISTING, help="Draw the strip of this image.")
+@click.option("--crop", type=Numbers(), help="Cut x,y,w,h out of it; all of it by default.")
+@click.option("--scale", default=1, show_default=True, type=click.IntRange(1, 8), help="Magnify the strip.")
 def main(**options: Any) -> None:
     _check(options)
     try:
@@ -153,7 +197,12 @@ def _check(options: dict[str, Any]) -> None:
 
 
 def run(options: dict[str, Any], workers: Workers) -> None:
-    """Everything that was asked for."""
+    """Do everything that was asked for.
+
+    Args:
+        options: of the command.
+        workers: to measure with.
+    """
     grids = {"JPEG": options["jpeg"], "WebP": options["webp"], "JPEG XL": options["jxl"]}
     grids |= dict.fromkeys(AVIF, options["avif"])
     qualities = [int(quality) for quality in options["qualities"]] or [None]
@@ -172,7 +221,12 @@ def run(options: dict[str, Any], workers: Workers) -> None:
 
 
 def shown(points: Sequence[Ours], qualities: Sequence[int | None]) -> Ours | None:
-    """The first model at its middle quality, or the lower of two."""
+    """Choose the first model at its middle quality, or the lower of two.
+
+    Args:
+        points: of ours, qualities of the first model first.
+        qualities: of each model.
+    """
     return points[(len(qualities) - 1) // 2] if points else None
 
 
@@ -184,7 +238,16 @@ def measure_folders(
     grids: dict[str, Sequence[float]],
     groups: Sequence[Sequence[str]],
 ) -> None:
-    """Measure, and write what was asked for."""
+    """Measure, and write what was asked for.
+
+    Args:
+        options: of the command.
+        workers: to measure with.
+        points: of ours.
+        pictured: the one that pictures show.
+        grids: qualities of the rivals.
+        groups: rivals of the pictures.
+    """
     codecs, cache, rows = [*points, *rivals(grids)], Cache(options["cache"]), []
     for folder in options["folders"]:
         rows += evaluate(folder, codecs, cache, workers, counter(folder.resolve().name))

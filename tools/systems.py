@@ -31,13 +31,27 @@ LABEL = 16
 
 
 @click.command(help=__doc__)
-@click.option("--model", "models", multiple=True, default=MODELS, show_default=True, help="name or weights file")
-@click.option("--images", multiple=True, metavar="NAME=PATH", help="a set of images: folder or zip; repeatable")
-@click.option("--table", "page", type=click.Path(path_type=Path), help="page whose tables are replaced")
-@click.option("--json", "record", type=click.Path(path_type=Path), help="write all figures there")
-@click.option("--bound-samples", default=16, show_default=True, help="draws for the importance-weighted bound; 0: none")
-@click.option("--picture", type=click.Path(path_type=Path), help="write the picture there")
-@click.option("--pictured", type=click.Path(exists=True, path_type=Path), help="image to reconstruct in it")
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    default=MODELS,
+    show_default=True,
+    help="Measure this model, a name or a weights file; repeatable.",
+)
+@click.option(
+    "--images", multiple=True, metavar="NAME=PATH", help="Measure on this set of images, a folder or zip; repeatable."
+)
+@click.option("--table", "page", type=click.Path(path_type=Path), help="Replace the tables of this page.")
+@click.option("--json", "record", type=click.Path(path_type=Path), help="Write all figures to this file.")
+@click.option(
+    "--bound-samples",
+    default=16,
+    show_default=True,
+    help="Take so many draws for the importance-weighted bound; 0: none.",
+)
+@click.option("--picture", type=click.Path(path_type=Path), help="Write the picture to this file.")
+@click.option("--pictured", type=click.Path(exists=True, path_type=Path), help="Reconstruct this image in it.")
 def main(
     models: tuple[str, ...],
     images: tuple[str, ...],
@@ -70,7 +84,13 @@ def main(
 
 
 def replace(page: Path, name: str, text: str) -> None:
-    """Put a table between the marks of its set."""
+    """Put a table between the marks of its set.
+
+    Args:
+        page: of the documentation.
+        name: of the set.
+        text: the table.
+    """
     begin, end = (mark.format(name) for mark in MARKS)
     before = page.read_text(encoding="utf-8")
     after, number = re.subn(
@@ -82,7 +102,12 @@ def replace(page: Path, name: str, text: str) -> None:
 
 
 def sheet(models: list[tuple[Codec | VAEModel, sampling.Sampler]], pixels: np.ndarray) -> Image.Image:
-    """One row a model: original, reconstruction, samples."""
+    """Draw one row a model: original, reconstruction, samples.
+
+    Args:
+        models: with their samplers.
+        pixels: uint8 [H, W, 3].
+    """
     crop = np.ascontiguousarray(middle(pixels, SIDE))
     whole = Image.new("RGB", ((SIDE + 4) * (SAMPLES + 2), (SIDE + 4 + LABEL) * len(models)), "white")
     writing = ImageDraw.Draw(whole)

@@ -38,7 +38,12 @@ EXISTING = click.Path(exists=True, path_type=Path)
 
 
 def settings(defaults: TrainConfig, *without: str) -> Any:
-    """One option per field of TrainConfig, with the run's own defaults."""
+    """Add one option a field of TrainConfig, with the run's defaults.
+
+    Args:
+        defaults: of the run.
+        without: fields to leave out.
+    """
 
     def decorate(command: Any) -> Any:
         for f in reversed(dataclasses.fields(TrainConfig)):
@@ -57,7 +62,13 @@ def settings(defaults: TrainConfig, *without: str) -> Any:
 
 
 def configured(defaults: TrainConfig, device: str, options: dict[str, Any]) -> TrainConfig:
-    """What the options of `settings` ask for; bf16 where the device is fast at it unless they say otherwise."""
+    """Read what the options of `settings` ask for; bf16 where the device is fast at it unless they say otherwise.
+
+    Args:
+        defaults: of the run.
+        device: to train on.
+        options: of the command.
+    """
     if options["bf16"] is None:
         options = options | {"bf16": fast_bf16(torch.device(device).type)}
     return dataclasses.replace(defaults, device=device, **options)
@@ -65,11 +76,21 @@ def configured(defaults: TrainConfig, device: str, options: dict[str, Any]) -> T
 
 def data(command: Any) -> Any:
     """Where the photographs are."""
-    command = click.option("--val", multiple=True, type=EXISTING, required=True, help="validation images")(command)
-    command = click.option("--data", multiple=True, type=EXISTING, required=True, help="folder or zip; repeatable")(
-        command
-    )
-    return click.option("--out", type=PATH, required=True, help="folder of the run")(command)
+    command = click.option(
+        "--val",
+        multiple=True,
+        type=EXISTING,
+        required=True,
+        help="Measure on these images, a folder or zip; repeatable.",
+    )(command)
+    command = click.option(
+        "--data",
+        multiple=True,
+        type=EXISTING,
+        required=True,
+        help="Train on these photographs, a folder or zip; repeatable.",
+    )(command)
+    return click.option("--out", type=PATH, required=True, help="Keep the run in this folder.")(command)
 
 
 def preset(presets: Mapping[str, Any]) -> Any:
@@ -78,13 +99,13 @@ def preset(presets: Mapping[str, Any]) -> Any:
 
 def lmbdas(command: Any) -> Any:
     """The range of lambda."""
-    text = "lowest and highest weight of a bit, in place of the preset's; 0 0: nearest codes"
+    text = "Set the lowest and the highest weight of a bit; the preset's by default; 0 0: nearest codes."
     return click.option("--lambda", "lmbdas", nargs=2, type=float, help=text)(command)
 
 
 def start(command: Any) -> Any:
     """A model to start from."""
-    text = "weights file whose tensors the new autoencoder takes over where names and shapes agree"
+    text = "Take over the tensors of this weights file where names and shapes agree."
     return click.option("--start", type=EXISTING, help=text)(command)
 
 
@@ -92,24 +113,24 @@ def terms(commitment: float) -> Any:
     """Terms of an autoencoder's loss."""
 
     def decorate(command: Any) -> Any:
-        text = "of a crop's square error in the loss"
+        text = "Shape a crop's square error in the loss."
         command = click.option("--shape", type=click.Choice(SHAPES), default="mse", show_default=True, help=text)(
             command
         )
-        text = "share of the crops that get nothing of the finest level"
+        text = "Give this part of the crops nothing of the finest level."
         command = click.option("--silent", default=0.0, show_default=True, help=text)(command)
-        text = "weight of what is missing to a perfect SSIMULACRA2, in units of 100 points"
+        text = "Weigh what is missing to a perfect SSIMULACRA2, in units of 100 points."
         command = click.option("--ssimulacra2", default=0.0, show_default=True, help=text)(command)
-        text = "weight of 1 - MS-SSIM beside the mean square error; 0.3 makes it about half as large"
+        text = "Weigh 1 - MS-SSIM beside the mean square error; 0.3 makes it about half as large."
         command = click.option("--ms-ssim", default=0.0, show_default=True, help=text)(command)
-        text = "weight of the commitment loss"
+        text = "Weigh the commitment loss."
         return click.option("--commitment", default=commitment, show_default=True, help=text)(command)
 
     return decorate
 
 
 @click.group(help=__doc__)
-@click.option("--threads", default=0, help="CPU threads, 0: all")
+@click.option("--threads", default=0, help="Compute with so many CPU threads; 0: all.")
 def main(threads: int) -> None:
     if threads:
         torch.set_num_threads(threads)
@@ -143,7 +164,23 @@ def autoencoder(
     device: str,
     **kw: Any,
 ) -> None:
-    """What `vqvae` and `vqvae2` share."""
+    """Do `vqvae` or `vqvae2`.
+
+    Args:
+        presets: by name.
+        out: folder of the run.
+        data: photographs to train on.
+        val: photographs to measure on.
+        preset: name of the model's sizes.
+        lmbdas: lowest and highest weight of a bit; None: the preset's.
+        commitment: weight of the commitment loss.
+        ms_ssim: weight of 1 - MS-SSIM.
+        ssimulacra2: weight of what is missing to a perfect SSIMULACRA2.
+        shape: of a crop's square error in the loss.
+        silent: part of the crops that get nothing of the finest level.
+        start: weights file to begin with.
+        device: to train on.
+    """
     with parallel.processes(device) as name:
         config = configured(AUTOENCODER, name, kw)
         model = presets[preset]
@@ -184,12 +221,20 @@ def vqvae2(**kw: Any) -> None:
 @main.command()
 @data
 @lmbdas
-@click.option("--start", type=EXISTING, help="weights file of a model to go on from, in place of --out's autoencoder")
-@click.option("--preset", type=click.Choice(sorted(VQVAE2_PRESETS)), help="begin from nothing")
-@click.option("--unquantized-steps", default=60, show_default=True, help="from nothing: before the quantisers")
-@click.option("--ramp", nargs=2, default=(80, 240), show_default=True, help="from nothing: the weight of a bit grows")
-@click.option("--enlarged", default=0.0, show_default=True, help="share of the crops that are smooth")
-@click.option("--prior-share", default=1.0, show_default=True, help="share of the crops that train the priors")
+@click.option("--start", type=EXISTING, help="Go on from this weights file, instead of --out's autoencoder.")
+@click.option("--preset", type=click.Choice(sorted(VQVAE2_PRESETS)), help="Begin from nothing.")
+@click.option(
+    "--unquantized-steps", default=60, show_default=True, help="Train so many steps without quantisers, from nothing."
+)
+@click.option(
+    "--ramp",
+    nargs=2,
+    default=(80, 240),
+    show_default=True,
+    help="Let the weight of a bit grow between these steps, from nothing.",
+)
+@click.option("--enlarged", default=0.0, show_default=True, help="Make this part of the crops smooth.")
+@click.option("--prior-share", default=1.0, show_default=True, help="Train the priors on this part of the crops.")
 @terms(0.05)
 @settings(JOINT)
 def joint(

@@ -27,15 +27,21 @@ def main() -> None:
 
 
 def load(name: str, device: str) -> VAEModel:
+    """Load a VAE.
+
+    Args:
+        name: or path.
+        device: to compute on.
+    """
     return VAEModel.load(registry.find(name), device)
 
 
 @main.command()
 @model_option
 @device_option
-@click.option("--samples", default=0, help="draws for the importance-weighted bound; 0: leave it out")
+@click.option("--samples", default=0, help="Take so many draws for the importance-weighted bound; 0: leave it out.")
 @click.option("--seed", default=0)
-@click.option("--crop", default=0, help="measure the middle square of this side in pixels; 0: whole images")
+@click.option("--crop", default=0, help="Measure the middle square of this side in pixels; 0: whole images.")
 @click.argument("paths", nargs=-1, required=True, type=EXISTING)
 def bound(name: str, device: str, samples: int, seed: int, crop: int, paths: tuple[Path, ...]) -> None:
     """ELBO and its parts in bits per dim, mean over the images of folders, zips and files; JSON on stdout."""
@@ -62,8 +68,8 @@ def reconstruct(name: str, device: str, image: Path, target: Path) -> None:
 @main.command()
 @model_option
 @device_option
-@click.option("--steps", default=8, show_default=True, help="pictures in the row, both ends included")
-@click.option("--crop", default=256, show_default=True, help="side of the squares in pixels, from the middle")
+@click.option("--steps", default=8, show_default=True, help="Draw so many pictures in the row, both ends included.")
+@click.option("--crop", default=256, show_default=True, help="Cut squares of this side in pixels from the middle.")
 @click.argument("first", type=EXISTING)
 @click.argument("last", type=EXISTING)
 @click.argument("target", type=click.Path(path_type=Path))

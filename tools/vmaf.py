@@ -19,9 +19,11 @@ from vqcodec.model.registry import DEFAULT_MODEL
 
 @click.command(help=__doc__)
 @click.argument("folders", nargs=-1, required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--model", default=DEFAULT_MODEL, show_default=True, help="Name or path of the model.")
-@click.option("-q", "--quality", "qualities", default="25,50,75", show_default=True, help="Of the model.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@click.option("--model", default=DEFAULT_MODEL, show_default=True, help="Measure this model, a name or a path.")
+@click.option(
+    "-q", "--quality", "qualities", default="25,50,75", show_default=True, help="Set the qualities of the model."
+)
+@click.option("--device", default="auto", show_default=True, help="Run the model on auto, cpu or cuda.")
 def main(folders: tuple[Path, ...], model: str, qualities: str, device: str) -> None:
     for folder in folders:
         rows = []

@@ -8,12 +8,9 @@ decode:  picture <- make pixels  <- decompress       <- unpack <- .vq2
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from functools import cache, partial
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from vqcodec.encoder import fallback as fallbacks
@@ -25,20 +22,18 @@ from vqcodec.format import container
 from vqcodec.format.source import Source, contents
 from vqcodec.images import imaging, opening, whole
 from vqcodec.images.opening import ImageSource
-from vqcodec.model import pixels, registry
-from vqcodec.model.limits import DEFAULT_LIMITS, Deadline, Limits
+from vqcodec.model import registry
+from vqcodec.model.limits import DEFAULT_LIMITS, Limits
 from vqcodec.model.maps import IndexMaps
-from vqcodec.model.model import Model, pick_device
+from vqcodec.model.model import pick_device
+from vqcodec.model.pixels import Pixels
 from vqcodec.model.precision import exactly
-from vqcodec.stream import reader, writer
+from vqcodec.stream.indexcodec import IndexCodec
 from vqcodec.stream.part import Part, Region
 
-Pixels = npt.NDArray[np.uint8]
 
-
-class Codec(Model):
-    """A model, ready to encode and decode on one device. tradeoff: where the lmbda of an image lies in the model's
-    range, 0 (the lowest: the best picture) to 255."""
+class Codec(IndexCodec):
+    """A model, ready to encode and decode on one device."""
 
     @exactly
     def encode(
@@ -109,9 +104,15 @@ class Codec(Model):
     def decode(
         self, data: Source, *, region: Region | None = None, preview: int = 1, limits: Limits = DEFAULT_LIMITS
     ) -> Image.Image:
-        """Decode a .vq2 file, also by path or open, to an image with its metadata; or a part: see `stream.part.Part`.
+        """Decode a `.vq2` file to an image with its metadata.
 
-        Raises what `vqcodec.decode` does, and ModelError if it was made with another model.
+        Args:
+            data: the file: its bytes, its path, or open.
+            region: the part wanted; None: all of it. See `stream.part.Part`.
+            preview: how many times smaller; 1: full size.
+            limits: what decoding may cost.
+
+        Raises: FormatError (damaged), ModelError (of another model), ImageError (over the limits), ValueError (region).
         """
         data = contents(data)
         head = container.read_header(data)
@@ -126,52 +127,40 @@ class Codec(Model):
 
     @exactly
     def to_indices(self, image: Pixels, asked: Request = DEFAULT) -> IndexMaps:
-        """Choose the index maps of an image, uint8 [H, W, 3], which is padded by repeating its edge. Raises ModelError
-        as `encode`, ValueError if a size is asked for."""
+        """Choose the index maps of an image, which is padded by repeating its edge.
+
+        Args:
+            image: uint8 [H, W, 3].
+            asked: a quality or a lmbda, and the effort.
+
+        Raises: ModelError as `encode`, ValueError if a size is asked for.
+        """
         if asked.sized:
             raise ValueError("index maps have no size: give a quality or a lmbda")
         return chooser(self, image, asked).maps(lmbda_asked(asked, self.config.lmbdas))
 
-    def from_indices(self, maps: IndexMaps, tradeoff: int = 0) -> Pixels:
-        """Make pixels, uint8 [height, width, 3], of index maps. Floating point: may differ by 1 between devices."""
-        return pixels.make(self, maps, tradeoff)
-
-    def compress(self, maps: IndexMaps, tradeoff: int = 0) -> list[bytes]:
-        """Write index maps into streams: see `stream.writer`."""
-        return writer.compress(self, maps, tradeoff)
-
-    def decompress(
-        self,
-        streams: Sequence[bytes],
-        width: int,
-        height: int,
-        group_tiles: int | None = None,
-        tradeoff: int = 0,
-        deadline: Deadline | None = None,
-    ) -> IndexMaps:
-        """Read index maps from streams: see `stream.reader`."""
-        return reader.decompress(self, streams, width, height, group_tiles, tradeoff, deadline)
-
-    def header(self, width: int, height: int, mode: str, tradeoff: int = 0) -> container.Header:
-        """The header of the files that this codec writes."""
-        grouped = self.tiling(0, width, height).group_tiles
-        return container.Header(width, height, mode, self.identity, self.tile_size, grouped, tradeoff)
-
-    def read_indices(self, file: container.Container, limits: Limits = DEFAULT_LIMITS) -> IndexMaps:
-        """The index maps that a file holds. Raises FormatError, ModelError and ImageError as `decode`."""
-        return reader.read(self, file, limits)
-
 
 def load_model(name: str | os.PathLike[str] | None = None, device: str = "auto") -> Codec:
-    """An installed model by name, or a weights file by path; the default model for None. Kept for the next call.
+    """Load an installed model, and keep it for the next call.
 
-    device: auto (a GPU if there is one), cpu, cuda. Raises ModelError if there is no such model.
+    Args:
+        name: of the model, or path of a weights file; None: the default model.
+        device: `auto` (a GPU if there is one), `cpu` or `cuda`.
+
+    Raises: ModelError if there is no such model.
     """
     return _load(registry.find(name), pick_device(device))
 
 
 def load_identity(identity: bytes, device: str = "auto") -> Codec:
-    """The installed model with this identity; kept for the next call. Raises ModelError if there is none."""
+    """Load the installed model with an identity, and keep it for the next call.
+
+    Args:
+        identity: 4 bytes.
+        device: as of `load_model`.
+
+    Raises: ModelError if there is none.
+    """
     return _load(registry.find_identity(identity), pick_device(device))
 
 
@@ -183,12 +172,24 @@ def _load(model: registry.ModelFile, device: str) -> Codec:
 def encode(
     image: ImageSource, *, model: str | os.PathLike[str] | None = None, device: str = "auto", **options: Any
 ) -> bytes:
-    """Encode an image with a model, by name or path. options: those of `Codec.encode`."""
+    """Encode an image with a model. Further options are those of `Codec.encode`.
+
+    Args:
+        image: as of `Codec.encode`.
+        model: name or path; None: the default model.
+        device: as of `load_model`.
+    """
     return load_model(model, device).encode(image, **options)
 
 
 def decode(data: Source, *, device: str = "auto", limits: Limits = DEFAULT_LIMITS, **part: Any) -> Image.Image:
-    """Decode a .vq2 file with the installed model that it names. part: region and preview of `Codec.decode`."""
+    """Decode a `.vq2` file with the installed model that it names. Region and preview are those of `Codec.decode`.
+
+    Args:
+        data: the file: its bytes, its path, or open.
+        device: as of `load_model`.
+        limits: what decoding may cost.
+    """
     data = contents(data)
     head = container.read_header(data)
     wanted = Part(head.width, head.height, part.get("region"), part.get("preview", 1))

@@ -70,9 +70,16 @@ class Vq2ImageFile(ImageFile.ImageFile):
         self._lossless = head.header.lossless
 
     def draft(self, mode: str | None, size: tuple[int, int] | None) -> tuple[str, tuple[int, int, float, float]] | None:
-        """Have `load()` make a small picture, at least of a size, from the coarse levels alone: a half, a quarter and
-        so on. `thumbnail()` calls it. The mode stays. Returns mode and box, as Pillow's JPEG plugin does; None if the
-        pixels are there already."""
+        """Have `load()` make a small picture from the coarse levels alone: a half, a quarter and so on.
+
+        `thumbnail()` calls it.
+
+        Args:
+            mode: not used: the mode stays.
+            size: least width and height.
+
+        Returns: mode and box, as Pillow's JPEG plugin does; None if the pixels are there already.
+        """
         if self._decoded or self._scale > 1 or size is None:
             return None
         width, height = self._size

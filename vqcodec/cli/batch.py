@@ -54,17 +54,37 @@ def collection(command: F) -> F:
     options = (
         click.argument("source", metavar="SOURCE"),
         click.argument("dest", metavar="DEST"),
-        click.option("--glob", "pattern", default="", metavar="PATTERN", help="Names to take, as in '**/*.jpg'."),
         click.option(
-            "--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True, help="What does it."
+            "--glob", "pattern", default="", metavar="PATTERN", help="Take these names only, as in '**/*.jpg'."
         ),
-        click.option("-j", "--jobs", type=click.IntRange(0), metavar="N", help="Processes; by default one a core."),
-        click.option("--threads", type=click.IntRange(1), metavar="N", help="Of each; by default the cores divided."),
-        click.option("--address", metavar="HOST:PORT", help="Of a Ray cluster; auto: the one of this machine."),
-        click.option("--num-gpus", type=click.IntRange(1), metavar="N", help="Of a Ray cluster, one for each model."),
+        click.option(
+            "--engine",
+            type=click.Choice(["local", "ray"]),
+            default="local",
+            show_default=True,
+            help="Choose what does it.",
+        ),
+        click.option(
+            "-j", "--jobs", type=click.IntRange(0), metavar="N", help="Use so many processes; by default one a core."
+        ),
+        click.option(
+            "--threads",
+            type=click.IntRange(1),
+            metavar="N",
+            help="Let each use so many threads; by default the cores divided.",
+        ),
+        click.option("--address", metavar="HOST:PORT", help="Use this Ray cluster; auto: the one of this machine."),
+        click.option(
+            "--num-gpus",
+            type=click.IntRange(1),
+            metavar="N",
+            help="Use so many GPUs of a Ray cluster, a model on each.",
+        ),
         click.option("--retry-failed", is_flag=True, help="Try damaged ones again, too."),
-        click.option("--column", default="", metavar="NAME", help="Of Parquet files, that holds the pictures."),
-        click.option("--json", "as_json", is_flag=True, help="Summary on stdout, as a JSON object."),
+        click.option(
+            "--column", default="", metavar="NAME", help="Take the pictures from this column of Parquet files."
+        ),
+        click.option("--json", "as_json", is_flag=True, help="Print the summary as a JSON object on stdout."),
         force_option,
         device_option,
         quiet_option,
@@ -76,9 +96,15 @@ def collection(command: F) -> F:
 
 shards = (
     click.option(
-        "--to", type=click.Choice(["folder", "tar", "parquet"]), default="folder", show_default=True, help="Of results."
+        "--to",
+        type=click.Choice(["folder", "tar", "parquet"]),
+        default="folder",
+        show_default=True,
+        help="Store results so.",
     ),
-    click.option("--per-shard", type=click.IntRange(1), default=256, show_default=True, help="Results in one."),
+    click.option(
+        "--per-shard", type=click.IntRange(1), default=256, show_default=True, help="Put so many results in one."
+    ),
 )
 
 
@@ -93,13 +119,15 @@ def sharded(command: F) -> F:
 @collection
 @sharded
 @quality_option
-@click.option("--target-bpp", type=Number(0, min_open=True), help="At most so many bits per pixel.")
-@click.option("--target-psnr", type=Number(0, min_open=True), metavar="DB", help="At least so like the original.")
+@click.option("--target-bpp", type=Number(0, min_open=True), help="Fit into so many bits per pixel.")
+@click.option("--target-psnr", type=Number(0, min_open=True), metavar="DB", help="Reach at least this PSNR.")
 @lambda_option
 @effort_option
-@click.option("--tune", type=click.Choice(list(TUNES)), default=DEFAULT_TUNE, show_default=True, help="See encode.")
+@click.option(
+    "--tune", type=click.Choice(list(TUNES)), default=DEFAULT_TUNE, show_default=True, help="Choose what to optimise."
+)
 @click.option("--lossless", is_flag=True, help="Store the pictures themselves, as WebP or PNG.")
-@click.option("--no-fallback", is_flag=True, help="Never do so unasked.")
+@click.option("--no-fallback", is_flag=True, help="Never store them so unasked.")
 @model_option
 def encode(
     quality: float | None,
@@ -140,7 +168,10 @@ def encode(
 @sharded
 @format_option
 @click.option(
-    "-q", "--quality", type=click.IntRange(1, 100), help="Of JPEG (95), AVIF (90), WebP (without loss) or JXL."
+    "-q",
+    "--quality",
+    type=click.IntRange(1, 100),
+    help="Set the quality of JPEG (95), AVIF (90), WebP (without loss) or JXL.",
 )
 def decode(format: str | None, quality: int | None, device: str, **named: Any) -> None:
     """Decode the .vq2 files of SOURCE."""
@@ -200,7 +231,23 @@ def run_task(
     to: str = "folder",
     per_shard: int = 256,
 ) -> None:
-    """Do a task with a collection and say how it went; exit with status 1 if a picture failed."""
+    """Do a task with a collection and say how it went; exit with status 1 if a picture failed.
+
+    Args:
+        task: what is done to every picture.
+        source: of the pictures.
+        dest: of the results.
+        pattern: of names to take; empty: all pictures.
+        jobs: processes; None: one a core.
+        threads: of each process; None: the cores divided.
+        retry_failed: try damaged ones again.
+        as_json: print the summary as a JSON object.
+        force: overwrite what exists.
+        quiet: say nothing on stderr.
+        column: of Parquet files, that holds the pictures; empty: the only one that fits.
+        to: folder, tar or parquet.
+        per_shard: results in a tar or Parquet file.
+    """
     from vqcodec.batch import storage
     from vqcodec.batch.collection import engine_called
     from vqcodec.batch.running import Asked, run

@@ -60,13 +60,19 @@ def parse_region(
 @click.option(
     "--preview",
     type=click.Choice([str(scale) for scale in PREVIEW_SCALES]),
-    help="A picture so many times smaller, from the coarse levels.",
+    help="Make a picture so many times smaller, from the coarse levels.",
 )
 @click.option(
-    "--fit", type=click.IntRange(1), metavar="N", help="A picture of at most N pixels a side, of the coarse levels."
+    "--fit",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Make a picture of at most N pixels a side, of the coarse levels.",
 )
 @click.option(
-    "-q", "--quality", type=click.IntRange(1, 100), help="Of JPEG (95), AVIF (90), WebP (without loss) or JXL."
+    "-q",
+    "--quality",
+    type=click.IntRange(1, 100),
+    help="Set the quality of JPEG (95), AVIF (90), WebP (without loss) or JXL.",
 )
 @limits_options
 @jobs_option

@@ -25,7 +25,7 @@ MIME = "image/x-vq2"
     "--prefix",
     type=click.Path(file_okay=False),
     metavar="DIR",
-    help="Folder of shared data; by default yours, ~/.local/share or XDG_DATA_HOME.",
+    help="Use this folder of shared data; by default yours, ~/.local/share or XDG_DATA_HOME.",
 )
 @click.option("--remove", is_flag=True, help="Take away what was installed.")
 def install_desktop(prefix: str | None, remove: bool) -> None:

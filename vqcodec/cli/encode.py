@@ -43,17 +43,17 @@ if TYPE_CHECKING:
 @directory_option
 @recursive_option
 @quality_option
-@click.option("--target-size", callback=parse_size, metavar="SIZE", help="At most so large a file, as in 20kB.")
-@click.option("--target-bpp", type=Number(0, min_open=True), help="The same in bits per pixel.")
+@click.option("--target-size", callback=parse_size, metavar="SIZE", help="Fit into so many bytes, as in 20kB.")
+@click.option("--target-bpp", type=Number(0, min_open=True), help="Fit into so many bits per pixel.")
 @lambda_option
 @effort_option
 @click.option(
-    "--tune", type=click.Choice(list(TUNES)), default=DEFAULT_TUNE, show_default=True, help="What to optimise."
+    "--tune", type=click.Choice(list(TUNES)), default=DEFAULT_TUNE, show_default=True, help="Choose what to optimise."
 )
-@click.option("--target-psnr", type=Number(0, min_open=True), metavar="DB", help="At least so like the original.")
-@click.option("--target-ssimulacra2", type=Number(0, 100, min_open=True), help="The same by SSIMULACRA2.")
+@click.option("--target-psnr", type=Number(0, min_open=True), metavar="DB", help="Reach at least this PSNR.")
+@click.option("--target-ssimulacra2", type=Number(0, 100, min_open=True), help="Reach at least this SSIMULACRA2 score.")
 @click.option("--lossless", is_flag=True, help="Store the picture itself, as WebP or PNG.")
-@click.option("--no-fallback", is_flag=True, help="Never do so unasked. By default: graphics, where it is better.")
+@click.option("--no-fallback", is_flag=True, help="Never store it so unasked; graphics are, where that is better.")
 @click.option("--strip", is_flag=True, help="Leave out EXIF and XMP; the picture is turned as they say.")
 @model_option
 @click.option("--verify/--no-verify", default=None, help="Decode the result and compare; by default where it is cheap.")

@@ -70,7 +70,12 @@ class Commands(click.Group):
         return sorted({*super().list_commands(ctx), *COMMANDS, *TOOLS})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of a name, whose module adds it to the group."""
+        """Look up a command, whose module adds it to the group.
+
+        Args:
+            ctx: of the group.
+            cmd_name: of the command.
+        """
         if cmd_name in COMMANDS:
             importlib.import_module(f"vqcodec.{COMMANDS[cmd_name]}")
         if cmd_name in TOOLS:
@@ -78,6 +83,12 @@ class Commands(click.Group):
         return super().get_command(ctx, cmd_name)
 
     def main(self, args: Sequence[str] | None = None, *more: Any, **named: Any) -> Any:
+        """As click does, but end in one line, with an exit status of this package's.
+
+        Args:
+            args: of the command line; None: those of the process.
+            more: as of click.
+        """
         try:
             with _terminated():
                 return super().main(args, *more, **named)

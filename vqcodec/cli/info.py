@@ -20,7 +20,7 @@ from vqcodec.model.limits import Limits
 
 @main.command("info")
 @click.argument("paths", nargs=-1, required=True, type=PATH, metavar="FILE...")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line, one line a file.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object for each file, one a line.")
 @click.option("--deep", is_flag=True, help="Decode the streams, too: as verify does.")
 @limits_options
 @device_option

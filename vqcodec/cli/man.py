@@ -17,7 +17,7 @@ from vqcodec.images import files
 
 @main.command("man")
 @click.option(
-    "-O", "--output-dir", type=click.Path(file_okay=False), required=True, metavar="DIR", help="Where the pages go."
+    "-O", "--output-dir", type=click.Path(file_okay=False), required=True, metavar="DIR", help="Write the pages there."
 )
 @force_option
 def man_command(output_dir: str, force: bool) -> None:
@@ -32,7 +32,12 @@ def man_command(output_dir: str, force: bool) -> None:
 
 
 def pages(command: click.Command, ctx: click.Context) -> Iterator[tuple[str, str]]:
-    """Names and pages of a command and those below it. ctx: of the command, whose path is its name."""
+    """List names and pages of a command and those below it.
+
+    Args:
+        command: to begin with.
+        ctx: of the command, whose path is its name.
+    """
     below = {}
     if isinstance(command, click.Group):
         for name in command.list_commands(ctx):

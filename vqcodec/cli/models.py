@@ -14,7 +14,7 @@ from vqcodec.model import registry
 
 
 @main.command()
-@click.option("--json", "as_json", is_flag=True, help="A JSON list instead of the table.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list instead of the table.")
 def models(as_json: bool) -> None:
     """List the installed models with their measured figures.
 

@@ -23,6 +23,13 @@ class Number(click.FloatRange):
     """A finite number in a range."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """As click does, and refuse numbers that are not finite.
+
+        Args:
+            value: as it was given.
+            param: that it was given for.
+            ctx: of the command.
+        """
         number = super().convert(value, param, ctx)
         if not math.isfinite(number):
             self.fail(f"{value} is no finite number", param, ctx)
@@ -30,32 +37,42 @@ class Number(click.FloatRange):
 
 
 PATH = click.Path(allow_dash=True)  # whose names a shell completes
-model_option = click.option("--model", metavar="NAME", help="Model name, or path of a weights file.")
+model_option = click.option("--model", metavar="NAME", help="Use this model: a name, or the path of a weights file.")
 force_option = click.option("-f", "--force", is_flag=True, help="Overwrite what exists.")
-quiet_option = click.option("--quiet", is_flag=True, help="No summary on stderr.")
+quiet_option = click.option("--quiet", is_flag=True, help="Print no summary.")
 directory_option = click.option(
-    "-O", "--output-dir", type=click.Path(file_okay=False), help="Directory for the results."
+    "-O", "--output-dir", type=click.Path(file_okay=False), help="Write the results to this directory."
 )
-recursive_option = click.option("-r", "--recursive", is_flag=True, help="Folders with all that is in folders below.")
+recursive_option = click.option(
+    "-r", "--recursive", is_flag=True, help="Take folders with all that is in folders below."
+)
 jobs_option = click.option(
     "-j", "--jobs", "processes", type=click.IntRange(1), default=1, metavar="N", help="Do so many files at a time."
 )
 skip_option = click.option("--skip-existing", is_flag=True, help="Leave alone what has a result already.")
 format_option = click.option(
-    "--format", type=click.Choice(list(FORMATS)), help="Image format; by default as named, or PNG."
+    "--format", type=click.Choice(list(FORMATS)), help="Write this image format; by default as named, or PNG."
 )
 device_option = click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where to compute."
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="Choose where to compute.",
 )
-quality_option = click.option("-q", "--quality", type=Number(0, 100), help="0 (small) to 100 (good); 50 by default.")
-lambda_option = click.option("--lambda", "lmbda", type=Number(0), metavar="X", help="Weight of a bit, instead of -q.")
+quality_option = click.option(
+    "-q", "--quality", type=Number(0, 100), help="Set the quality, 0 (small) to 100 (good); 50 by default."
+)
+lambda_option = click.option(
+    "--lambda", "lmbda", type=Number(0), metavar="X", help="Set the weight of a bit, instead of -q."
+)
 effort_option = click.option(
     "-e",
     "--effort",
     type=click.IntRange(1, 9),
     default=DEFAULT_EFFORT,
     show_default=True,
-    help="1 (fast) to 9 (small).",
+    help="Search from 1 (fast) to 9 (for the smallest file).",
 )
 
 

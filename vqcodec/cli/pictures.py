@@ -22,7 +22,15 @@ def load(image: Any) -> None:
 
 
 def image_format(target: str, wanted: str | None, quality: int | None = None) -> str:
-    """The format of a result, by what was asked for or its name. Raises ImageError if it cannot be written so."""
+    """Choose the format of a result.
+
+    Args:
+        target: name of the file, or `-`.
+        wanted: format that was asked for; None: by the name.
+        quality: that was asked for.
+
+    Raises: ImageError if it cannot be written so.
+    """
     from vqcodec.images import imaging, opening
 
     named = f"x.{wanted}" if wanted is not None else "x.png" if target == "-" else target
@@ -33,7 +41,13 @@ def image_format(target: str, wanted: str | None, quality: int | None = None) ->
 
 
 def image_bytes(image: Any, format: str, quality: int | None = None) -> bytes:
-    """The file of an image. quality: 1 to 100, of formats that have one; None: see `imaging.save`."""
+    """Write an image to the bytes of a file.
+
+    Args:
+        image: of Pillow.
+        format: of Pillow.
+        quality: 1 to 100, of formats that have one; None: see `imaging.save`.
+    """
     from vqcodec.images.imaging import save
 
     file = io.BytesIO()

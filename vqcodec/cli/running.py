@@ -59,7 +59,13 @@ class Total:
 
 
 def run_jobs(jobs: list[Job], work: Callable[[Job], object], quiet: bool) -> None:
-    """Do all jobs, whatever happens to each; exit with status 1 if one failed."""
+    """Do all jobs, whatever happens to each; exit with status 1 if one failed.
+
+    Args:
+        jobs: inputs and where results go.
+        work: does one.
+        quiet: print warnings and errors only.
+    """
     from vqcodec.batch import attempt
 
     failed = False
@@ -73,7 +79,16 @@ def run_jobs(jobs: list[Job], work: Callable[[Job], object], quiet: bool) -> Non
 
 
 def run_steps(jobs: list[Job], steps: Steps, quiet: bool, processes: int = 1) -> None:
-    """The same for jobs of three steps, which overlap, or are done in several processes; with bars on a terminal."""
+    """Do all jobs of three steps, which overlap or are done in several processes; with bars on a terminal.
+
+    Exits with status 1 if one failed.
+
+    Args:
+        jobs: inputs and where results go.
+        steps: what is done for each.
+        quiet: print warnings and errors only.
+        processes: files that are done at a time.
+    """
     from vqcodec.batch import overlap
 
     total = Total(len(jobs))
@@ -105,14 +120,26 @@ def _forks() -> bool:
 
 
 def summary(job: Job, before: int, after: int, bpp: float) -> Done:
-    """The summary of a job. before, after: bytes of input and output; bpp: of the file of the codec."""
+    """Write the summary of a job.
+
+    Args:
+        job: that was done.
+        before: bytes of the input.
+        after: bytes of the output.
+        bpp: of the file of the codec.
+    """
     done = Done(f"{job.source} -> {job.target}: {before} -> {after} bytes, {bpp:.4f} bpp")
     done.before, done.after = before, after
     return done
 
 
 def lines_of(outcome: Outcome, quiet: bool) -> list[str]:
-    """What there is to say of a job."""
+    """List what there is to say of a job.
+
+    Args:
+        outcome: how it went.
+        quiet: warnings and errors only.
+    """
     return outcome.talk if quiet else outcome.lines
 
 

@@ -41,23 +41,25 @@ def parse_tiles(_context: click.Context, _option: click.Parameter, value: str | 
     type=click.IntRange(1, 1 << 16),
     default=1,
     show_default=True,
-    help="Number of images, each of the next seed.",
+    help="Draw so many images, each of the next seed.",
 )
-@click.option("--tiles", metavar="WxH", callback=parse_tiles, help="Size in tiles of the model; one by default.")
-@click.option("--width", type=click.IntRange(1, MAX_SIDE), help="In pixels.")
-@click.option("--height", type=click.IntRange(1, MAX_SIDE), help="In pixels.")
-@click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Draws the same again; random by default.")
+@click.option(
+    "--tiles", metavar="WxH", callback=parse_tiles, help="Set the size in tiles of the model; 1x1 by default."
+)
+@click.option("--width", type=click.IntRange(1, MAX_SIDE), help="Set the width in pixels.")
+@click.option("--height", type=click.IntRange(1, MAX_SIDE), help="Set the height in pixels.")
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Draw the same again; random by default.")
 @click.option(
     "--temperature",
     type=Number(0, MAX_TEMPERATURE, min_open=True),
     default=1.0,
     show_default=True,
-    help="Below 1: likelier indices.",
+    help="Draw likelier indices below 1, less likely ones above.",
 )
-@click.option("--columns", type=click.IntRange(1), help="Of the picture that shows several images.")
-@click.option("--separate", is_flag=True, help="A numbered file for each image: OUT-0, OUT-1...")
+@click.option("--columns", type=click.IntRange(1), help="Put so many images in a row.")
+@click.option("--separate", is_flag=True, help="Write a numbered file for each image: OUT-0, OUT-1...")
 @click.option("--like", metavar="IMAGE", help="Draw around a part of this image or .vq2 file, in its size.")
-@click.option("--keep", type=click.Choice(["top", "upper"]), help="That part: the coarsest level, or the upper half.")
+@click.option("--keep", type=click.Choice(["top", "upper"]), help="Keep the coarsest level (top), or the upper half.")
 @format_option
 @force_option
 @device_option

@@ -53,7 +53,13 @@ class Tool(click.Command):
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:
-        """That of the script's own command."""
+        """Make the context of the script's command.
+
+        Args:
+            info_name: as of click.
+            args: as of click.
+            parent: as of click.
+        """
         return self.loaded().make_context(info_name, args, parent, **extra)
 
 

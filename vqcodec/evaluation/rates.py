@@ -16,11 +16,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from vqcodec.codec import Codec, Pixels
+from vqcodec.codec import Codec
 from vqcodec.errors import ModelError
 from vqcodec.format import container
 from vqcodec.model import loading, weights
 from vqcodec.model.maps import IndexMaps
+from vqcodec.model.pixels import Pixels
 from vqcodec.model.registry import ModelFile
 from vqcodec.prior.export import from_integers
 from vqcodec.prior.network import LevelPrior

@@ -52,13 +52,26 @@ def read_varint(file: IO[bytes]) -> tuple[int, bytes]:
 
 
 def write_chunk(letter: str, payload: bytes) -> bytes:
-    """A whole chunk: type, length, payload, CRC-32 over the three."""
+    """Make a whole chunk: type, length, payload, CRC-32 over the three.
+
+    Args:
+        letter: the type.
+        payload: the bytes.
+    """
     body = letter.encode("ascii") + write_varint(len(payload)) + payload
     return body + zlib.crc32(body).to_bytes(4, "little")
 
 
 def read_chunk(file: IO[bytes], *, limit: int | None = None, stop: str = "") -> Chunk | None:
-    """The next chunk, or None when its type is one of `stop`; `limit` bounds its payload, in bytes."""
+    """Read the next chunk.
+
+    Args:
+        file: of chunks.
+        limit: bytes that its payload may have; None: any number.
+        stop: types to stop at.
+
+    Returns: None when its type is one of `stop`.
+    """
     kind = take(file, 1)
     if kind.decode("latin-1") in stop:
         return None
@@ -98,7 +111,12 @@ def inflate(payload: bytes) -> bytes:
 
 
 def take(file: IO[bytes], length: int) -> bytes:
-    """Exactly `length` bytes; in pieces, so that a false length never allocates more than the file holds."""
+    """Read exactly so many bytes; in pieces, so that a false length never allocates more than the file holds.
+
+    Args:
+        file: to read from.
+        length: bytes to read.
+    """
     pieces = []
     while length:
         piece = file.read(min(length, _PIECE))

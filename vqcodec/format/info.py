@@ -87,7 +87,12 @@ def measured(data: bytes, model_name: Callable[[bytes], str | None] = lambda ide
 
 
 def describe(name: str, file: FileInfo) -> str:
-    """What `vqcodec info` says of a file of that name: lines of text."""
+    """Write what `vqcodec info` says of a file: lines of text.
+
+    Args:
+        name: of the file.
+        file: what it holds.
+    """
     model = "none, the picture is stored without loss"
     if not file.lossless:
         model = f"{file.model_name or 'not installed'} ({file.model_identity})"

@@ -35,7 +35,12 @@ class Job(NamedTuple):
 
 
 def numbered(target: str, number: int) -> str:
-    """The name of one of several results: out-3.png for out.png and 3."""
+    """Name one of several results: out-3.png for out.png and 3.
+
+    Args:
+        target: name of them all.
+        number: of this one.
+    """
     path = Path(target)
     return str(path.with_name(f"{path.stem}-{number}{path.suffix}"))
 
@@ -82,7 +87,13 @@ def check_target(target: str, force: bool, make_folders: bool = False, skip_exis
 def write(target: str, data: bytes, force: bool, make_folders: bool = False) -> None:
     """Write a result; a file appears under its name only when it is complete.
 
-    Raises `OSError` as `check_target` does, or if it cannot be written.
+    Args:
+        target: name of the file, or `-` for stdout.
+        data: the bytes.
+        force: replace a file of that name.
+        make_folders: make the folders that it lies in.
+
+    Raises: OSError as `check_target` does, or if it cannot be written.
     """
     if target == "-":
         put(data)
@@ -129,9 +140,13 @@ def forget_stdout() -> None:
 
 
 def describe(error: BaseException, name: str = "") -> str:
-    """An error in one line, with the file it is about: its own where it has one, else `name`.
+    """Write an error in one line, with the file it is about.
 
     Of an error that nobody foresaw, its kind too; where the environment variable VQCODEC_DEBUG is set, all of it.
+
+    Args:
+        error: to describe.
+        name: of the file, where the error names none.
     """
     text = str(error)
     if is_out_of_memory(error):

@@ -132,9 +132,16 @@ def encode_alpha(alpha: NDArray[np.uint8]) -> bytes:
 
 @timed("input and output")
 def decode_alpha(data: bytes, width: int, height: int) -> NDArray[np.uint8]:
-    """The alpha channel, uint8 [height, width], that `encode_alpha` wrote.
+    """Read the alpha channel that `encode_alpha` wrote.
 
-    Raises `FormatError` if it is damaged or not of that size and mode; the size is compared before any pixel is read.
+    Args:
+        data: a PNG file.
+        width: in pixels.
+        height: in pixels.
+
+    Returns: uint8 [height, width].
+
+    Raises: FormatError if it is damaged or not of that size and mode; the size is compared before any pixel is read.
     """
     try:
         with PngImagePlugin.PngImageFile(io.BytesIO(data)) as image:
@@ -177,7 +184,14 @@ def save(
 
 
 def check_quality(format: str, quality: int | None) -> None:
-    """Raise `ImageError` if a quality is asked for that the format, as Pillow names it, does not have."""
+    """Check that a format has the quality that is asked for.
+
+    Args:
+        format: as Pillow names it.
+        quality: 1 to 100; None: none is asked for.
+
+    Raises: ImageError if it has none.
+    """
     if quality is not None and format.upper() not in _WITH_QUALITY:
         raise ImageError(f"{format} has no quality: {', '.join(_WITH_QUALITY)} have one")
 

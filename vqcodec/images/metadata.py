@@ -27,7 +27,12 @@ _COMMON_DPI = 72.0
 
 
 def profile(image: Image.Image, mode: str) -> bytes | None:
-    """The ICC profile, unless it speaks of other channels than those that are stored."""
+    """Take the ICC profile of an image, unless it speaks of other channels than those that are stored.
+
+    Args:
+        image: of Pillow.
+        mode: that is stored.
+    """
     icc = _block(image, "icc_profile", "ICC profile")
     if icc is None:
         return profiles.of_png(image.info, mode.startswith("L")) if image.format == "PNG" else None
@@ -125,7 +130,12 @@ def _block(image: Image.Image, key: str, name: str) -> bytes | None:
 
 
 def save_options(image: Image.Image, format: str) -> dict[str, Any]:
-    """The arguments of `Image.save` that pass the metadata on to a file of this format."""
+    """Make the arguments of `Image.save` that pass the metadata on.
+
+    Args:
+        image: of Pillow.
+        format: as Pillow names it.
+    """
     icc, exif, xmp = (_block(image, key, key) for key in ("icc_profile", "exif", "xmp"))
     options: dict[str, Any] = {}
     if icc:

@@ -70,7 +70,14 @@ def has_ssimulacra2() -> bool:
 
 
 def check_pair(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> None:
-    """Raise ValueError unless both are uint8 RGB images [H, W, 3] of one shape."""
+    """Check that two pictures can be compared.
+
+    Args:
+        a: uint8 [H, W, 3].
+        b: of the same shape.
+
+    Raises: ValueError.
+    """
     for image in (a, b):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
             raise ValueError(f"expected a uint8 RGB image [H, W, 3], got {image.dtype} {list(image.shape)}")

@@ -86,7 +86,14 @@ def _xyz(values: NDArray[np.float64]) -> bytes:
 
 
 def cmyk_to_rgb(image: Image.Image, profile: bytes) -> Image.Image | None:
-    """A CMYK image in sRGB, by its profile; None, with a warning, where that is none of CMYK or broken."""
+    """Turn a CMYK image into sRGB by its profile.
+
+    Args:
+        image: of mode CMYK.
+        profile: ICC profile.
+
+    Returns: None, with a warning, where the profile is none of CMYK or broken.
+    """
     if profile[16:20] != b"CMYK":
         return None
     try:

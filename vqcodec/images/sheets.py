@@ -11,7 +11,15 @@ GRID_GAP = 2  # pixels
 
 
 def grid(pictures: Iterable[Image.Image], count: int, columns: int) -> Image.Image:
-    """`count` pictures of one size, row by row in so many columns, with a white gap between them; mode RGB."""
+    """Put pictures of one size on one, row by row, with a white gap between them.
+
+    Args:
+        pictures: of one size.
+        count: number of them.
+        columns: pictures in a row.
+
+    Returns: mode RGB.
+    """
     columns = min(columns, count)
     rows = -(-count // columns)
     sheet = Image.new("RGB", (1, 1))

@@ -54,10 +54,14 @@ def encode(picture: Picture) -> bytes:
 
 @timed("input and output")
 def decode(payload: bytes, header: Header) -> Picture:
-    """The pixels and the alpha channel that `encode` stored, as a picture without metadata.
+    """Read the pixels and the alpha channel that `encode` stored, as a picture without metadata.
 
-    Raises `FormatError` if the payload is damaged or not of the size and mode of the header, which are compared before
-    any pixel is read, and `ImageError` if it is WebP and this Pillow has none.
+    Args:
+        payload: of the chunk.
+        header: of the file.
+
+    Raises: FormatError if the payload is damaged or not of the size and mode of the header, which are compared before
+        any pixel is read, and ImageError if it is WebP and this Pillow has none.
     """
     size, mode = (header.width, header.height), header.mode
     try:

@@ -25,7 +25,11 @@ _STRIDE = 8  # pixels, of the even map of a file without indices
 
 
 def case(original: Path, other: Path) -> Case:
-    """What the page shows of two files, of which the second is measured against the first.
+    """Gather what the page shows of two files, of which the second is measured against the first.
+
+    Args:
+        original: picture or .vq2 file.
+        other: picture or .vq2 file of the same size.
 
     Raises:
         ImageError: one cannot be read, or they have different sizes.

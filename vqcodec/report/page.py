@@ -127,7 +127,13 @@ without loss."""
 
 
 def viewer(cases: Sequence[Case], heading: str = "At equal bytes", intro: str = EQUAL_BYTES) -> str:
-    """The part of a page that shows pictures, under a heading and a paragraph of HTML."""
+    """Write the part of a page that shows pictures.
+
+    Args:
+        cases: images to show.
+        heading: above them.
+        intro: a paragraph of HTML.
+    """
     peak = peak_of(cases)
     data = "".join(
         f'<script type="application/json" class="case" data-image="{escape(case.image)}">'

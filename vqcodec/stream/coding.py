@@ -43,7 +43,14 @@ class SymbolEncoder:
         self._encoder = constriction.stream.queue.RangeEncoder()
 
     def encode(self, symbols: Symbols, frequencies: Frequencies) -> None:
-        """symbols: int32 [n] in 0..K-1, frequencies: [n, K]. Raises ExactnessError on other arguments."""
+        """Encode symbols.
+
+        Args:
+            symbols: int32 [n] in 0..K-1.
+            frequencies: [n, K].
+
+        Raises: ExactnessError on other arguments.
+        """
         f = _checked(frequencies)
         if symbols.dtype != np.int32 or symbols.shape != f.shape[:1]:
             raise ExactnessError(f"symbols must be int32 [{f.shape[0]}], got {symbols.dtype} {symbols.shape}")

@@ -74,7 +74,14 @@ class Part:
         return -(-(window.right - window.left) // self.scale), -(-(window.bottom - window.top) // self.scale)
 
     def check(self, limits: Limits, lossless: bool = False) -> None:
-        """Raise ImageError if it has too many pixels; of a lossless file all are decoded first."""
+        """Check that the part has not too many pixels.
+
+        Args:
+            limits: what decoding may cost.
+            lossless: of a lossless file all pixels are decoded first.
+
+        Raises: ImageError; TypeError if the limits are none.
+        """
         if not isinstance(limits, Limits):
             raise TypeError(f"the limits must be a vqcodec.Limits, not {limits!r}")
         limits.check_pixels(*((self.width, self.height) if lossless else self.size))
@@ -92,7 +99,17 @@ class Part:
         return np.asarray(self.of(Image.fromarray(imaging.decode_alpha(alpha, self.width, self.height))))
 
     def pixels(self, model: Model, file: Container, limits: Limits) -> Pixels:
-        """uint8 [height, width, 3]. Raises what `reader.read` does."""
+        """Decode the part.
+
+        Args:
+            model: whose file it is.
+            file: unpacked.
+            limits: what decoding may cost.
+
+        Returns: uint8 [height, width, 3].
+
+        Raises: what `reader.read` does.
+        """
         head, config = file.header, model.config.autoencoder
         level = preview.level_for(config, self.scale) if self.scale > 1 else None
         if self.whole or (level is None and self.scale > 1):

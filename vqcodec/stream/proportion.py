@@ -48,7 +48,13 @@ def least_bits(prior: IntegerPrior) -> float:
 
 
 def positions(tiling: Tiling, first: int, stop: int) -> int:
-    """Positions of the tiles first..stop-1 of a file that lie in the image."""
+    """Count the positions of some tiles that lie in the image.
+
+    Args:
+        tiling: of the level.
+        first: number of the first tile, in the order of a file.
+        stop: number behind the last one.
+    """
     (height, width), (_, columns), side = tiling.map_shape, tiling.grid, tiling.side
     total = 0
     for tile in tiling.sequence[first:stop]:

@@ -29,8 +29,16 @@ STEP_ROWS = 1024  # positions of a step from which a processor gains nothing by 
 
 
 def read(model: Model, file: Container, limits: Limits = DEFAULT_LIMITS) -> IndexMaps:
-    """The index maps that a file holds. Raises FormatError on a damaged one, ModelError if it was made with another
-    model, and ImageError if it holds none or would cost more than the limits."""
+    """Read the index maps that a file holds.
+
+    Args:
+        model: that it was made with.
+        file: unpacked.
+        limits: what reading may cost.
+
+    Raises: FormatError on a damaged file, ModelError if it was made with another model, ImageError if it holds no maps
+        or would cost more than the limits.
+    """
     check(model, file)
     head = file.header
     limits.check_pixels(head.width, head.height)
@@ -40,7 +48,14 @@ def read(model: Model, file: Container, limits: Limits = DEFAULT_LIMITS) -> Inde
 
 
 def check(model: Model, file: Container) -> None:
-    """Raise ModelError, FormatError or ImageError unless the file has index maps of this model."""
+    """Check that a file has index maps of a model.
+
+    Args:
+        model: of the maps.
+        file: unpacked.
+
+    Raises: ModelError, FormatError or ImageError.
+    """
     head = file.header
     if head.lossless:
         raise ImageError("the file holds its picture without loss and no indices")
@@ -62,16 +77,18 @@ def decompress(
     tradeoff: int = 0,
     deadline: Deadline | None = None,
 ) -> IndexMaps:
-    """Read index maps from streams. Inverse of `writer.compress`. Raises FormatError on a stream that it would not
-    write, ImageError after the deadline.
+    """Read index maps from streams. Inverse of `writer.compress`.
 
     Args:
         model: whose indices they are.
         streams: by group of tiles and level, group by group.
-        width, height: of the image, in pixels.
+        width: of the image, in pixels.
+        height: of the image, in pixels.
         group_tiles: tiles that share a stream; None: as many as this version writes.
-        tradeoff: in the range of rates, 0 to 255.
+        tradeoff: 0 to 255.
         deadline: looked at before every batch of indices.
+
+    Raises: FormatError on a stream that `writer.compress` would not write, ImageError after the deadline.
     """
     tilings = model.tilings(width, height, group_tiles)
     group_tiles = tilings[0].group_tiles
@@ -94,7 +111,14 @@ def decompress(
 
 
 def memory(model: Model, width: int, height: int, group_tiles: int) -> int:
-    """About how many bytes reading an image of this size takes, see `proportion.memory`."""
+    """Estimate how many bytes reading an image takes, see `proportion.memory`.
+
+    Args:
+        model: of the image.
+        width: of the image, in pixels.
+        height: of the image, in pixels.
+        group_tiles: tiles that share a stream.
+    """
     together = max(group_tiles, batch_tiles(model, width, height))
     return proportion.memory(model.config, model.tilings(width, height), together)
 
@@ -138,7 +162,14 @@ def produce(
 
 
 def batch_tiles(model: Model, width: int, height: int, levels: int | None = None) -> int:
-    """How many tiles to decode together, so that the steps of the finest of so many levels are large enough."""
+    """Choose how many tiles to decode together, so that the steps of the finest level are large enough.
+
+    Args:
+        model: of the image.
+        width: of the image, in pixels.
+        height: of the image, in pixels.
+        levels: that are decoded; None: all.
+    """
     most = BATCH_GROUPS * GROUP_TILES
     if model.device.type != "cpu":
         return most

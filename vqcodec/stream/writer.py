@@ -100,7 +100,13 @@ def frequencies(model: Model, maps: IndexMaps, tiles: slice = slice(None), trade
 
 
 def by_map(prior: IntegerPrior, batches: Iterable[tuple[Batch, Tensor, Tensor]], size: int) -> list[Coded]:
-    """The batches of a level, from `coded`, by index map. size: positions of a tile."""
+    """Sort the batches of a level by index map.
+
+    Args:
+        prior: of the level.
+        batches: from `coded`.
+        size: positions of a tile.
+    """
     level = prior.level
     parts: list[list[Coded]] = [
         [Coded(torch.zeros(0, dtype=torch.int64), torch.zeros(0, codes), torch.zeros(0, dtype=torch.int64))]
