@@ -140,7 +140,12 @@ def bytes_of(item: Item, column: str, rows: dict[Any, Any]) -> bytes:
 
 
 def crashed(job: Job, chunk: Chunk) -> Record:
-    """The record of the only item of a chunk, which took its worker down."""
+    """Make the record of the only item of a chunk, which took its worker down.
+
+    Args:
+        job: what was done.
+        chunk: of one item.
+    """
     record = Record.of(chunk.planned[0].item, job.task.job)
     record.failure, record.error = CRASH, "the process that did it died"
     return record

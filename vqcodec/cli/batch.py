@@ -238,6 +238,9 @@ def run_task(
         source: of the pictures.
         dest: of the results.
         pattern: of names to take; empty: all pictures.
+        engine: local or ray.
+        address: of a Ray cluster.
+        num_gpus: of a Ray cluster.
         jobs: processes; None: one a core.
         threads: of each process; None: the cores divided.
         retry_failed: try damaged ones again.

@@ -30,7 +30,14 @@ def as_checked(wanted: str) -> str:
 
 
 def of_bytes(data: bytes, wanted: str) -> Sample:
-    """The sample of a `.vq2` file, or of an `.npz` file of indices. Raises what decoding does, and NoIndices."""
+    """Make the sample of a `.vq2` file, or of an `.npz` file of indices.
+
+    Args:
+        data: the file.
+        wanted: `images` or `indices`.
+
+    Raises: what decoding does, and NoIndices.
+    """
     if data.startswith(container.MAGIC):
         if wanted == "images":
             return {"image": picture(np.asarray(codec.decode(data, device="cpu").convert("RGB")))}
@@ -41,7 +48,12 @@ def of_bytes(data: bytes, wanted: str) -> Sample:
 
 
 def of_indices(indices: Indices, wanted: str) -> Sample:
-    """The sample of indices: the maps of every level, or the picture that they decode to."""
+    """Make the sample of indices: the maps of every level, or the picture that they decode to.
+
+    Args:
+        indices: of an image.
+        wanted: `images` or `indices`.
+    """
     if wanted == "images":
         return {"image": picture(np.asarray(arrays.from_indices(indices, device="cpu")))}
     levels = tuple(torch.from_numpy(maps.astype(np.int64)) for maps in indices.levels)
@@ -56,7 +68,14 @@ def picture(pixels: Any) -> Tensor:
 def finished(
     sample: Sample, key: str, label: Callable[[str], Any] | None, transform: Callable[[Sample], Any] | None
 ) -> Any:
-    """A sample with its key and label, transformed."""
+    """Give a sample its key and label, and transform it.
+
+    Args:
+        sample: is changed.
+        key: of the item.
+        label: makes a label of the key; None: no label.
+        transform: is applied at the end; None: nothing.
+    """
     sample["key"] = key
     if label is not None:
         sample["label"] = label(key)

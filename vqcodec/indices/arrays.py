@@ -55,7 +55,7 @@ _MAX_SMALL = 4096  # bytes of an array that is no index map
 _FIELDS = {"stride": "strides", "dim": "dims", "stop": "stops"}
 _ARRAYS = {field.name: _FIELDS.get(field.name, field.name) for field in fields(LevelConfig)}
 """Field of `LevelConfig` -> its array."""
-_SAMPLES = 3  # indices per pixel that are believed, over all levels: no more than an image has numbers
+_SAMPLES = 3  # indices per pixel at most, over all levels: no more than an image has numbers
 _MAX_HEADER = 512  # bytes before the values of an array; numpy writes 128
 _IDENTITY = re.compile(f"[0-9a-f]{{{2 * IDENTITY_BYTES}}}")
 _HEADER = re.compile(
@@ -137,13 +137,11 @@ def dumps(indices: Indices) -> bytes:
 
 @boundary()
 def save(target: str | os.PathLike[str] | IO[bytes], indices: Indices) -> None:
-    """Write an `.npz` file.
+    """Write an `.npz` file; raise OSError if it cannot be written.
 
     Args:
         target: path, or a file open for writing bytes.
         indices: of an image.
-
-    Raises: OSError if it cannot be written.
     """
     if isinstance(target, (str, os.PathLike)):
         Path(target).write_bytes(dumps(indices))
@@ -201,13 +199,11 @@ def _read_source(source: ImageSource) -> ImageSource:
 
 
 def index_maps(codec: Codec, indices: Indices) -> IndexMaps:
-    """Turn indices into what `Codec` takes.
+    """Turn indices into what `Codec` takes; raise ModelError if they are those of another model.
 
     Args:
         codec: the model that they were made with.
         indices: of an image.
-
-    Raises: ModelError if they are those of another model.
     """
     import torch
 

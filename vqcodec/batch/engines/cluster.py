@@ -47,7 +47,16 @@ class RayEngine:
     gpus: int = 0
 
     def run(self, job: Job, chunks: Iterable[Chunk]) -> Iterator[list[Record]]:
-        """Do all chunks. Raises what a worker does."""
+        """Do all chunks.
+
+        Args:
+            job: what is done to every picture.
+            chunks: of pictures.
+
+        Yields: the records of a chunk, in whatever order.
+
+        Raises: what a worker does.
+        """
         with _connected(self.address) as ray:
             cores = int(ray.cluster_resources().get("CPU", 1))
             actors = self.actors or self.gpus or max(1, cores // max(1, job.threads))

@@ -36,13 +36,23 @@ class ParquetSink:
     suffix = ".parquet"
 
     def write(self, chunk: str, results: Sequence[Result]) -> None:
-        """Write all results, those that failed as their errors."""
+        """Write all results, those that failed as their errors.
+
+        Args:
+            chunk: name of the shard.
+            results: of a chunk.
+        """
         rows = [self._row(result) for result in results]
         table = arrow().Table.from_pylist(rows, schema=self._schema())
         put(self, chunk, _file(table), [result.record for result in results])
 
     def without(self, data: bytes, kept: set[str]) -> bytes:
-        """A shard with the rows of some keys only."""
+        """Make a shard with the rows of some keys only.
+
+        Args:
+            data: a shard.
+            kept: the keys.
+        """
         import pyarrow.parquet as pq
 
         names = {text(key) for key in kept}

@@ -37,19 +37,43 @@ class ShardSink(Protocol):
         """True."""
 
     def write(self, chunk: str, results: Sequence[Result]) -> None:
-        """As of all sinks."""
+        """Write the results of a chunk.
+
+        Args:
+            chunk: name of the shard.
+            results: of a chunk.
+        """
 
     def without(self, data: bytes, kept: set[str]) -> bytes:
-        """A shard with the results of some keys only."""
+        """Make a shard with the results of some keys only.
+
+        Args:
+            data: a shard.
+            kept: the keys.
+        """
 
 
 def name_of(chunk: str, suffix: str) -> str:
-    """The name of the shard of a chunk."""
+    """Name the shard of a chunk.
+
+    Args:
+        chunk: its name.
+        suffix: of shards.
+    """
     return f"{PREFIX}{chunk}{suffix}"
 
 
 def put(sink: ShardSink, chunk: str, data: bytes, records: Sequence[Record]) -> None:
-    """Write a shard, and say so in the records of what it holds. Raises OSError."""
+    """Write a shard, and say so in the records of what it holds.
+
+    Args:
+        sink: of the shard.
+        chunk: its name.
+        data: the bytes.
+        records: of what it holds, are changed.
+
+    Raises: OSError.
+    """
     name = name_of(chunk, sink.suffix)
     storage.write(storage.join(sink.folder, name), data)
     for record in records:
@@ -57,7 +81,12 @@ def put(sink: ShardSink, chunk: str, data: bytes, records: Sequence[Record]) -> 
 
 
 def clean(sink: ShardSink, manifest: Manifest) -> None:
-    """Make the shards of a folder those that the manifest says: see above."""
+    """Make the shards of a folder those that the manifest says: see above.
+
+    Args:
+        sink: of the shards.
+        manifest: of the folder.
+    """
     ours = re.compile(re.escape(PREFIX) + "[0-9a-f]{16}" + re.escape(sink.suffix))
     there = {name for name in storage.sizes(sink.folder) if ours.fullmatch(name)}
     counted = manifest.outputs()

@@ -34,7 +34,12 @@ class TarSink:
     suffix = ".tar"
 
     def write(self, chunk: str, results: Sequence[Result]) -> None:
-        """Write the results that there are."""
+        """Write the results that there are.
+
+        Args:
+            chunk: name of the shard.
+            results: of a chunk.
+        """
         kept = [result for result in results if result.data is not None]
         if kept:
             file = io.BytesIO()
@@ -48,7 +53,12 @@ class TarSink:
             put(self, chunk, file.getvalue(), [result.record for result in kept])
 
     def without(self, data: bytes, kept: set[str]) -> bytes:
-        """A shard with the results of some keys only."""
+        """Make a shard with the results of some keys only.
+
+        Args:
+            data: a shard.
+            kept: the keys.
+        """
         file = io.BytesIO()
         with (
             tarfile.open(fileobj=io.BytesIO(data), mode="r:") as old,
