@@ -26,6 +26,21 @@ const LIST = join(DIST, "test/list.json");
 const ready = CHROMIUM && existsSync(LIST) && existsSync(join(DIST, "models/manifest.json"));
 const entries: Entry[] = ready ? JSON.parse(readFileSync(LIST, "utf8")) : [];
 
+// Not a function, as Vite would rewrite its import.
+const HELPERS = `
+import * as vq2 from "/index.js";
+const bytes = async (path) => new Uint8Array(await (await fetch(path)).arrayBuffer());
+const unpacked = async (path) => {
+  const stream = (await fetch(path)).body.pipeThrough(new DecompressionStream("gzip"));
+  return new Uint8Array(await new Response(stream).arrayBuffer());
+};
+const difference = (image, expected) => {
+  if (image.data.length !== expected.length) return Infinity;
+  return image.data.reduce((most, value, i) => Math.max(most, Math.abs(value - expected[i])), 0);
+};
+Object.assign(globalThis, { vq2, bytes, unpacked, difference });
+`;
+
 describe.runIf(ready)("in Chromium", () => {
   let server: Awaited<ReturnType<typeof serve>>;
   let context: BrowserContext;
@@ -36,20 +51,8 @@ describe.runIf(ready)("in Chromium", () => {
     context = await browse();
     page = await context.newPage();
     await page.goto(server.url, { timeout: 120_000 });
-    await page.evaluate(async () => {
-      const load = (path: string) => import(path);
-      const vq2: Package = await load("/index.js");
-      const unpacked = async (path: string) => {
-        const stream = (await fetch(path)).body?.pipeThrough(new DecompressionStream("gzip"));
-        return new Uint8Array(await new Response(stream).arrayBuffer());
-      };
-      const bytes = async (path: string) => new Uint8Array(await (await fetch(path)).arrayBuffer());
-      const difference = (image: ImageData, expected: Uint8Array) => {
-        if (image.data.length !== expected.length) return Number.POSITIVE_INFINITY;
-        return image.data.reduce((most, value, i) => Math.max(most, Math.abs(value - (expected[i] as number))), 0);
-      };
-      Object.assign(globalThis, { vq2, unpacked, bytes, difference });
-    });
+    await page.addScriptTag({ type: "module", content: HELPERS });
+    await page.waitForFunction("globalThis.vq2");
   }, 300_000);
 
   afterAll(async () => {
@@ -190,7 +193,7 @@ describe.runIf(ready)("in Chromium", () => {
   }, 120_000);
 });
 
-// What `beforeAll` puts into the page.
+// What the helpers put into the page.
 declare const vq2: Package;
 declare function bytes(path: string): Promise<Uint8Array>;
 declare function unpacked(path: string): Promise<Uint8Array>;
