@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import io
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from vqcodec.errors import ImageError
 from vqcodec.format.container import MAGIC
@@ -49,11 +50,14 @@ def open_bytes(data: bytes) -> Image.Image:
         raise ImageError("is a .vq2 file already: decode it first")
     try:
         try:
-            return Image.open(io.BytesIO(data))
+            image = Image.open(io.BytesIO(data))
         except UnidentifiedImageError:
             if not _register(data):
                 raise
             return Image.open(io.BytesIO(data))
+        if image.format == "PNG" and not ImageFile.LOAD_TRUNCATED_IMAGES:
+            _check_sums(data)
+        return image
     except UnidentifiedImageError as error:
         raise ImageError("not an image of a known format" if data else "the file is empty") from error
     except IMAGE_ERRORS as error:
@@ -71,6 +75,12 @@ def register_for(path: str) -> bool:
     else:
         return False
     return True
+
+
+def _check_sums(data: bytes) -> None:
+    """Raise SyntaxError if a checksum of a PNG file is wrong; Pillow does not look at those of the pixels by itself."""
+    with contextlib.suppress(OSError):  # a lost end is for `load` to judge
+        Image.open(io.BytesIO(data)).verify()
 
 
 def _of_array(array: np.ndarray[Any, Any]) -> Image.Image:
