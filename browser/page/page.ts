@@ -52,7 +52,12 @@ async function show(number: number): Promise<void> {
     showFacts(file.name, facts, (await names).get(facts.model));
     const picture = await decoder.decode(bytes, {
       signal: controller.signal,
-      onProgress: (phase, done) => running === controller && progress(PHASES[phase], done),
+      onProgress: (phase, done) => {
+        if (running !== controller) return;
+        // Loaded, the networks are still to be built, which gives no sign.
+        if (phase === "model" && done === 1) progress("Preparing the model", undefined);
+        else progress(PHASES[phase], done);
+      },
       onPreview: (image) => running === controller && draw(image, facts.width, facts.height),
     });
     if (running !== controller) return;
