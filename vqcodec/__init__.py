@@ -15,6 +15,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from vqcodec.errors import (
+    DamageWarning,
     ExactnessError,
     FormatError,
     ImageError,
@@ -27,6 +28,7 @@ from vqcodec.errors import (
 if TYPE_CHECKING:
     from vqcodec.batch import decode, encode
     from vqcodec.codec import Codec, load_model
+    from vqcodec.damage.salvage import Salvaged, salvage
     from vqcodec.damage.verify import verify
     from vqcodec.format.info import FileInfo
     from vqcodec.indices.arrays import Indices, from_indices, to_indices
@@ -37,6 +39,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Codec",
+    "DamageWarning",
     "ExactnessError",
     "FileInfo",
     "FormatError",
@@ -45,6 +48,7 @@ __all__ = [
     "Limits",
     "ModelError",
     "OutOfMemoryError",
+    "Salvaged",
     "UnexpectedError",
     "VqcodecError",
     "__version__",
@@ -53,6 +57,7 @@ __all__ = [
     "from_indices",
     "info",
     "load_model",
+    "salvage",
     "to_indices",
     "verify",
 ]
@@ -69,6 +74,8 @@ _LAZY = {
     "from_indices": "indices",
     "to_indices": "indices",
     "verify": "damage.verify",
+    "Salvaged": "damage.salvage",
+    "salvage": "damage.salvage",
 }
 
 

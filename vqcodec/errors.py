@@ -40,6 +40,10 @@ class UnexpectedError(VqcodecError):
     """Something that nobody foresaw: a mistake in this package, or in one below it. `__cause__` is the error itself."""
 
 
+class DamageWarning(UserWarning):
+    """Part of a damaged file is lost, and the rest was decoded, as `best_effort` asks."""
+
+
 _PASSED = (VqcodecError, OSError, TypeError, ValueError, ImportError, Warning)
 _NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "cannot allocate memory")  # of PyTorch
 

@@ -7,6 +7,8 @@ import dataclasses
 import hashlib
 import json
 import os
+import shutil
+import warnings
 from pathlib import Path
 
 import pytest
@@ -136,3 +138,16 @@ def test_info_without_the_model_and_of_damage(model_dirs: list[Path]) -> None:
     assert vqcodec.info(data).model_name is None
     with pytest.raises(FormatError):
         vqcodec.info(data[:-1])
+
+
+def test_a_name_of_a_shipped_model_warns(tmp_path, tiny_models, monkeypatch):
+    shutil.copy(tiny_models / "tiny.safetensors", tmp_path / "vqvae-base.safetensors")
+    monkeypatch.setenv(registry.ENVIRONMENT, str(tmp_path))
+    with pytest.warns(UserWarning, match="not the shipped model"):
+        assert registry.find("vqvae-base").path.parent == tmp_path
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        registry.find()
+        shipped = registry._SHIPPED[1] / "vqvae-base.safetensors"
+        shutil.copy(shipped, tmp_path / "vqvae-base.safetensors")  # the same weights
+        registry.find("vqvae-base")

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, TypedDict, cast, overload
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, TypedDict, cast, overload
 
 from vqcodec.batch.overlap import one_ahead
-from vqcodec.errors import boundary
+from vqcodec.errors import DamageWarning, boundary
 from vqcodec.format.source import Source, is_source
-from vqcodec.model.limits import Limits
+from vqcodec.model.limits import DEFAULT_LIMITS, Limits
 
 if TYPE_CHECKING:
     import os
@@ -106,6 +107,7 @@ class Wanted(TypedDict, total=False):
     limits: Limits
     region: tuple[int, int, int, int] | None
     preview: int
+    best_effort: bool
 
 
 @overload
@@ -122,6 +124,8 @@ def decode(data: Source | Iterable[Source], **options: Unpack[Wanted]) -> Image.
         region: x, y, width and height in pixels of the part that is wanted; all by default.
         preview: 2, 4, 8, 16 or 32 for a picture so many times smaller, from the coarse levels; 1 by default.
         limits: what each file may cost, a `vqcodec.Limits`.
+        best_effort: decode what is left of damaged files, too: `info["losses"]` of such a picture has a sentence for
+            each loss, which is warned of as well (`DamageWarning`). See `vqcodec.salvage`.
         device: auto (the default: a GPU if there is one), cpu or cuda.
 
     Returns: a Pillow image of mode L, RGB, LA or RGBA, its metadata in `info`; or a list of them.
@@ -139,9 +143,25 @@ def decode(data: Source | Iterable[Source], **options: Unpack[Wanted]) -> Image.
     from vqcodec import codec
 
     _check_names("decode", options, Wanted)
+    wanted = dict(options)
+    decode_one: Callable[..., Image.Image] = _best_effort if wanted.pop("best_effort", False) else codec.decode
     if is_source(data) or not isinstance(data, Iterable):
-        return codec.decode(cast(Source, data), **options)
-    return [codec.decode(one, **options) for one in cast("Iterable[Source]", data)]
+        return decode_one(cast(Source, data), **wanted)
+    return [decode_one(one, **wanted) for one in cast("Iterable[Source]", data)]
+
+
+def _best_effort(data: Source, *, device: str = "auto", limits: Limits = DEFAULT_LIMITS, **wanted: Any) -> Image.Image:
+    """What is left of a file, or a part of that."""
+    from vqcodec.damage.salvage import salvage
+    from vqcodec.stream.part import Part
+
+    left = salvage(data, device=device, limits=limits)
+    image = Part(*left.image.size, wanted.get("region"), wanted.get("preview", 1)).of(left.image)
+    if left.losses:
+        texts = [loss.text for loss in left.losses]
+        image.info["losses"] = texts
+        warnings.warn(f"the file is damaged: {'; '.join(texts)}", DamageWarning, stacklevel=5)
+    return image
 
 
 def _check_names(function: str, options: Mapping[str, object], known: type) -> None:

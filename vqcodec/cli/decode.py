@@ -74,6 +74,9 @@ def parse_region(
     type=click.IntRange(1, 100),
     help="Set the quality of JPEG (95), AVIF (90), WebP (without loss) or JXL.",
 )
+@click.option(
+    "--best-effort", is_flag=True, help="Decode what is left of damaged files; exit status 3 if part is lost."
+)
 @limits_options
 @jobs_option
 @force_option
@@ -91,6 +94,7 @@ def decode(
     quality: int | None,
     limits: Limits,
     processes: int,
+    best_effort: bool,
     force: bool,
     skip_existing: bool,
     device: str,
@@ -118,24 +122,26 @@ def decode(
 
     @functools.cache
     def decoder() -> Callable[..., Image.Image]:
-        from vqcodec import codec
+        from vqcodec import batch, codec
 
-        return codec.decode
+        return functools.partial(batch.decode, best_effort=True) if best_effort else codec.decode
 
     def read(job: Job) -> bytes:
         files.check_target(job.target, force, job.make_folders, skip_existing)
         source = files.read(job.source)
+        image_format(job.target, format, quality)
+        if best_effort:
+            return source
         header = read_header(source)
         if not header.lossless:
             registry.find_identity(header.model)
-        image_format(job.target, format, quality)
         if not (region or preview or fit):
             limits.check_pixels(header.width, header.height)
         return source
 
     def code(job: Job, source: bytes) -> tuple[int, Image.Image]:
         scale = int(preview or 1)
-        if fit is not None:
+        if fit is not None and not best_effort:
             longest = max(read_header(source).width, read_header(source).height)
             scale = max((s for s in PREVIEW_SCALES if s * fit <= longest), default=1)
         try:
@@ -150,6 +156,8 @@ def decode(
         size, image = coded
         data = image_bytes(image, image_format(job.target, format), quality)
         files.write(job.target, data, force, job.make_folders)
-        return summary(job, size, len(data), 8 * size / (image.width * image.height))
+        done = summary(job, size, len(data), 8 * size / (image.width * image.height))
+        done.damaged = "losses" in image.info
+        return done
 
     run_steps(jobs, Steps(read, decoder, code, write), quiet, processes)

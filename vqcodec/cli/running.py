@@ -18,6 +18,7 @@ from vqcodec.images.files import Job
 if TYPE_CHECKING:
     from vqcodec.batch import Outcome, Steps
 
+DAMAGED = 3  # exit status where parts were lost and all else went well
 PATIENCE = 1.0  # seconds until the bar of a picture is shown
 
 
@@ -26,6 +27,7 @@ class Done(str):
 
     before: int
     after: int
+    damaged = False
 
 
 @dataclass
@@ -37,6 +39,7 @@ class Total:
     done: int = 0
     failed: int = 0
     skipped: int = 0
+    damaged: int = 0
     before: int = 0
     after: int = 0
 
@@ -48,10 +51,11 @@ class Total:
         self.done += result is not None
         if isinstance(result, Done):
             self.before, self.after = self.before + result.before, self.after + result.after
+            self.damaged += result.damaged
 
     def __str__(self) -> str:
         left = self.jobs - self.done - self.failed - self.skipped
-        counts = ((self.skipped, "skipped"), (self.failed, "failed"), (left, "not begun"))
+        counts = ((self.damaged, "damaged"), (self.skipped, "skipped"), (self.failed, "failed"), (left, "not begun"))
         text = f"{self.done} of {self.jobs} files" + "".join(f", {number} {what}" for number, what in counts if number)
         if self.done:
             text += f": {self.before} -> {self.after} bytes"
@@ -81,7 +85,7 @@ def run_jobs(jobs: list[Job], work: Callable[[Job], object], quiet: bool) -> Non
 def run_steps(jobs: list[Job], steps: Steps, quiet: bool, processes: int = 1) -> None:
     """Do all jobs of three steps, which overlap or are done in several processes; with bars on a terminal.
 
-    Exits with status 1 if one failed.
+    Exits with status 1 if one failed, else with 3 if results are what was left of damaged files.
 
     Args:
         jobs: inputs and where results go.
@@ -110,8 +114,8 @@ def run_steps(jobs: list[Job], steps: Steps, quiet: bool, processes: int = 1) ->
         finally:
             if len(jobs) > 1 and not quiet:
                 screen.say(str(total))
-    if total.failed:
-        raise click.exceptions.Exit(1)
+    if total.failed or total.damaged:
+        raise click.exceptions.Exit(1 if total.failed else DAMAGED)
 
 
 def _forks() -> bool:

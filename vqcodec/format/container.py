@@ -218,6 +218,12 @@ def read_head(source: bytes | IO[bytes]) -> Head:
     return Head(start.header, **blocks)
 
 
+def read_start(source: IO[bytes]) -> tuple[Header, int, int]:
+    """Header, number of the chunks that follow it, and the bytes up to these. Raises `FormatError` as `read_header`."""
+    start = _read_start(source)
+    return start.header, start.chunks, start.size
+
+
 class _Start(NamedTuple):
     header: Header
     chunks: int

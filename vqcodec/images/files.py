@@ -63,12 +63,18 @@ def check_target(target: str, force: bool, make_folders: bool = False, skip_exis
         make_folders: whether `write` will make the folders that are missing.
         skip_existing: whether to raise `Skipped` for a file that exists.
 
-    Raises `OSError` if it exists and `force` is off, is a folder, or its folder is missing or cannot be written to.
+    Raises `OSError` if it is, in a folder of results, a link to nothing elsewhere, if it exists and `force` is off, is a folder, or its folder is missing or cannot be written to.
     """
     if target == "-":
         return
     if os.path.isdir(target):
         raise IsADirectoryError(errno.EISDIR, "is a directory", target)
+    if make_folders and os.path.islink(target) and not os.path.exists(target):
+        folder, leads = os.path.realpath(os.path.dirname(target) or "."), os.path.realpath(target)
+        if os.path.commonpath([folder, leads]) != folder:
+            raise PermissionError(
+                errno.EPERM, "is a link to nothing outside of its folder, and is not followed", target
+            )
     if os.path.isfile(target) and skip_existing:
         raise Skipped(target)
     if os.path.isfile(target) and not force:

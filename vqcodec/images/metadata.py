@@ -144,12 +144,7 @@ def save_options(image: Image.Image, format: str) -> dict[str, Any]:
     if resolution is not None and format in ("PNG", "JPEG", "BMP"):
         options["dpi"] = resolution
     if format == "TIFF":
-        source, tags = Image.Exif(), Image.Exif()
-        source.load(exif or b"")
-        tags.load(_picture_tags(source).tobytes())  # the plugin looks its groups up in the bytes
-        if xmp:
-            tags[_TIFF_XMP] = xmp
-        return options | {"exif": tags}
+        return options | {"exif": _tiff_tags(exif, xmp)}
     if exif:
         # A JPEG marker needs the prefix that other formats leave out; their plugins remove it.
         options["exif"] = exif if exif.startswith(b"Exif\0\0") else b"Exif\0\0" + exif
@@ -159,3 +154,17 @@ def save_options(image: Image.Image, format: str) -> dict[str, Any]:
     elif xmp:
         options["xmp"] = xmp
     return options
+
+
+def _tiff_tags(exif: bytes | None, xmp: bytes | None) -> Image.Exif:
+    """What a TIFF file gets as tags; nothing of a broken EXIF block, with a warning."""
+    source, tags = Image.Exif(), Image.Exif()
+    try:
+        source.load(exif or b"")
+        tags.load(_picture_tags(source).tobytes())  # the plugin looks its groups up in the bytes
+    except IMAGE_ERRORS as error:
+        warnings.warn(f"the EXIF block is broken and not written: {error}", stacklevel=5)
+        tags = Image.Exif()
+    if xmp:
+        tags[_TIFF_XMP] = xmp
+    return tags

@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import stat
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ ENVIRONMENT = "VQCODEC_MODELS"
 SUFFIX = ".safetensors"
 
 _PACKAGE = Path(__file__).resolve().parent.parent
+_SHIPPED = (_PACKAGE / "_models", _PACKAGE.parent / "models")
 _identities: dict[tuple[str, int, int], bytes] = {}
 
 
@@ -63,7 +65,9 @@ def find(name_or_path: str | os.PathLike[str] | None = None) -> ModelFile:
         return _describe(Path(wanted))
     for path in _files():
         if path.stem == wanted:
-            return _describe(path)
+            model = _describe(path)
+            _warn_of_shadow(model)
+            return model
     raise ModelError(f"model '{wanted}' is not installed; {_advice()}")
 
 
@@ -117,6 +121,17 @@ def _weights_in(directory: Path) -> list[Path]:
         return sorted(path for path in directory.iterdir() if path.suffix == SUFFIX and path.is_file())
     except OSError:
         return []
+
+
+def _warn_of_shadow(model: ModelFile) -> None:
+    """Say so if a model of `VQCODEC_MODELS` has the name of a shipped one and other weights."""
+    for directory in directories()[-2:]:
+        shipped = directory / f"{model.name}{SUFFIX}"
+        if directory in _SHIPPED and model.path.parent not in _SHIPPED and shipped.is_file():
+            identity = _describe(shipped).identity
+            if identity != model.identity:
+                text = f"{ENVIRONMENT}: {model.path} stands for '{model.name}', not the shipped model of that name"
+                warnings.warn(text, stacklevel=3)
 
 
 def _readable() -> Iterator[ModelFile]:

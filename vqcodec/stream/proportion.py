@@ -29,13 +29,24 @@ def check_lengths(priors: Sequence[IntegerPrior], tilings: Sequence[Tiling], str
         streams: by group, then by level.
     """
     bits = [least_bits(prior) for prior in priors]
-    group_tiles = tilings[0].group_tiles
     for number, stream in enumerate(streams):
         group, level = divmod(number, len(priors))
-        inside = positions(tilings[level], group * group_tiles, (group + 1) * group_tiles)
-        least = math.ceil(inside * bits[level] / WORD_BITS)
-        if len(stream) * 8 < least * WORD_BITS:
-            raise FormatError(f"index stream {number} has {len(stream)} bytes, its {inside} positions take {least * 4}")
+        check_length(bits[level], tilings[level], group, stream)
+
+
+def check_length(bits: float, tiling: Tiling, group: int, stream: bytes) -> None:
+    """The same of one stream.
+
+    Args:
+        bits: that every position takes at least.
+        tiling: of its level.
+        group: of tiles.
+        stream: the words.
+    """
+    inside = positions(tiling, group * tiling.group_tiles, (group + 1) * tiling.group_tiles)
+    least = math.ceil(inside * bits / WORD_BITS)
+    if len(stream) * 8 < least * WORD_BITS:
+        raise FormatError(f"a stream of group {group} has {len(stream)} bytes, its {inside} positions take {least * 4}")
 
 
 def least_bits(prior: IntegerPrior) -> float:

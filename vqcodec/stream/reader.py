@@ -15,7 +15,7 @@ from vqcodec.errors import FormatError, ImageError, ModelError
 from vqcodec.exact import orders
 from vqcodec.exact.engine import Batch, Draw, run
 from vqcodec.exact.network import IntegerPrior
-from vqcodec.format.container import Container
+from vqcodec.format.container import Container, Header
 from vqcodec.model.limits import DEFAULT_LIMITS, Deadline, Limits
 from vqcodec.model.maps import IndexMaps
 from vqcodec.model.model import Model
@@ -56,13 +56,26 @@ def check(model: Model, file: Container) -> None:
 
     Raises: ModelError, FormatError or ImageError.
     """
-    head = file.header
+    check_header(model, file.header)
+    if file.levels != len(model.priors):
+        raise FormatError(f"{file.levels} levels do not fit model {model.name}")
+
+
+def check_header(model: Model, head: Header) -> None:
+    """Check the same by the header alone.
+
+    Args:
+        model: of the maps.
+        head: of the file.
+
+    Raises: ModelError, FormatError or ImageError.
+    """
     if head.lossless:
         raise ImageError("the file holds its picture without loss and no indices")
     if head.model != model.identity:
         raise ModelError(f"the file needs model {head.model.hex()}, this is {model.name} ({model.identity.hex()})")
-    if head.tile_size != model.config.tile_size or file.levels != len(model.priors):
-        raise FormatError(f"tiles of {head.tile_size} pixels, {file.levels} levels do not fit model {model.name}")
+    if head.tile_size != model.config.tile_size:
+        raise FormatError(f"tiles of {head.tile_size} pixels do not fit model {model.name}")
     if head.group_tiles > GROUP_TILES:
         raise FormatError(f"groups have at most {GROUP_TILES} tiles, not {head.group_tiles}")
 
