@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from conftest import load_tool, staged_codec
+from conftest import ROOT, load_tool, staged_codec
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -211,22 +211,23 @@ def test_decode_and_the_command_line(coded: bytes) -> None:
     assert run(main, ["decode", "--best-effort", "-f", "bad.vq2", "none.vq2", "-O", "out"]).exit_code == 1
 
 
-def test_nothing_but_errors_of_the_package(coded: bytes) -> None:
-    rng = random.Random(0)
-    limits = vqcodec.Limits(pixels=1 << 18, memory=1 << 30, seconds=10)
-    pictures = 0
-    for i in range(60):
+def test_nothing_but_errors_of_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    hostile = ROOT / "tests" / "hostile"
+    monkeypatch.setenv("VQCODEC_MODELS", str(hostile / "models"))
+    source, rng, pictures = (hostile / "source.vq2").read_bytes(), random.Random(0), 0
+    limits = vqcodec.Limits(pixels=1 << 16, memory=1 << 30, seconds=10)
+    for i in range(100):
         mutate = (fuzz.mutated_bytes, fuzz.mutated_container)[i % 2]
         try:
-            pictures += bool(vqcodec.salvage(mutate(coded, rng), limits=limits).losses)
+            pictures += bool(vqcodec.salvage(mutate(source, rng), limits=limits).losses)
         except vqcodec.VqcodecError:
             pass
-    assert pictures > 30
+    assert pictures > 20
 
 
 def test_the_search_for_chunks_is_bounded(coded: bytes) -> None:
     """Many places that claim long chunks: hashed no more than a multiple of the file."""
     start = spans(coded)[2][0]
-    noise = (b"I" + fuzz.varint(150_000)) * 60_000
+    noise = (b"I" + fuzz.varint(20_000)) * 6_000
     damaged = coded[:start] + noise + stream_chunk(b"")
     assert len(remains(damaged).chunks) >= 2

@@ -28,7 +28,9 @@ def exif() -> Image.Exif:
     block = Image.Exif()
     block[271] = MAKER
     block[34853] = {29: GPS}
-    return block
+    read = Image.Exif()
+    read.load(block.tobytes())  # TIFF's plugin looks groups up in the bytes
+    return read
 
 
 def photograph(format: str) -> Image.Image:
@@ -47,7 +49,7 @@ def photograph(format: str) -> Image.Image:
         options |= {"xmp": XMP.encode(), "comment": COMMENT}
     elif format == "TIFF":
         options["exif"][700] = XMP.encode()  # type: ignore[index]
-        options["tiffinfo"] = {305: TEXT}
+        options["exif"][305] = TEXT  # type: ignore[index]
     else:
         options["xmp"] = XMP.encode()
     file = io.BytesIO()
@@ -57,13 +59,7 @@ def photograph(format: str) -> Image.Image:
 
 def readable(data: bytes) -> bytes:
     """All that a file says: its bytes, its chunks inflated, and text of two bytes a letter as text."""
-    parts = [data]
-    for _, payload in fuzz.chunks_of(data):
-        try:
-            parts.append(zlib.decompress(payload))
-        except zlib.error:
-            parts.append(payload)
-    text = b"".join(parts)
+    text = data + b"".join(zlib.decompress(payload) for kind, payload in fuzz.chunks_of(data) if kind in b"CEX")
     return text + text.replace(b"\0", b"")
 
 

@@ -63,7 +63,8 @@ def check_target(target: str, force: bool, make_folders: bool = False, skip_exis
         make_folders: whether `write` will make the folders that are missing.
         skip_existing: whether to raise `Skipped` for a file that exists.
 
-    Raises `OSError` if it is, in a folder of results, a link to nothing elsewhere, if it exists and `force` is off, is a folder, or its folder is missing or cannot be written to.
+    Raises `OSError` if it exists and `force` is off, is a folder, is a link to nothing out of a folder of results, or
+    its folder is missing or cannot be written to.
     """
     if target == "-":
         return
