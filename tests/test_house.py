@@ -85,3 +85,43 @@ def test_there_is_room_at_the_top_and_no_file_is_long() -> None:
     lengths = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in FILES}
     assert not [path for path, length in lengths.items() if length > 400]
     assert lengths[ROOT / "vqcodec" / "codec.py"] < 200
+
+
+def public_functions(tree: ast.AST, name: str = "") -> Iterator[tuple[str, ast.FunctionDef]]:
+    """Functions of a module and methods of its classes, but for those whose names begin with an underscore."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+            if isinstance(node, ast.FunctionDef):
+                yield name + node.name, node
+            else:
+                yield from public_functions(node, f"{name}{node.name}.")
+
+
+def decorators(function: ast.FunctionDef) -> set[str]:
+    """The last part of every decorator's name: `command` of `@click.command()`."""
+    heads = [node.func if isinstance(node, ast.Call) else node for node in function.decorator_list]
+    return {head.attr if isinstance(head, ast.Attribute) else ast.unparse(head) for head in heads}
+
+
+def parameters(function: ast.FunctionDef) -> list[str]:
+    """What a caller passes; keywords (`**options`) stand in the docstring one by one, by the names that they have."""
+    names = [arg.arg for arg in (*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs)]
+    variable = [function.args.vararg.arg] if function.args.vararg else []
+    return [name for name in names + variable if name not in ("self", "cls") and not name.startswith("_")]
+
+
+def documented(docstring: str) -> list[str]:
+    """The names in the section Args: of a docstring, one a line."""
+    lines = docstring.partition("Args:\n")[2].partition("\n\n")[0].splitlines()
+    return [line.split(":")[0].strip() for line in lines if line.startswith("    ") and line[4:5] != " "]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: "/".join(PARTS[path]))
+def test_docstrings_have_an_argument_a_line(path: Path) -> None:
+    """Of every public function with two parameters or more; a command's options have their help instead."""
+    for name, function in public_functions(ast.parse(path.read_text(encoding="utf-8"))):
+        if decorators(function) & {"overload", "option", "argument", "command"} or len(parameters(function)) < 2:
+            continue
+        names = documented(ast.get_docstring(function) or "")
+        assert not set(parameters(function)) - set(names), f"{path}:{function.lineno}: {name}"
+        assert len(set(names)) == len(names), f"{path}:{function.lineno}: {name}"

@@ -61,7 +61,13 @@ def make(folder: Path, number: int, damaged: int, huge: int, smallest: int, larg
 
 
 def drawn(rng: np.random.Generator, width: int, height: int) -> Image.Image:
-    """Waves of colour with some noise."""
+    """Draw waves of colour with some noise.
+
+    Args:
+        rng: source of what is drawn.
+        width: in pixels.
+        height: in pixels.
+    """
     y, x = np.mgrid[:height, :width]
     waves = [np.sin(x * a + y * b + c) for a, b, c in rng.uniform([-0.1, -0.1, 0], [0.1, 0.1, 6], (3, 3))]
     noise = rng.normal(0, 4, (height, width, 1))
@@ -69,7 +75,12 @@ def drawn(rng: np.random.Generator, width: int, height: int) -> Image.Image:
 
 
 def damage(path: Path, how: str) -> None:
-    """Make a picture one that cannot be read."""
+    """Make a picture one that cannot be read.
+
+    Args:
+        path: of the file.
+        how: kind of damage.
+    """
     data = path.read_bytes()
     path.write_bytes({"empty": b"", "text": b"no picture", "cut": data[: len(data) // 2], "header": data[:20]}[how])
 
@@ -124,7 +135,14 @@ def run(folder: Path, dest: Path, options: tuple[str, ...], kills: int, seed: in
 
 
 def check(folder: Path, dest: Path) -> dict[str, Any]:
-    """Compare the files of a folder, the manifest and the results. Raises AssertionError where they do not agree."""
+    """Compare the files of a folder, the manifest and the results.
+
+    Args:
+        folder: of the pictures.
+        dest: of the results.
+
+    Raises: AssertionError where they do not agree.
+    """
     pictures = {
         path.relative_to(folder).as_posix()
         for path in folder.rglob("*")
