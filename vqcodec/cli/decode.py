@@ -129,14 +129,13 @@ def decode(
     def read(job: Job) -> bytes:
         files.check_target(job.target, force, job.make_folders, skip_existing)
         source = files.read(job.source)
-        image_format(job.target, format, quality)
-        if best_effort:
-            return source
-        header = read_header(source)
-        if not header.lossless:
-            registry.find_identity(header.model)
-        if not (region or preview or fit):
-            limits.check_pixels(header.width, header.height)
+        if not best_effort:
+            header = read_header(source)
+            if not header.lossless:
+                registry.find_identity(header.model)
+            if not (region or preview or fit):
+                limits.check_pixels(header.width, header.height)
+        image_format(job.target, format, quality)  # imports Pillow, which the checks above do without
         return source
 
     def code(job: Job, source: bytes) -> tuple[int, Image.Image]:
