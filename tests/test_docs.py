@@ -172,6 +172,9 @@ def check(words: list[str], where: str, monkeypatch: pytest.MonkeyPatch) -> None
                 parse(load_tool(Path(words[script]).stem).main, words[script], words[script + 1 :])
     except click.UsageError as error:
         pytest.fail(f"{where}: {error.format_message()}")
+    except click.exceptions.Exit as done:  # --help
+        if done.exit_code:
+            pytest.fail(where)
 
 
 def parse(command: click.Command, name: str, words: list[str]) -> None:

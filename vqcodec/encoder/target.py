@@ -12,7 +12,8 @@ from collections.abc import Callable
 
 PRECISION = 0.99  # of the target: a file between this and 1 is near enough
 AIM = 0.996  # of the target
-PASSES = 4  # files made in earnest; more only if none of these fits
+ENOUGH = 0.97  # of the target, after PASSES
+PASSES = 4  # files made in earnest; more only if none of these fits well enough
 MORE = 4
 ESTIMATES = 6
 NEAR = 0.08  # of an estimate's logarithm: then its power law is trusted
@@ -59,7 +60,8 @@ def search(
             best, largest = weight, size_log
         near = largest >= wanted + math.log(PRECISION)
         hopeless = size_log > wanted and weight >= ends[1]
-        if near or hopeless or largest >= size_log and weight <= ends[0] or attempt + 1 >= PASSES and best < math.inf:
+        enough = attempt + 1 >= PASSES and largest >= wanted + math.log(ENOUGH)
+        if near or enough or hopeless or (largest >= size_log and weight <= ends[0]):
             break
         aim = wanted + math.log(AIM)
         if best == math.inf and attempt + 2 >= PASSES:  # the next must fit
