@@ -25,6 +25,7 @@ from PIL import Image
 
 from vqcodec.cli import main
 from vqcodec.cli.group import COMMANDS
+from vqcodec.cli.tools import Tool
 from vqcodec.model import registry
 from vqcodec.training.presets import VQVAE_PRESETS
 
@@ -181,11 +182,14 @@ def parse(command: click.Command, name: str, words: list[str]) -> None:
     """Parse arguments as the command would, without calling it. Raises click.UsageError."""
     context = click.Context(command, info_name=name)
     if isinstance(command, click.Group):
-        _, (name, *words), _ = command.make_parser(context).parse_args(list(words))
+        _, rest, _ = command.make_parser(context).parse_args(list(words))
+        if not rest:
+            return  # options of the group alone, as --help
+        name, *words = rest
         inner = command.get_command(context, name)
         if inner is None:
             raise click.UsageError(f"there is no command {name}")
-        parse(inner, name, words)
+        parse(inner.loaded() if isinstance(inner, Tool) else inner, name, words)
     else:
         command.parse_args(context, list(words))
 
