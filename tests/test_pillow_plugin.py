@@ -8,6 +8,7 @@ import os
 import pickle
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,11 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 import vqcodec
 import vqcodec.pillow_plugin
 from vqcodec import codec
-from vqcodec.format import container
+from vqcodec.format import chunks, container
 from vqcodec.model import registry
 from vqcodec.pillow_plugin import Vq2ImageFile
+
+XMP = b"<x:xmpmeta xmlns:x='adobe:ns:meta/'/>"
 
 
 def picture(mode: str = "RGB") -> Image.Image:
@@ -55,8 +58,7 @@ def folder(tmp_path: Path, tiny_models: Path, monkeypatch: pytest.MonkeyPatch) -
 @pytest.fixture
 def file(folder: Path) -> Path:
     path = folder / "a.vq2"
-    xmp = b"<x:xmpmeta xmlns:x='adobe:ns:meta/'/>"
-    picture().save(path, model="tiny", exif=camera_exif(), icc_profile=b"profile", xmp=xmp)
+    picture().save(path, model="tiny", exif=camera_exif(), icc_profile=b"profile", xmp=XMP)
     return path
 
 
@@ -140,6 +142,37 @@ def test_damage_behind_the_metadata_is_found_at_load_and_verify(file: Path) -> N
             Image.open(io.BytesIO(damaged)).load()
         with pytest.raises(OSError, match=r"damaged|truncated|follow"):
             Image.open(io.BytesIO(damaged)).verify()
+
+
+def test_what_is_left_of_damaged_files(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with Pillow's own formats, LOAD_TRUNCATED_IMAGES says whether a cut or damaged file opens."""
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    data = file.read_bytes()
+    with warnings.catch_warnings():  # a sound file is as ever
+        warnings.simplefilter("error")
+        assert Image.open(file).tobytes() == coded().tobytes()
+    header, profile = bytearray(data), bytearray(data)
+    header[len(container.MAGIC) + 3] ^= 1
+    profile[data.index(chunks.write_chunk("C", chunks.deflate(b"profile"))) + 5] ^= 1
+    for damaged, names in ((data[:-3], set()), (bytes(header), set()), (bytes(profile), {"icc_profile"})):
+        image = Image.open(io.BytesIO(damaged))
+        assert (image.size, image.mode) == ((40, 24), "RGB")
+        assert set(image.info) == {"exif", "icc_profile", "xmp"} - names
+        with pytest.warns(vqcodec.DamageWarning):
+            part = image.crop((4, 4, 12, 10))
+        with pytest.warns(vqcodec.DamageWarning):
+            image.load()
+        assert part.tobytes() == image.crop((4, 4, 12, 10)).tobytes()
+        assert len(image.info["losses"]) == len(part.info["losses"]) == 1
+        assert (image.tobytes() == coded().tobytes()) == (damaged != data[:-3])
+        small = Image.open(io.BytesIO(damaged))
+        with pytest.warns(vqcodec.DamageWarning):
+            small.thumbnail((20, 20))
+        assert small.size == (20, 12)
+    with pytest.raises(UnidentifiedImageError):
+        Image.open(io.BytesIO(data[: len(container.MAGIC) + 4]))
+    with pytest.raises(OSError, match="no index stream"):
+        Image.open(io.BytesIO(data[: data.index(chunks.write_chunk("X", chunks.deflate(XMP))) + 20])).load()
 
 
 def test_verify_needs_no_model(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

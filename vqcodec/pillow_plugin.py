@@ -14,7 +14,7 @@ from typing import IO, Any
 from PIL import Image, ImageFile
 
 from vqcodec.config import PREVIEW_SCALES
-from vqcodec.errors import VqcodecError, boundary
+from vqcodec.errors import FormatError, VqcodecError, boundary
 from vqcodec.format import container
 from vqcodec.model.limits import DEFAULT_LIMITS, Limits
 
@@ -35,6 +35,26 @@ def _pillows(kind: type[Exception] = OSError) -> Iterator[None]:
         raise kind(str(error)) from error
 
 
+def _head(file: IO[bytes]) -> container.Head:
+    """Header and metadata; of a damaged file what is left of them, if that is asked for."""
+    start = file.tell()
+    try:
+        return container.read_head(file)
+    except FormatError:
+        if not ImageFile.LOAD_TRUNCATED_IMAGES:
+            raise
+    from vqcodec.format.remains import remains
+
+    file.seek(start)
+    left = remains(file.read())
+    return container.Head(left.header, **left.metadata()[0])
+
+
+def _losses(image: Image.Image) -> dict[str, Any]:
+    """What is said of a picture from a damaged file."""
+    return {name: said for name, said in image.info.items() if name == "losses"}
+
+
 def _accept(prefix: bytes) -> bool:
     return prefix.startswith(container.MAGIC)
 
@@ -45,6 +65,9 @@ class Vq2ImageFile(ImageFile.ImageFile):
     `load()` raises `OSError` if the file is damaged or its model is not installed; `verify()` raises `OSError` if a
     checksum does not match, and needs no model: it does not decode the streams, as `vqcodec.verify` does. `limits` is
     what `load()` may cost, by default that of `register`.
+
+    Where `PIL.ImageFile.LOAD_TRUNCATED_IMAGES` is set, what is left of a damaged file is opened and loaded, as by
+    `vqcodec.salvage`: `info["losses"]` has a sentence for each loss, and `DamageWarning` is given.
     """
 
     format = FORMAT
@@ -62,7 +85,7 @@ class Vq2ImageFile(ImageFile.ImageFile):
         self._start = file.tell()
         self._decoded = False
         with _pillows(SyntaxError):
-            head = container.read_head(file)
+            head = _head(file)
         self._size = (head.header.width, head.header.height)
         self._mode = head.header.mode
         blocks = {"icc_profile": head.icc, "exif": head.exif, "xmp": head.xmp}
@@ -98,13 +121,14 @@ class Vq2ImageFile(ImageFile.ImageFile):
         if not inside or (right - left) * (bottom - top) * 2 > self.width * self.height:
             return super().crop(box)
         part = self._image(self._read_all(), region=(left, top, right - left, bottom - top))
-        part.info = self.info.copy()
+        part.info = self.info | _losses(part)
         return part
 
     def load(self) -> Any:
         """Decode the pixels on the first call; a file that Pillow opened is closed then."""
         if not self._decoded:
             decoded = self._image(self._read_all(), preview=self._scale)
+            self.info.update(_losses(decoded))
             self.im = decoded.im
             self._size = decoded.size
             self._mode = decoded.mode
@@ -121,16 +145,27 @@ class Vq2ImageFile(ImageFile.ImageFile):
             self._release()
 
     def _image(self, data: bytes, **part: Any) -> Image.Image:
-        """The pixels, or a part of them; without torch those of a lossless file."""
+        """The pixels, or a part of them; of a damaged file, if that is asked for, what is left of them."""
         with _pillows():
-            if self._lossless and part == {"preview": 1}:
-                from vqcodec.images import whole
+            try:
+                return self._sound_image(data, **part)
+            except FormatError:
+                if not ImageFile.LOAD_TRUNCATED_IMAGES:
+                    raise
+            from vqcodec import batch
 
-                self.limits.check_pixels(*self._size)
-                return whole.image(container.unpack(data))
-            from vqcodec import codec
+            return batch.decode(data, limits=self.limits, best_effort=True, **part)
 
-            return codec.decode(data, limits=self.limits, **part)
+    def _sound_image(self, data: bytes, **part: Any) -> Image.Image:
+        """The pixels of a sound file, or a part of them; without torch those of a lossless one."""
+        if self._lossless and part == {"preview": 1}:
+            from vqcodec.images import whole
+
+            self.limits.check_pixels(*self._size)
+            return whole.image(container.unpack(data))
+        from vqcodec import codec
+
+        return codec.decode(data, limits=self.limits, **part)
 
     def _file(self) -> IO[bytes]:
         if self.fp is None:

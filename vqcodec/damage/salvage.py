@@ -19,7 +19,6 @@ from vqcodec import codec
 from vqcodec.config import PREVIEW_SCALES
 from vqcodec.errors import FormatError, boundary
 from vqcodec.format import container
-from vqcodec.format.chunks import inflate
 from vqcodec.format.remains import Remains, remains
 from vqcodec.format.source import Source, contents
 from vqcodec.images import imaging, whole
@@ -38,7 +37,7 @@ Pixels = npt.NDArray[np.uint8]
 GREY = 128
 """Of what is lost altogether, in all channels."""
 
-_BLOCKS = {"C": ("icc", "ICC profile"), "E": ("exif", "EXIF"), "X": ("xmp", "XMP")}
+_BLOCKS = {"C": "ICC profile", "E": "EXIF", "X": "XMP"}
 _truncated = threading.Lock()  # Pillow's setting is one for all threads
 
 
@@ -105,14 +104,8 @@ def salvage(source: Source, *, device: str = "auto", limits: Limits = DEFAULT_LI
 
 def _metadata(left: Remains, losses: list[Loss]) -> dict[str, bytes]:
     """The blocks that are left, by field of `Picture`."""
-    blocks = {}
-    for chunk in left.chunks.values():
-        if chunk.letter in _BLOCKS:
-            field, name = _BLOCKS[chunk.letter]
-            try:
-                blocks[field] = inflate(chunk.payload)
-            except FormatError:
-                losses.append(Loss("metadata", f"the {name} is lost"))
+    blocks, lost = left.metadata()
+    losses.extend(Loss("metadata", f"the {_BLOCKS[letter]} is lost") for letter in lost)
     return blocks
 
 

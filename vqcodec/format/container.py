@@ -48,7 +48,7 @@ IDENTITY_BYTES = 4
 """Length of `Header.model`."""
 
 _WORD = 4
-_METADATA = {"C": "icc", "E": "exif", "X": "xmp"}
+METADATA = {"C": "icc", "E": "exif", "X": "xmp"}
 _PICTURES = {"A": "alpha", "L": "lossless"}
 _ORDER = "CEXALI"
 _LOSSLESS = 8  # in the nibble of the mode
@@ -165,7 +165,7 @@ def pack(container: Container) -> bytes:
     _check_header(header)
     _check_parts(container)
     chunks = []
-    for letter, name in _METADATA.items():
+    for letter, name in METADATA.items():
         block: bytes | None = getattr(container, name)
         if block is not None:
             chunks.append(write_chunk(letter, deflate(block)))
@@ -352,8 +352,8 @@ def _read_chunks(file: IO[bytes], count: int, stop: str = "") -> Iterator[Chunk]
 
 def _take_metadata(chunk: Chunk, blocks: dict[str, bytes]) -> None:
     """Store the block of a metadata chunk under its name; leave any other chunk alone."""
-    if chunk.letter in _METADATA:
-        blocks[_METADATA[chunk.letter]] = inflate(chunk.payload)
+    if chunk.letter in METADATA:
+        blocks[METADATA[chunk.letter]] = inflate(chunk.payload)
 
 
 def _whole_words(words: bytes) -> bytes:

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 
 from vqcodec.errors import FormatError
 from vqcodec.format import container
-from vqcodec.format.chunks import Chunk, read_chunk, read_varint, write_chunk, write_varint
-from vqcodec.format.container import MAGIC, Header
+from vqcodec.format.chunks import Chunk, inflate, read_chunk, read_varint, write_chunk, write_varint
+from vqcodec.format.container import MAGIC, METADATA, Header
 
 _LETTERS = "CEXALI"
 _HEADER = 38  # bytes that magic and header chunk have at most
@@ -39,6 +39,20 @@ class Remains:
     mended: bool = False
     chunks: dict[int, Chunk] = field(default_factory=dict)
     damaged: dict[int, bytes] = field(default_factory=dict)
+
+    def metadata(self) -> tuple[dict[str, bytes], list[str]]:
+        """Inflate the sound chunks of metadata.
+
+        Returns: the blocks by field of `container.Head`; the letters of those that are sound and cannot be inflated.
+        """
+        blocks, lost = {}, []
+        for chunk in self.chunks.values():
+            if chunk.letter in METADATA:
+                try:
+                    blocks[METADATA[chunk.letter]] = inflate(chunk.payload)
+                except FormatError:
+                    lost.append(chunk.letter)
+        return blocks, lost
 
 
 @dataclass

@@ -112,13 +112,11 @@ class Log:
 
 
 def _bar(name: str, steps: int) -> Any:
-    """tqdm's bar where stderr is a terminal and tqdm is installed (extra `train`), else None."""
+    """tqdm's bar where stderr is a terminal, else None."""
     if not sys.stderr.isatty():
         return None
-    try:
-        from tqdm import tqdm
-    except ImportError:
-        return None
+    from tqdm import tqdm
+
     return tqdm(total=steps, desc=name, unit="step", file=sys.stderr)
 
 
