@@ -121,7 +121,9 @@ class Vq2ImageFile(ImageFile.ImageFile):
         if not inside or (right - left) * (bottom - top) * 2 > self.width * self.height:
             return super().crop(box)
         part = self._image(self._read_all(), region=(left, top, right - left, bottom - top))
-        part.info = self.info | _losses(part)
+        losses = _losses(part)
+        part.info = self.info.copy()
+        part.info.update(losses)
         return part
 
     def load(self) -> Any:
