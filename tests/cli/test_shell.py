@@ -165,7 +165,8 @@ def test_closed_and_full_streams(folder: Path, arguments: str, redirection: str,
 
 
 SLOW = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has its jobs in the background ignore it
 from vqcodec.batch import overlap
 from vqcodec.cli import main
 from vqcodec.images import files
