@@ -13,6 +13,7 @@ from vqcodec.errors import ModelError
 from vqcodec.exact import orders
 from vqcodec.model.weights import Entry
 from vqcodec.nets.autoencoder import Autoencoder
+from vqcodec.nets.blank import blank
 
 Shape = tuple[int, ...]
 FLOATS, SMALL, LARGE, COUNTS = ("F16", "F32"), ("I8",), ("I32",), ("I64",)
@@ -29,7 +30,7 @@ def check_model(config: ModelConfig, entries: Mapping[str, Entry]) -> None:
 
     Raises: ModelError.
     """
-    with torch.device("meta"):
+    with torch.device("meta"), blank():
         wanted = _of_module(Autoencoder(config.autoencoder), "autoencoder")
     levels = config.autoencoder.levels
     for i, (prior, level) in enumerate(zip(config.priors, levels, strict=True)):
@@ -49,7 +50,7 @@ def check_vae(network: Callable[[VAEConfig], nn.Module], config: VAEConfig, entr
 
     Raises: ModelError.
     """
-    with torch.device("meta"):
+    with torch.device("meta"), blank():
         _compare(_of_module(network(config), "vae"), entries)
 
 

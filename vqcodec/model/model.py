@@ -19,6 +19,7 @@ from vqcodec.model.maps import IndexMaps
 from vqcodec.model.registry import ModelFile
 from vqcodec.model.tiling import Tiling
 from vqcodec.nets.autoencoder import Autoencoder
+from vqcodec.nets.blank import blank
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -52,7 +53,8 @@ class Model:
 
     def _build(self, config: ModelConfig, tensors: dict[str, Tensor]) -> None:
         levels = config.autoencoder.levels
-        self.autoencoder = Autoencoder(config.autoencoder)
+        with blank():
+            self.autoencoder = Autoencoder(config.autoencoder)
         loading.fit(self.autoencoder, weights.part(tensors, "autoencoder"), "autoencoder")
         self.autoencoder.eval().to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.priors = [

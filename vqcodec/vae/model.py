@@ -17,6 +17,7 @@ from torch import Tensor
 from vqcodec.config import VAEConfig
 from vqcodec.errors import ModelError
 from vqcodec.model import loading, registry, weights
+from vqcodec.nets.blank import blank
 from vqcodec.nets.quality import psnr
 from vqcodec.vae.network import VAE
 
@@ -49,7 +50,8 @@ class VAEModel:
         self.config = config
         self.device = torch.device(device)
         self.name = ""
-        self.network = VAE(config)
+        with blank():
+            self.network = VAE(config)
         loading.fit(self.network, weights.part(tensors, "vae"), "VAE")
         self.network.eval().to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
