@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 from PIL import Image
@@ -21,6 +20,7 @@ from vqcodec.benchmark import growth, plots, report, timings
 from vqcodec.benchmark.contenders import RIVALS, Contender, Ours, Pillow, within
 from vqcodec.benchmark.macs import count
 from vqcodec.benchmark.timings import Plan
+from vqcodec.cli.options import Numbers
 from vqcodec.codec import load_model
 from vqcodec.errors import VqcodecError
 from vqcodec.evaluation.markdown import table
@@ -29,33 +29,6 @@ SIZES = (0.1, 0.4, 1.0, 2.0, 6.0, 12.0, 24.0)
 QUICK = (0.05, 0.1, 0.2)
 FILE = click.Path(dir_okay=False, path_type=Path)
 MATCHED_FROM = 0.3  # megapixels: at the first size from there on, the others' quality is chosen
-
-
-class Numbers(click.ParamType):
-    """Comma-separated positive numbers, rising."""
-
-    name = "n,n,.."
-
-    def __init__(self, kind: type) -> None:
-        self.kind = kind
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
-        """Parse the numbers.
-
-        Args:
-            value: as it was given.
-            param: that it was given for.
-            ctx: of the command.
-        """
-        if isinstance(value, tuple):
-            return value
-        try:
-            numbers = tuple(sorted({self.kind(item) for item in value.split(",")}))
-        except ValueError:
-            numbers = ()
-        if not numbers or numbers[0] <= 0:
-            self.fail(f"{value!r} is not a list of positive numbers", param, ctx)
-        return numbers
 
 
 def rivals(names: tuple[str, ...], ours: Ours, source: Image.Image, plan: Plan) -> list[Contender]:
@@ -102,11 +75,14 @@ def counted(models: Sequence[str | None]) -> str:
 )
 @click.option("--device", "devices", multiple=True, default=("cpu",), type=click.Choice(["cpu", "cuda"]))
 @click.option(
-    "--threads", type=Numbers(int), default=(1,), help="Try these numbers of threads, as in 1,2; 1 by default."
+    "--threads",
+    type=Numbers(int, above=0, empty=False),
+    default=(1,),
+    help="Try these numbers of threads, as in 1,2; 1 by default.",
 )
 @click.option(
     "--sizes",
-    type=Numbers(float),
+    type=Numbers(float, above=0, empty=False),
     default=SIZES,
     help="Set the sizes in megapixels, as in 0.1,1,6; up to 24 by default.",
 )
@@ -145,7 +121,13 @@ def main(
     plot_path: Path | None,
 ) -> None:
     """Time and memory of encoding and decoding, beside JPEG, WebP and AVIF."""
-    plan = Plan(QUICK if quick else sizes, threads, 1 if quick else runs, seconds, processes)
+    plan = Plan(
+        QUICK if quick else tuple(sorted(set(sizes))),
+        tuple(sorted(set(threads))),
+        1 if quick else runs,
+        seconds,
+        processes,
+    )
     source = timings.drawn() if image is None else Image.open(image)
     try:
         if macs:

@@ -18,6 +18,7 @@ from typing import Any
 
 import click
 
+from vqcodec.cli.options import Numbers
 from vqcodec.encoder.request import DEFAULT_EFFORT, DEFAULT_TUNE, TUNES
 from vqcodec.errors import VqcodecError
 from vqcodec.evaluation import tables
@@ -31,27 +32,6 @@ from vqcodec.images.listing import images_of
 FILE = click.Path(dir_okay=False, path_type=Path)
 EXISTING = click.Path(exists=True, dir_okay=False, path_type=Path)
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
-
-
-class Numbers(click.ParamType):
-    """Comma-separated integers; the empty string is the empty list."""
-
-    name = "n,n,.."
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
-        """Parse the numbers.
-
-        Args:
-            value: as it was given.
-            param: that it was given for.
-            ctx: of the command.
-        """
-        if isinstance(value, tuple):
-            return value
-        try:
-            return tuple(int(item) for item in value.split(",") if item.strip())
-        except ValueError:
-            self.fail(f"{value!r} is not a list of integers", param, ctx)
 
 
 def counter(dataset: str) -> Callable[[int, int], None]:

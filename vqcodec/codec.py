@@ -22,11 +22,11 @@ from vqcodec.format import container
 from vqcodec.format.source import Source, contents
 from vqcodec.images import imaging, opening, whole
 from vqcodec.images.opening import ImageSource
+from vqcodec.images.types import Pixels
 from vqcodec.model import registry
 from vqcodec.model.limits import DEFAULT_LIMITS, Limits
 from vqcodec.model.maps import IndexMaps
 from vqcodec.model.model import pick_device
-from vqcodec.model.pixels import Pixels
 from vqcodec.model.precision import exactly
 from vqcodec.stream.indexcodec import IndexCodec
 from vqcodec.stream.part import Part, Region

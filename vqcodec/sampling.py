@@ -21,6 +21,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from vqcodec import timing
 from vqcodec.codec import Codec, load_model
 from vqcodec.config import is_vae
 from vqcodec.errors import ImageError, ModelError, boundary
@@ -30,7 +31,9 @@ from vqcodec.exact.network import IntegerPrior
 from vqcodec.model import registry, weights
 from vqcodec.model.maps import IndexMaps
 from vqcodec.model.model import Model, pick_device
-from vqcodec.stream.reader import produce
+from vqcodec.model.precision import exactly
+from vqcodec.model.tiling import Tiling
+from vqcodec.stream.levels import empty_maps, produce
 from vqcodec.vae.model import VAEModel
 
 BATCH_TILES = 64  # drawn together; above it, an image is drawn in parts: changing it changes what its seed gives
@@ -169,17 +172,33 @@ def draw(
     if keep is not None and [tuple(m.shape) for m in keep.masks] != [shape[1:] for shape in shapes]:
         raise ValueError("the masks do not fit the maps to keep")
     priors = [tempered(prior, temperature) for prior in model.priors]
-    tiles = tilings[0].grid[0] * tilings[0].grid[1]
-    together = max(1, BATCH_TILES // tiles)
+    together = max(1, BATCH_TILES // len(tilings[0].sequence))
     known = None if keep is None else _in_tiles(model, keep)
     for start in range(0, len(seeds), together):
         generators = [random.Random(seed) for seed in seeds[start : start + together]]
-        source = partial(_Draw, model, generators, known, tiles)
-        drawn = produce(model, source, tilings, BATCH_TILES, images=len(generators), priors=priors, tradeoff=tradeoff)
-        for i in range(len(generators)):
-            part = slice(i * tiles, (i + 1) * tiles)
-            levels = tuple(tiling.join(maps[part]) for tiling, maps in zip(tilings, drawn, strict=True))
-            yield IndexMaps(levels, width, height)
+        for levels in _drawn(model, tilings, generators, known, priors, tradeoff):
+            yield IndexMaps(tuple(levels), width, height)
+
+
+@exactly
+def _drawn(
+    model: Model,
+    tilings: Sequence[Tiling],
+    generators: Sequence[random.Random],
+    known: list[tuple[Tensor, Tensor]] | None,
+    priors: Sequence[IntegerPrior],
+    tradeoff: int,
+) -> list[list[Tensor]]:
+    """The index maps of as many images as there are generators, by level."""
+    images, tiles = [empty_maps(model, tilings) for _ in generators], len(tilings[0].sequence)
+    number = len(images) * tiles
+    for first in timing.steps("drawing indices", range(0, number, BATCH_TILES)):
+        batch = range(first, min(first + BATCH_TILES, number))
+        source = partial(_Draw, model, generators, known, tiles, first)
+        for level, maps in enumerate(produce(model, tilings, [batch] * len(tilings), source, tradeoff, priors)):
+            for tile, drawn in zip(batch, maps.cpu(), strict=True):
+                tilings[level].paste(images[tile // tiles][level], [tile % tiles], drawn[None])
+    return images
 
 
 def _in_tiles(model: Model, keep: Keep) -> list[tuple[Tensor, Tensor]]:
@@ -203,11 +222,11 @@ class _Draw:
         generators: Sequence[random.Random],
         known: Sequence[tuple[Tensor, Tensor]] | None,
         tiles: int,
-        level: int,
         first: int,
+        level: int,
     ) -> None:
-        """generators: one per image; known: from `_in_tiles`, per level; tiles: of an image; level, first: of the batch
-        and the tile that it begins with."""
+        """generators: one per image; known: from `_in_tiles`, per level; tiles: of an image; first: tile of the batch,
+        counted over all images; level: to draw."""
         self._level = model.config.autoencoder.levels[level]
         self._generators, self._tiles, self._first = generators, tiles, first
         self._known = None if known is None else known[level]
@@ -227,6 +246,9 @@ class _Draw:
             kept = maps[tiles % self._tiles, self._level.stage_maps(batch.stage), positions]
             drawn = torch.where(masks[tiles % self._tiles, positions][:, None], kept, drawn)
         return drawn.flatten().to(frequencies.device)
+
+    def check(self) -> None:
+        """Accept any draw: random words are no stream, and need no end."""
 
 
 class Sampler(Protocol):

@@ -12,7 +12,6 @@ import click
 from vqcodec.cli.group import main
 from vqcodec.cli.options import (
     FORMATS,
-    Number,
     device_option,
     effort_option,
     force_option,
@@ -21,9 +20,11 @@ from vqcodec.cli.options import (
     model_option,
     quality_option,
     quiet_option,
+    target_bpp_option,
+    target_psnr_option,
+    tune_option,
 )
 from vqcodec.cli.progress import Progress
-from vqcodec.encoder.request import DEFAULT_TUNE, TUNES
 from vqcodec.images.files import put_line
 
 if TYPE_CHECKING:
@@ -119,13 +120,11 @@ def sharded(command: F) -> F:
 @collection
 @sharded
 @quality_option
-@click.option("--target-bpp", type=Number(0, min_open=True), help="Fit into so many bits per pixel.")
-@click.option("--target-psnr", type=Number(0, min_open=True), metavar="DB", help="Reach at least this PSNR.")
+@target_bpp_option
+@target_psnr_option
 @lambda_option
 @effort_option
-@click.option(
-    "--tune", type=click.Choice(list(TUNES)), default=DEFAULT_TUNE, show_default=True, help="Choose what to optimise."
-)
+@tune_option
 @click.option("--lossless", is_flag=True, help="Store the pictures themselves, as WebP or PNG.")
 @click.option("--no-fallback", is_flag=True, help="Never store them so unasked.")
 @model_option

@@ -25,10 +25,13 @@ from vqcodec.cli.options import (
     quiet_option,
     recursive_option,
     skip_option,
+    target_bpp_option,
+    target_psnr_option,
+    tune_option,
 )
 from vqcodec.cli.pictures import load, open_image
 from vqcodec.cli.running import run_steps, summary
-from vqcodec.encoder.request import DEFAULT_TUNE, TUNES, VERIFIED_FROM
+from vqcodec.encoder.request import VERIFIED_FROM
 from vqcodec.images import files
 from vqcodec.images.files import Job
 from vqcodec.images.listing import SUFFIXES
@@ -44,13 +47,11 @@ if TYPE_CHECKING:
 @recursive_option
 @quality_option
 @click.option("--target-size", callback=parse_size, metavar="SIZE", help="Fit into so many bytes, as in 20kB.")
-@click.option("--target-bpp", type=Number(0, min_open=True), help="Fit into so many bits per pixel.")
+@target_bpp_option
 @lambda_option
 @effort_option
-@click.option(
-    "--tune", type=click.Choice(list(TUNES)), default=DEFAULT_TUNE, show_default=True, help="Choose what to optimise."
-)
-@click.option("--target-psnr", type=Number(0, min_open=True), metavar="DB", help="Reach at least this PSNR.")
+@tune_option
+@target_psnr_option
 @click.option("--target-ssimulacra2", type=Number(0, 100, min_open=True), help="Reach at least this SSIMULACRA2 score.")
 @click.option("--lossless", is_flag=True, help="Store the picture itself, as WebP or PNG.")
 @click.option("--no-fallback", is_flag=True, help="Never store it so unasked; graphics are, where that is better.")

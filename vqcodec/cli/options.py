@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
-from vqcodec.encoder.request import DEFAULT_EFFORT
+from vqcodec.encoder.request import DEFAULT_EFFORT, DEFAULT_TUNE, TUNES
 from vqcodec.model.limits import Limits
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -34,6 +34,41 @@ class Number(click.FloatRange):
         if not math.isfinite(number):
             self.fail(f"{value} is no finite number", param, ctx)
         return number
+
+
+class Numbers(click.ParamType):  # type: ignore[type-arg]  # generic in the newest click only
+    """Numbers with commas between them; the empty string is the empty list.
+
+    Args:
+        kind: int or float.
+        above: all are larger than this.
+        empty: whether there may be none.
+    """
+
+    name = "n,n,.."
+
+    def __init__(self, kind: type[int] | type[float] = int, above: float = -math.inf, empty: bool = True) -> None:
+        self.kind, self.above, self.empty = kind, above, empty
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
+        """Parse the numbers.
+
+        Args:
+            value: as it was given.
+            param: that it was given for.
+            ctx: of the command.
+        """
+        if isinstance(value, tuple):
+            return value
+        try:
+            numbers = tuple(self.kind(item) for item in value.split(",") if item.strip())
+        except ValueError:
+            self.fail(f"{value!r} is not a list of numbers", param, ctx)
+        if not (numbers or self.empty):
+            self.fail("give one number at least", param, ctx)
+        if not all(self.above < number < math.inf for number in numbers):
+            self.fail(f"{value!r} is not a list of finite numbers above {self.above}", param, ctx)
+        return numbers
 
 
 PATH = click.Path(allow_dash=True)  # whose names a shell completes
@@ -65,6 +100,13 @@ quality_option = click.option(
 )
 lambda_option = click.option(
     "--lambda", "lmbda", type=Number(0), metavar="X", help="Set the weight of a bit, instead of -q."
+)
+target_bpp_option = click.option("--target-bpp", type=Number(0, min_open=True), help="Fit into so many bits per pixel.")
+target_psnr_option = click.option(
+    "--target-psnr", type=Number(0, min_open=True), metavar="DB", help="Reach at least this PSNR."
+)
+tune_option = click.option(
+    "--tune", type=click.Choice(list(TUNES)), default=DEFAULT_TUNE, show_default=True, help="Choose what to optimise."
 )
 effort_option = click.option(
     "-e",

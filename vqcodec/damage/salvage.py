@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageFile
 
 from vqcodec import codec
@@ -23,6 +22,7 @@ from vqcodec.format.remains import Remains, remains
 from vqcodec.format.source import Source, contents
 from vqcodec.images import imaging, whole
 from vqcodec.images.imaging import Picture
+from vqcodec.images.types import Pixels
 from vqcodec.model import pixels, preview
 from vqcodec.model.limits import DEFAULT_LIMITS, Limits
 from vqcodec.stream import salvage as streams
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from vqcodec.model.maps import IndexMaps
     from vqcodec.model.model import Model
 
-Pixels = npt.NDArray[np.uint8]
 
 GREY = 128
 """Of what is lost altogether, in all channels."""

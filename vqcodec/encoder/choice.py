@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -22,6 +21,7 @@ from vqcodec.encoder.emphasis import emphasis, local_gains
 from vqcodec.encoder.lengths import PriorLengths
 from vqcodec.encoder.request import DEFAULT, EFFORTS, TUNES, Effort, Request
 from vqcodec.exact.condition import Condition
+from vqcodec.images.types import Pixels
 from vqcodec.model import lambdas
 from vqcodec.model.maps import IndexMaps
 from vqcodec.model.model import Model
@@ -33,9 +33,6 @@ ROUGH = Effort(0)
 STEP = 0.03  # of the gradient descent, in units of a latent's standard deviation
 RANGE = 32  # of trade-offs, 0..255, whose features are alike enough for an estimate
 WHOLE_PIXELS = 1 << 20  # images above this have no gradients taken, of which the whole image is needed
-
-
-Pixels = npt.NDArray[np.uint8]
 
 
 def chooser(model: Model, pixels: Pixels, asked: Request = DEFAULT) -> Chooser:

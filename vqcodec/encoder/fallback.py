@@ -7,14 +7,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
 
 from vqcodec.encoder.request import DEFAULT_QUALITY, Request, quality_of
 from vqcodec.errors import ImageError
 from vqcodec.images import metrics, whole
 from vqcodec.images.imaging import Picture
-
-Pixels = npt.NDArray[np.uint8]
+from vqcodec.images.types import Pixels
 
 LOOSE = 3.0  # an estimate may be so many times too high
 GRAPHICS = 2.5  # bits per dim, of an estimate: photographs take more, but for very smooth ones

@@ -7,21 +7,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-
 from vqcodec.encoder.choice import Chooser
 from vqcodec.encoder.request import Request, lmbda_asked, scale
 from vqcodec.encoder.target import LIKENESSES, reach, search
 from vqcodec.errors import ImageError, VqcodecError
 from vqcodec.format import container
 from vqcodec.images import metrics
+from vqcodec.images.types import Pixels
 from vqcodec.model.maps import IndexMaps
 from vqcodec.model.model import Model
 from vqcodec.stream.reader import decompress
 from vqcodec.stream.writer import compress
-
-Pixels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, eq=False)

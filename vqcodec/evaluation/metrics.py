@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vqcodec.images.metrics import PEAK, SSIMULACRA2_MIN_SIDE, check_pair, has_ssimulacra2, psnr, ssimulacra2
+from vqcodec.images.types import Pixels
 from vqcodec.nets.similarity import MS_SSIM_WEIGHTS
 
 __all__ = [
@@ -50,7 +51,7 @@ MS_SSIM_MIN_SIDE = (_WINDOW - 1) * 2 ** (len(MS_SSIM_WEIGHTS) - 1) + 1
 _VERSION = 1  # to be raised whenever a function here gives another value than before
 
 
-def ms_ssim(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
+def ms_ssim(a: Pixels, b: Pixels) -> float:
     """Multi-scale structural similarity (Wang, Simoncelli and Bovik 2003) of two images.
 
     Five scales; at each the contrast-structure term, at the coarsest the luminance term as well, raised

@@ -19,9 +19,9 @@ from torch import Tensor
 from vqcodec.codec import Codec
 from vqcodec.errors import ModelError
 from vqcodec.format import container
+from vqcodec.images.types import Pixels
 from vqcodec.model import loading, weights
 from vqcodec.model.maps import IndexMaps
-from vqcodec.model.pixels import Pixels
 from vqcodec.model.registry import ModelFile
 from vqcodec.prior.export import from_integers
 from vqcodec.prior.network import LevelPrior

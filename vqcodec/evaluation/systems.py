@@ -8,16 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from vqcodec.codec import Codec
 from vqcodec.evaluation import markdown, metrics, rates
+from vqcodec.images.types import Pixels
 from vqcodec.model import registry, weights
 from vqcodec.vae.model import VAEModel, mean_figures
-
-Pixels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)

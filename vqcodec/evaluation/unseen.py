@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 
 from vqcodec.evaluation.equal_bytes import largest_within
 from vqcodec.evaluation.measuring import load_rgb
 from vqcodec.evaluation.rivals import Setting
+from vqcodec.images.types import Pixels
 
 LUMA = (0.2126, 0.7152, 0.0722)  # of R, G and B, ITU-R BT.709
 
@@ -40,7 +40,7 @@ class AtEqualBytes:
     fitted: int
 
 
-def vmaf(decoded: NDArray[np.uint8], image: NDArray[np.uint8]) -> float:
+def vmaf(decoded: Pixels, image: Pixels) -> float:
     """VMAF (Netflix 2016, model v0.6.1) of a still picture, which has no motion: the luma of both in the studio range.
 
     Args:
@@ -61,7 +61,7 @@ def _vmaf() -> Any:
     return importlib.import_module("vmaf_torch").VMAF().eval()
 
 
-def _luma(picture: NDArray[np.uint8]) -> torch.Tensor:
+def _luma(picture: Pixels) -> torch.Tensor:
     """float32 [1, 1, H, W] in 16 to 235."""
     y = picture.astype(np.float32) @ np.array(LUMA, np.float32)
     return torch.from_numpy(16 + y * (219 / 255))[None, None]
@@ -92,5 +92,5 @@ def at_equal_bytes(paths: Sequence[Path], ours: Setting, rivals: Sequence[str]) 
     ]
 
 
-def _pixels(image: Image.Image) -> NDArray[np.uint8]:
+def _pixels(image: Image.Image) -> Pixels:
     return np.asarray(image.convert("RGB"))

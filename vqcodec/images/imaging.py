@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
 from vqcodec.errors import FormatError, ImageError
 from vqcodec.format.container import MAX_PIXELS, MAX_SIDE
 from vqcodec.images import metadata, profiles
 from vqcodec.images.errors import IMAGE_ERRORS
+from vqcodec.images.types import Pixels
 from vqcodec.timing import timed
 
 _DIRECT = {"1": "L", "L": "L", "RGB": "RGB", "LA": "LA", "La": "LA", "RGBA": "RGBA", "RGBa": "RGBA",
@@ -39,8 +39,8 @@ class Picture:
     ends in A; `mode` is L, RGB, LA or RGBA. The metadata blocks are bytes as Pillow keeps them, or None.
     """
 
-    pixels: NDArray[np.uint8]
-    alpha: NDArray[np.uint8] | None
+    pixels: Pixels
+    alpha: Pixels | None
     mode: str
     icc: bytes | None = None
     exif: bytes | None = None
@@ -123,7 +123,7 @@ def to_pil(picture: Picture) -> Image.Image:
 
 
 @timed("input and output")
-def encode_alpha(alpha: NDArray[np.uint8]) -> bytes:
+def encode_alpha(alpha: Pixels) -> bytes:
     """An alpha channel, uint8 [H, W], as a PNG file of mode L."""
     file = io.BytesIO()
     Image.fromarray(alpha).save(file, "PNG", optimize=True)
@@ -131,7 +131,7 @@ def encode_alpha(alpha: NDArray[np.uint8]) -> bytes:
 
 
 @timed("input and output")
-def decode_alpha(data: bytes, width: int, height: int) -> NDArray[np.uint8]:
+def decode_alpha(data: bytes, width: int, height: int) -> Pixels:
     """Read the alpha channel that `encode_alpha` wrote.
 
     Args:

@@ -10,8 +10,9 @@ import math
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
+
+from vqcodec.images.types import Pixels
 
 PEAK = 255.0
 
@@ -19,7 +20,7 @@ SSIMULACRA2_MIN_SIDE = 8
 """Shortest image side, in pixels, that SSIMULACRA2 takes."""
 
 
-def psnr(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
+def psnr(a: Pixels, b: Pixels) -> float:
     """Peak signal-to-noise ratio of two images, in dB, over all channels together.
 
     Args:
@@ -37,7 +38,7 @@ def psnr(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
     return math.inf if mse == 0.0 else 10.0 * math.log10(PEAK**2 / mse)
 
 
-def ssimulacra2(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
+def ssimulacra2(a: Pixels, b: Pixels) -> float:
     """SSIMULACRA2 (Sneyers, Cloudinary 2023), a perceptual measure fitted to people's opinions of coded images.
 
     As the package ``ssimulacra2`` computes it. The first image is the original: the measure is not symmetric.
@@ -69,7 +70,7 @@ def has_ssimulacra2() -> bool:
     return importlib.util.find_spec("ssimulacra2") is not None
 
 
-def check_pair(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> None:
+def check_pair(a: Pixels, b: Pixels) -> None:
     """Check that two pictures can be compared.
 
     Args:

@@ -11,13 +11,13 @@ import io
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin, features
 
 from vqcodec.errors import FormatError, ImageError
 from vqcodec.format.container import Container, Header, pack
 from vqcodec.images.errors import IMAGE_ERRORS
 from vqcodec.images.imaging import Picture, to_pil
+from vqcodec.images.types import Pixels
 from vqcodec.timing import timed
 
 VP8L_SIDE = 16383
@@ -99,7 +99,7 @@ def _starts(length: int) -> list[int]:
     return sorted({last * i // (_SAMPLES - 1) for i in range(_SAMPLES)})
 
 
-def _row(plane: NDArray[np.uint8], top: int, columns: list[int]) -> NDArray[np.uint8]:
+def _row(plane: Pixels, top: int, columns: list[int]) -> Pixels:
     return np.concatenate([plane[top : top + _SAMPLE, left : left + _SAMPLE] for left in columns], axis=1)
 
 

@@ -6,18 +6,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-import numpy.typing as npt
 
 from vqcodec import timing
 from vqcodec.errors import ModelError
+from vqcodec.images.types import Pixels
 from vqcodec.model.lambdas import HIGHEST_TRADEOFF
 from vqcodec.model.maps import IndexMaps
 from vqcodec.model.model import Model
 from vqcodec.model.precision import exactly
 from vqcodec.nets import windows
 from vqcodec.nets.windows import Window
-
-Pixels = npt.NDArray[np.uint8]
 
 SIDE = 2048
 """Of the windows that a picture is made in, in pixels: bounds the memory of large ones."""

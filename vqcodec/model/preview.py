@@ -12,13 +12,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from vqcodec.config import PREVIEW_SCALES, AutoencoderConfig
 from vqcodec.exact.engine import Batch, run
+from vqcodec.images.types import Pixels
 from vqcodec.model.lambdas import HIGHEST_TRADEOFF
 from vqcodec.model.maps import IndexMaps
 from vqcodec.model.model import Model
@@ -27,8 +27,6 @@ from vqcodec.model.precision import exactly
 TRADEOFFS = (40, 90, 140, 190)  # of the pictures that are drawn, a tile each
 RIDGE = 1e-3  # of the mean energy of a feature
 SEED = 0
-
-Pixels = npt.NDArray[np.uint8]
 
 
 def level_for(config: AutoencoderConfig, scale: int) -> int | None:

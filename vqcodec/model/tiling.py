@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -111,8 +112,8 @@ class Tiling:
         whole = tiles.view(rows, columns, -1, h, w).permute(2, 0, 3, 1, 4).reshape(-1, rows * h, columns * w)
         return whole[:, :height, :width].contiguous()
 
-    def place(self, maps: Tensor, numbers: list[int], tiles: Tensor) -> None:
-        """Write tiles into maps.
+    def paste(self, maps: Tensor, numbers: Sequence[int], tiles: Tensor) -> None:
+        """Paste tiles into maps.
 
         Args:
             maps: [S, H, W], is changed.
@@ -125,8 +126,19 @@ class Tiling:
             part = maps[:, row * h : (row + 1) * h, column * w : (column + 1) * w]
             part[:] = tile[:, : part.shape[1], : part.shape[2]]
 
-    def valid(self) -> Tensor | None:
-        """bool [tiles, h, w], False outside the image; None where every tile is whole."""
-        height, width = self.map_shape
-        inside = self.split(torch.ones(1, height, width, dtype=torch.bool))[:, 0]
-        return None if bool(inside.all()) else inside
+    def valid(self, numbers: Sequence[int] | None = None) -> Tensor | None:
+        """Say which positions of tiles lie in the image.
+
+        Args:
+            numbers: of the tiles, in the order of a file; None: all.
+
+        Returns: bool [tiles, h, w]; None where every tile of the image is whole.
+        """
+        (h, w), (height, width) = self.tile_shape, self.map_shape
+        if height % h == 0 and width % w == 0:
+            return None
+        listed = self.sequence if numbers is None else [self.sequence[number] for number in numbers]
+        tiles = torch.tensor(listed)[:, None]
+        inside_rows = tiles // self.grid[1] * h + torch.arange(h) < height  # [tiles, h]
+        inside_columns = tiles % self.grid[1] * w + torch.arange(w) < width  # [tiles, w]
+        return inside_rows[:, :, None] & inside_columns[:, None, :]

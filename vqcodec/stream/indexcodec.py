@@ -6,11 +6,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vqcodec.format import container
+from vqcodec.images.types import Pixels
 from vqcodec.model import pixels
 from vqcodec.model.limits import DEFAULT_LIMITS, Deadline, Limits
 from vqcodec.model.maps import IndexMaps
 from vqcodec.model.model import Model
-from vqcodec.model.pixels import Pixels
 from vqcodec.stream import reader, writer
 
 

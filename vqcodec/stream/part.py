@@ -9,12 +9,12 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from vqcodec.config import PREVIEW_SCALES
 from vqcodec.format.container import Container
 from vqcodec.images import imaging
+from vqcodec.images.types import Pixels
 from vqcodec.model import pixels, preview
 from vqcodec.model.limits import Limits
 from vqcodec.model.model import Model
@@ -22,7 +22,6 @@ from vqcodec.nets import windows
 from vqcodec.nets.windows import Window
 from vqcodec.stream import reader, region
 
-Pixels = npt.NDArray[np.uint8]
 Region = tuple[int, int, int, int]
 """x, y, width and height, in pixels."""
 

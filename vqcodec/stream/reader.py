@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Streams to index maps, as `writer` wrote them; and index maps from any other source that draws them."""
+"""Streams to index maps, as `writer` wrote them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -13,16 +14,16 @@ from torch import Tensor
 from vqcodec import timing
 from vqcodec.errors import FormatError, ImageError, ModelError
 from vqcodec.exact import orders
-from vqcodec.exact.engine import Batch, Draw, run
-from vqcodec.exact.network import IntegerPrior
+from vqcodec.exact.engine import Batch
 from vqcodec.format.container import Container, Header
 from vqcodec.model.limits import DEFAULT_LIMITS, Deadline, Limits
 from vqcodec.model.maps import IndexMaps
 from vqcodec.model.model import Model
 from vqcodec.model.precision import exactly
-from vqcodec.model.tiling import GROUP_TILES, Tiling
+from vqcodec.model.tiling import GROUP_TILES
 from vqcodec.stream import proportion
 from vqcodec.stream.coding import SymbolDecoder
+from vqcodec.stream.levels import empty_maps, produce
 
 BATCH_GROUPS = 4  # groups decoded together at most; bounds the memory of large images
 STEP_ROWS = 1024  # positions of a step from which a processor gains nothing by decoding more groups together
@@ -107,20 +108,21 @@ def decompress(
     group_tiles = tilings[0].group_tiles
     proportion.check_lengths(model.priors, tilings, streams)
     clock = Deadline() if deadline is None else deadline
-    sources: list[Source] = []
-
-    def source(level: int, first: int) -> Draw:
-        if sources:
-            sources[-1].check()  # ahead of the work that the next level is
-        group = first // group_tiles
-        sources.append(Source(streams[group * len(model.priors) + level :: len(model.priors)], group_tiles, clock))
-        return sources[-1]
-
     batch = max(1, -(-batch_tiles(model, width, height) // group_tiles)) * group_tiles
-    tiles = produce(model, source, tilings, batch, tradeoff=tradeoff)
-    sources[-1].check()
-    levels = tuple(tiling.join(maps) for tiling, maps in zip(tilings, tiles, strict=True))
-    return IndexMaps(levels, width, height)
+    number = math.prod(tilings[0].grid)
+    levels = empty_maps(model, tilings)
+    for first in timing.steps("reading indices", range(0, number, batch)):
+        tiles = range(first, min(first + batch, number))
+        held = streams[first // group_tiles * len(model.priors) :]
+        source = partial(_source, held, len(model.priors), group_tiles, clock)
+        for level, maps in enumerate(produce(model, tilings, [tiles] * len(tilings), source, tradeoff)):
+            tilings[level].paste(levels[level], tiles, maps.cpu())
+    return IndexMaps(tuple(levels), width, height)
+
+
+def _source(streams: Sequence[bytes], levels: int, group_tiles: int, deadline: Deadline, level: int) -> Source:
+    """The streams of a level, from the first of a group on."""
+    return Source(streams[level::levels], group_tiles, deadline)
 
 
 def memory(model: Model, width: int, height: int, group_tiles: int) -> int:
@@ -134,44 +136,6 @@ def memory(model: Model, width: int, height: int, group_tiles: int) -> int:
     """
     together = max(group_tiles, batch_tiles(model, width, height))
     return proportion.memory(model.config, model.tilings(width, height), together)
-
-
-@exactly
-def produce(
-    model: Model,
-    source: Callable[[int, int], Draw],
-    tilings: Sequence[Tiling],
-    batch: int,
-    *,
-    images: int = 1,
-    priors: Sequence[IntegerPrior] | None = None,
-    tradeoff: int = 0,
-) -> list[Tensor]:
-    """Index maps of images of one size, as tiles: per level int64 [images * tiles, maps, h, w] on the CPU.
-
-    Args:
-        model: whose indices they are.
-        source: level and first tile of a batch -> what reads or draws its indices.
-        tilings: of all levels.
-        batch: tiles that are produced together.
-        images: their number.
-        priors: in place of the model's own.
-        tradeoff: 0 to 255.
-    """
-    masks = [tiling.valid() for tiling in tilings]
-    number = images * math.prod(tilings[0].grid)
-    tiles: list[list[Tensor]] = [[] for _ in tilings]
-    for first in timing.steps("reading indices", range(0, number, batch)):
-        count = min(batch, number - first)
-        coarse: list[Tensor] = []
-        for level, prior in enumerate(priors or model.priors):
-            valid = masks[level]
-            inside = None if valid is None else valid.repeat(images, 1, 1)[first : first + count].to(model.device)
-            with timing.part("prior"):
-                condition = prior.condition(coarse, (count, *tilings[level].tile_shape), inside, tradeoff)
-                coarse.append(run(prior, condition, source(level, first), inside))
-            tiles[level].append(coarse[level].cpu())
-    return [torch.cat(maps) for maps in tiles]
 
 
 def batch_tiles(model: Model, width: int, height: int, levels: int | None = None) -> int:

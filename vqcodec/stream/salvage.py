@@ -3,14 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-import torch
-from torch import Tensor
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 
 from vqcodec.errors import FormatError
-from vqcodec.exact.engine import run
-from vqcodec.exact.network import IntegerPrior
 from vqcodec.format.container import Header
 from vqcodec.model.limits import Deadline, Limits
 from vqcodec.model.maps import IndexMaps
@@ -18,6 +15,7 @@ from vqcodec.model.model import Model
 from vqcodec.model.precision import exactly
 from vqcodec.model.tiling import Tiling
 from vqcodec.stream import proportion, reader
+from vqcodec.stream.levels import empty_maps, produce
 
 
 @exactly
@@ -38,45 +36,25 @@ def read(model: Model, head: Header, streams: Mapping[int, bytes], limits: Limit
     reader.check_header(model, head)
     limits.check_memory(reader.memory(model, head.width, head.height, head.group_tiles))
     tilings, clock = model.tilings(head.width, head.height, head.group_tiles), limits.deadline()
-    levels = [
-        torch.zeros(level.maps, *tiling.map_shape, dtype=torch.int64)
-        for level, tiling in zip(model.config.autoencoder.levels, tilings, strict=True)
-    ]
-    masks = [tiling.valid() for tiling in tilings]
+    levels = empty_maps(model, tilings)
     intact = []
     for group, part in enumerate(tilings[0].groups):
-        tiles = list(range(part.start, part.stop))
-        coarse: list[Tensor] = []
-        for level, (prior, tiling, mask) in enumerate(zip(model.priors, tilings, masks, strict=True)):
-            stream = streams.get(group * len(model.priors) + level)
-            inside = None if mask is None else mask[tiles].to(model.device)
-            maps = None if stream is None else _maps(prior, tiling, stream, group, coarse, inside, head.rate, clock)
-            if maps is None:
-                break
-            coarse.append(maps)
-            tiling.place(levels[level], tiles, maps.cpu())
-        intact.append(len(coarse))
+        tiles = range(part.start, part.stop)
+        source = partial(_source, model, tilings, streams, group, clock)
+        intact.append(0)
+        with suppress(FormatError):  # the finer levels of this group are lost
+            for level, maps in enumerate(produce(model, tilings, [tiles] * len(tilings), source, head.rate)):
+                tilings[level].paste(levels[level], tiles, maps.cpu())
+                intact[-1] += 1
     return IndexMaps(tuple(levels), head.width, head.height), intact
 
 
-def _maps(
-    prior: IntegerPrior,
-    tiling: Tiling,
-    stream: bytes,
-    group: int,
-    coarse: list[Tensor],
-    inside: Tensor | None,
-    tradeoff: int,
-    clock: Deadline,
-) -> Tensor | None:
-    """The maps of a group of tiles at one level, int64 [tiles, maps, h, w]; None if the stream is damaged."""
-    try:
-        proportion.check_length(proportion.least_bits(prior), tiling, group, stream)
-        source = reader.Source([stream], tiling.group_tiles, clock)
-        part = tiling.groups[group]
-        condition = prior.condition(coarse, (part.stop - part.start, *tiling.tile_shape), inside, tradeoff)
-        maps = run(prior, condition, source, inside)
-        source.check()
-    except FormatError:
-        return None
-    return maps
+def _source(
+    model: Model, tilings: Sequence[Tiling], streams: Mapping[int, bytes], group: int, clock: Deadline, level: int
+) -> reader.Source:
+    """The stream of a group of tiles at one level. Raises FormatError if it is lost or too short."""
+    stream = streams.get(group * len(model.priors) + level)
+    if stream is None:
+        raise FormatError(f"the stream of group {group} and level {level} is lost")
+    proportion.check_length(proportion.least_bits(model.priors[level]), tilings[level], group, stream)
+    return reader.Source([stream], tilings[level].group_tiles, clock)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from vqcodec.config import ModelConfig
+from vqcodec.images.types import Pixels
 from vqcodec.model import lambdas
 from vqcodec.nets import parallel
 from vqcodec.nets.autoencoder import Autoencoder, Reconstruction
@@ -20,7 +21,7 @@ from vqcodec.nets.quality import MS_SSIM_MIN_CROP, ms_ssim, psnr
 from vqcodec.prior.network import live_stages
 from vqcodec.training import eye, linear
 from vqcodec.training.crops import CropTask
-from vqcodec.training.data import CropSampler, Pixels, grid, to_device
+from vqcodec.training.data import CropSampler, grid, to_device
 from vqcodec.training.loop import Report
 from vqcodec.training.metric import PIXEL_VARIANCE, followed, squared_jacobians
 from vqcodec.training.schedule import Clock, TrainConfig

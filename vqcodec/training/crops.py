@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from vqcodec.config import ModelConfig, VAEConfig
-from vqcodec.training.data import CropSampler, Pixels
+from vqcodec.images.types import Pixels
+from vqcodec.training.data import CropSampler
 from vqcodec.training.loop import Task
 from vqcodec.training.schedule import TrainConfig
 

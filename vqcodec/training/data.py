@@ -9,15 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor
 
 from vqcodec.images.listing import members
+from vqcodec.images.types import Pixels
 from vqcodec.nets import parallel
-
-Pixels = npt.NDArray[np.uint8]
 
 
 def _read(source: bytes | Path) -> Pixels:

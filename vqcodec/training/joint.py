@@ -12,12 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from vqcodec.config import ModelConfig
+from vqcodec.images.types import Pixels
 from vqcodec.model import lambdas
 from vqcodec.nets.autoencoder import Autoencoder, Reconstruction
 from vqcodec.nets.quality import psnr
 from vqcodec.prior.network import live_stages
 from vqcodec.training.autoencoder import METRIC_SHARE, METRIC_STEPS, AutoencoderTask, AutoencoderTraining
-from vqcodec.training.data import Pixels, to_device
+from vqcodec.training.data import to_device
 from vqcodec.training.loop import Report
 from vqcodec.training.prior import Priors
 from vqcodec.training.schedule import Clock, TrainConfig

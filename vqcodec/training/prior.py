@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from vqcodec.codec import Codec
 from vqcodec.config import ModelConfig
+from vqcodec.images.types import Pixels
 from vqcodec.model import lambdas
 from vqcodec.model.loading import pack_model
 from vqcodec.nets import parallel
@@ -22,7 +23,7 @@ from vqcodec.nets.choice import CodeLengths
 from vqcodec.prior.export import to_integers
 from vqcodec.prior.network import LevelPrior
 from vqcodec.sampling import sample
-from vqcodec.training.data import CropSampler, Pixels, grid
+from vqcodec.training.data import CropSampler, grid
 from vqcodec.training.loop import Report, Task
 from vqcodec.training.schedule import TrainConfig
 

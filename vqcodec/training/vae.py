@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from vqcodec.config import VAEConfig
+from vqcodec.images.types import Pixels
 from vqcodec.training.crops import CropTask
-from vqcodec.training.data import Pixels, grid, to_device
+from vqcodec.training.data import grid, to_device
 from vqcodec.training.loop import Report
 from vqcodec.training.schedule import Clock, TrainConfig
 from vqcodec.vae.model import VAEFigures, figures, mean_figures

@@ -9,19 +9,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor
 
 from vqcodec.config import VAEConfig
 from vqcodec.errors import ModelError
+from vqcodec.images.types import Pixels
 from vqcodec.model import loading, registry, weights
 from vqcodec.nets.blank import blank
 from vqcodec.nets.quality import psnr
 from vqcodec.vae.network import VAE
-
-Pixels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
