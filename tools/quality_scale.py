@@ -108,10 +108,10 @@ def main(
                     click.echo(f"  {image.name}: {' '.join(f'{s}/{p:.2f}' for s, p in image.points)}")
             bad += falls
             for i, bpp in enumerate(targets):
-                shares = [image.targets[i] for image in checked if image.targets[i]]
+                fractions = [image.targets[i] for image in checked if image.targets[i]]
                 missed = [image.name for image in checked if not image.targets[i]]
-                wrong = sum(not 0.97 <= share <= 1 for share in shares)
-                span = f"{min(shares):.4f} to {max(shares):.4f} of the bytes asked for" if shares else "none"
+                wrong = sum(not 0.97 <= fraction <= 1 for fraction in fractions)
+                span = f"{min(fractions):.4f} to {max(fractions):.4f} of the bytes asked for" if fractions else "none"
                 click.echo(f"  target {bpp:g} bpp: {span}; out of reach for {len(missed)}: {', '.join(missed) or '-'}")
                 bad += wrong
     raise SystemExit(1 if bad else 0)

@@ -5,8 +5,9 @@
     python tools/stress_batch.py run FOLDER DEST --kills 20 -- -e 1 -j 2
     python tools/stress_batch.py same DEST OTHER
 
-`run` kills the driver or one of its processes at random moments, lets a last run complete, and checks that every
-picture is recorded, every damaged one reported, every result whole and there once. It prints time and memory as JSON.
+`run` kills one of the processes, then the driver, at random moments in the middle of their work, as often as asked;
+after each, every result must be a whole file. It lets a last run complete, and checks that every picture is recorded,
+every damaged one reported, every result whole and there once. It prints time and memory as JSON.
 """
 
 from __future__ import annotations
@@ -27,7 +28,10 @@ import click
 import numpy as np
 from PIL import Image
 
+from vqcodec.format import container
+
 ODD = ("ü{}.png", "two words {}.png", "dots.in.{}.png", "line\n{}.png", "-{}.png", "#%20{}.png", "{}.PNG", "日本{}.png")
+WORKER_BYTES = 100e6  # which has PyTorch in its memory; helpers of multiprocessing do not
 DAMAGES = ("empty", "text", "cut", "header")
 
 
@@ -89,49 +93,97 @@ def damage(path: Path, how: str) -> None:
 @click.argument("folder", type=click.Path(exists=True, path_type=Path))
 @click.argument("dest", type=click.Path(path_type=Path))
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
-@click.option("--kills", default=0, show_default=True, help="Of the driver and of its processes, in turn.")
+@click.option("--kills", default=0, show_default=True, help="Of processes and of the driver, in turn.")
 @click.option("--seed", default=0, show_default=True)
-@click.option("--patience", default=6.0, show_default=True, help="Longest time until a process is killed, in seconds.")
+@click.option("--patience", default=4.0, show_default=True, help="Longest time from new records to a kill, in seconds.")
 def run(folder: Path, dest: Path, options: tuple[str, ...], kills: int, seed: int, patience: float) -> None:
     """Encode the collection, check the results, print figures."""
     draw = random.Random(seed)
     command = [sys.executable, "-m", "vqcodec", "batch", "encode", str(folder), str(dest), "--json", *options]
-    quiet: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "start_new_session": True}
-    hit = {"driver": 0, "worker": 0}
-    for number in range(kills):
-        driver = subprocess.Popen(command, **quiet)
-        time.sleep(draw.uniform(0.2, patience))
-        below = [pid for pid, _ in processes(driver.pid)[1:]]
-        if number % 2 and below:
-            os.kill(draw.choice(below), signal.SIGKILL)
-            hit["worker"] += 1
-            time.sleep(draw.uniform(0.2, patience))
-        driver.kill()
-        hit["driver"] += 1
-        driver.wait()
-    started, memory = time.perf_counter(), []
-    driver = subprocess.Popen(command, **quiet)
+    killed: list[dict[str, Any]] = []
+    while len(killed) < kills:
+        driver = started(command)
+        for victim in ("worker", "driver")[: kills - len(killed)]:
+            if not grown(driver, dest):
+                break
+            time.sleep(draw.uniform(0, patience))
+            working = [pid for pid, size in processes(driver.pid)[1:] if size > WORKER_BYTES]
+            if driver.poll() is not None or (victim == "worker" and not working):
+                break
+            os.kill(draw.choice(working) if victim == "worker" else driver.pid, signal.SIGKILL)
+            killed.append({"victim": victim, "records": len(recorded(dest))})
+            click.echo(f"killed a {victim} at {killed[-1]['records']} records", err=True)
+        else:
+            driver.kill()
+            driver.wait()
+            killed[-1]["whole results"] = whole(dest)
+            continue
+        driver.wait()  # it was over before it could be killed
+        break
+    begun, memory = time.perf_counter(), []
+    driver = started(command)
     while driver.poll() is None:
         memory.append(sum(size for _, size in processes(driver.pid)) / 1e6)
         time.sleep(0.5)
     assert driver.stdout is not None
     summary = json.loads(driver.stdout.read())
     del summary["errors"]
-    half = len(memory) // 2
-    figures = {"first half": max(memory[:half], default=0), "second half": max(memory[half:], default=0)}
+    quarter = max(1, len(memory) // 4)
+    figures = [max(memory[first : first + quarter], default=0) for first in range(0, 4 * quarter, quarter)]
     click.echo(
         json.dumps(
             {
-                "killed": hit,
+                "killed": killed,
                 "status": driver.returncode,
-                "seconds": round(time.perf_counter() - started, 1),
-                "peak MB": {name: round(size) for name, size in figures.items()},
+                "seconds": round(time.perf_counter() - begun, 1),
+                "peak MB by quarter": [round(size) for size in figures],
                 **check(folder, dest),
                 "last run": summary,
             },
             indent=1,
         )
     )
+
+
+def started(command: list[str]) -> subprocess.Popen[bytes]:
+    """Start a driver in a session of its own."""
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True)
+
+
+def recorded(dest: Path) -> dict[str, Any]:
+    """The last record of every picture in the manifest."""
+    records = {}
+    path = dest / "vqcodec-manifest.jsonl"
+    for line in path.read_bytes().splitlines() if path.is_file() else ():
+        try:
+            record = json.loads(line)
+        except ValueError:  # the last line of a run that was killed
+            continue
+        if "key" in record:
+            records[record["key"]] = record
+    return records
+
+
+def grown(driver: subprocess.Popen[bytes], dest: Path) -> bool:
+    """Wait for two more records, so that the driver is in the middle of its work.
+
+    Args:
+        driver: that writes them.
+        dest: of the results.
+
+    Returns: whether there are more; False where the driver is over.
+    """
+    before = len(recorded(dest))
+    while len(recorded(dest)) < before + 2:
+        if driver.poll() is not None:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+def whole(dest: Path) -> int:
+    """Count the results, each of which must be a whole file, at whatever moment. Raises FormatError on another."""
+    return len([container.unpack(path.read_bytes()) for path in dest.rglob("*.vq2")])
 
 
 def check(folder: Path, dest: Path) -> dict[str, Any]:
@@ -148,14 +200,7 @@ def check(folder: Path, dest: Path) -> dict[str, Any]:
         for path in folder.rglob("*")
         if path.is_file() and path.name != "damaged.json"
     }
-    records = {}
-    for line in (dest / "vqcodec-manifest.jsonl").read_text().splitlines():
-        try:
-            record = json.loads(line)
-        except ValueError:  # the last line of a run that was killed
-            continue
-        if "key" in record:
-            records[record["key"]] = record
+    records = recorded(dest)
     failed = {key for key, record in records.items() if "failure" in record}
     done = records.keys() - failed
     files = {path.relative_to(dest).as_posix() for path in dest.rglob("*") if path.is_file()}

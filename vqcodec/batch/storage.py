@@ -109,12 +109,12 @@ def walk(folder: str) -> Iterator[list[Entry]]:
         here = waiting.pop()
         try:
             with os.scandir(here) as scan:
-                found = sorted(scan, key=lambda entry: entry.name)
+                entries = sorted(scan, key=lambda entry: entry.name)
         except OSError:
             yield [Entry(here, -1, "")]
             continue
-        waiting += [entry.path for entry in reversed(found) if entry.is_dir(follow_symlinks=False)]
-        yield [_local_entry(entry.path) for entry in found if not entry.is_dir(follow_symlinks=False)]
+        waiting += [entry.path for entry in reversed(entries) if entry.is_dir(follow_symlinks=False)]
+        yield [_local_entry(entry.path) for entry in entries if not entry.is_dir(follow_symlinks=False)]
 
 
 def sizes(folder: str) -> dict[str, int]:

@@ -242,12 +242,12 @@ def _row(result: Measurement, dataset: str, image: str, codec: Setting, size: tu
     )
 
 
-def smoothest(rows: Sequence[Row], share: float) -> list[Row]:
+def smoothest(rows: Sequence[Row], fraction: float) -> list[Row]:
     """Rows of the smoothest images, the ones whose JPEG files are smallest.
 
     Args:
         rows: of any datasets, with JPEG among the codecs.
-        share: of each dataset's images, above 0, at most 1; one image at least.
+        fraction: of each dataset's images, above 0, at most 1; one image at least.
 
     Returns: their rows, under the dataset's name with the number of images.
 
@@ -262,7 +262,7 @@ def smoothest(rows: Sequence[Row], share: float) -> list[Row]:
                 sizes[row.image] = sizes.get(row.image, 0) + row.size
         if not sizes:
             raise ValueError(f"the smoothest images of {dataset} are those with the smallest JPEG files: measure JPEG")
-        smooth = sorted(sizes, key=lambda image: sizes[image])[: max(1, round(share * len(sizes)))]
+        smooth = sorted(sizes, key=lambda image: sizes[image])[: max(1, round(fraction * len(sizes)))]
         name = f"{dataset}, smoothest {len(smooth)}"
         chosen += [replace(row, dataset=name) for row in rows if row.dataset == dataset and row.image in smooth]
     return chosen

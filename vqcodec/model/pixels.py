@@ -34,10 +34,10 @@ def make(model: Model, maps: IndexMaps, tradeoff: int = 0, region: Window | None
     Returns: uint8 [height, width, 3]. Raises ModelError if they are not finite.
     """
     whole = region or Window(0, 0, *maps.size)
-    share = tradeoff / HIGHEST_TRADEOFF if model.config.autoencoder.gains else None
+    fraction = tradeoff / HIGHEST_TRADEOFF if model.config.autoencoder.gains else None
     pixels = np.empty((whole.bottom - whole.top, whole.right - whole.left, 3), np.uint8)
     for part in timing.steps("making pixels", list(_parts(whole))):
-        image = windows.decode(model.autoencoder, maps.levels, part, share)
+        image = windows.decode(model.autoencoder, maps.levels, part, fraction)
         if not bool(image.isfinite().all()):
             raise ModelError(f"model {model.name} decodes these indices to no finite picture")
         rows, columns = (slice(part.top - whole.top, part.bottom - whole.top),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Entropy coding: the one place that calls constriction, and where its arguments are checked.
+"""Entropy coding: the one module that calls constriction, and where its arguments are checked.
 
 constriction misreads a Fortran-order array silently and accepts negative values; float32 and float64 give different
 streams. Frequencies are therefore float32, C order, exact integers from 1 with a sum below 2^24.
