@@ -53,7 +53,7 @@ class LevelConfig:
         return (self.codes,) * self.codebooks + (self.group_codes,) * (self.products * self.groups)
 
     def stage_maps(self, stage: int) -> slice:
-        """The index maps of a stage."""
+        """Return the index maps of a stage."""
         if stage < self.codebooks:
             return slice(stage, stage + 1)
         first = self.codebooks + (stage - self.codebooks) * self.groups
@@ -248,6 +248,6 @@ VAE_SYSTEM = "vae"  # under "system" in a VAE's configuration; a codec model's h
 
 
 def is_vae(meta: Mapping[str, Any]) -> bool:
-    """Whether the metadata of a weights file are those of a VAE, which has no indices and is no codec."""
+    """Return whether the metadata of a weights file are those of a VAE, which has no indices and is no codec."""
     model = meta.get("model")
     return isinstance(model, dict) and model.get("system") == VAE_SYSTEM

@@ -49,7 +49,8 @@ _NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "ca
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that there is not enough memory: Python's, the system's, or PyTorch's, of any device."""
+    """Return whether an error says that there is not enough memory: Python's, the system's, or PyTorch's, of any
+    device."""
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
     return isinstance(error, MemoryError) or any(words in str(error).lower() for words in _NO_MEMORY)

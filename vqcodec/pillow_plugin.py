@@ -112,8 +112,8 @@ class Vq2ImageFile(ImageFile.ImageFile):
         return self._mode, (0, 0, width / self._scale, height / self._scale)
 
     def crop(self, box: tuple[float, float, float, float] | None = None) -> Image.Image:
-        """As of every image; where the pixels are not there yet, only those in the box are decoded, and the file stays
-        open."""
+        """Crop, as of every image; where the pixels are not there yet, only those in the box are decoded, and the file
+        stays open."""
         if self._decoded or self._scale > 1 or box is None:
             return super().crop(box)
         left, top, right, bottom = (round(side) for side in box)

@@ -39,7 +39,7 @@ def watched(watcher: Watcher) -> Iterator[None]:
 
 
 def part(name: str) -> AbstractContextManager[object]:
-    """The context of a part: that of the watcher, if there is one. name: one of PARTS."""
+    """Enter a part: the context is that of the watcher, if there is one. name: one of PARTS."""
     return _watchers[-1](name) if _watchers else contextlib.nullcontext()
 
 

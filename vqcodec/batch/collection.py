@@ -74,8 +74,8 @@ def encode_many(
 
 
 def encode_task(**options: Any) -> Task:
-    """What `encode_many` does to a picture. Raises ModelError if the model is not installed, ValueError on options that
-    `Codec.encode` does not take."""
+    """Describe what `encode_many` does to a picture. Raises ModelError if the model is not installed, ValueError on
+    options that `Codec.encode` does not take."""
     model = model_name(options.pop("model", None), options.pop("device", "auto"))
     from vqcodec.encoder.request import Request
 
@@ -92,7 +92,7 @@ def engine_called(
     address: str | None = None,
     gpus: int = 0,
 ) -> tuple[Engine, int]:
-    """An engine, and the threads of each of its workers.
+    """Make an engine, and choose the threads of each of its workers.
 
     Args:
         name: local or ray.

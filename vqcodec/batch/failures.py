@@ -19,7 +19,7 @@ class NoIndices(FormatError):
 
 
 def kind_of(error: BaseException) -> str:
-    """The kind of an error: image, file, no indices, model, input or output, memory, unexpected."""
+    """Return the kind of an error: image, file, no indices, model, input or output, memory, unexpected."""
     kinds: tuple[tuple[type[BaseException], str], ...] = (
         (NoIndices, "no indices"),
         (ImageError, "image"),

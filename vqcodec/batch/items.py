@@ -102,13 +102,14 @@ class Record:
         return cls(item.key, item.size, item.stamp, job)
 
     def to_dict(self) -> dict[str, Any]:
-        """What JSON can hold, without what says nothing."""
+        """Return what JSON can hold, without what says nothing."""
         needed = ("key", "size", "stamp", "job")
         return {name: value for name, value in asdict(self).items() if name in needed or value not in ("", 0, (), None)}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Record:
-        """The inverse; unknown names are left out. Raises TypeError if one that it needs is missing."""
+        """Make a record of what `to_dict` gave; unknown names are left out. Raises TypeError if one that it needs is
+        missing."""
         known = {field.name for field in fields(cls)}
         record = cls(**{name: value for name, value in values.items() if name in known})
         record.warnings, record.stages = tuple(record.warnings), tuple(record.stages)
@@ -137,6 +138,6 @@ def chunks(planned: Iterable[Planned], number: int, limit: int) -> Iterator[Chun
 
 
 def halves(chunk: Chunk) -> list[Chunk]:
-    """A chunk of at least two items in two, the second half first."""
+    """Return a chunk of at least two items in two, the second half first."""
     middle = len(chunk.planned) // 2
     return [Chunk(chunk.planned[middle:]), Chunk(chunk.planned[:middle])]

@@ -82,7 +82,7 @@ class Manifest:
         return len(self._known)
 
     def known(self, key: str) -> Known | None:
-        """What was recorded last of a key."""
+        """Return what was recorded last of a key."""
         return self._known.get(_digest(key))
 
     def add(self, records: Iterable[Record]) -> None:
@@ -99,17 +99,17 @@ class Manifest:
             self._write_part()
 
     def outputs(self) -> Counter[str]:
-        """The files that hold results, and how many."""
+        """Return the files that hold results, and how many."""
         return Counter(known.output for known in self._known.values() if known.output)
 
     def torn(self) -> set[str]:
-        """The shards that hold items which are elsewhere by now, or of which there is no record."""
+        """Return the shards that hold items which are elsewhere by now, or of which there is no record."""
         held = {known.output: known.among for known in self._known.values() if known.among}
         counts = self.outputs()
         return {name for name, among in held.items() if counts[name] < among}
 
     def records(self) -> Iterator[Record]:
-        """The last record of every key, read again, in order of the lines."""
+        """Yield the last record of every key, read again, in order of the lines."""
         self.flush()
         names = [name for name in storage.sizes(self._folder) if name.startswith(PREFIX)]
         last: dict[bytes, tuple[int, int]] = {}
@@ -133,7 +133,7 @@ class Manifest:
             self._write_part()
 
     def close(self) -> None:
-        """The same, and give up the lock."""
+        """Write what is left, and give up the lock."""
         self.flush()
         if self._file >= 0:
             os.close(self._file)

@@ -16,7 +16,7 @@ class Names:
         self._taken: set[bytes] = set()
 
     def of(self, key: str) -> str:
-        """The name of the result of the next item."""
+        """Choose the name of the result of the next item."""
         path = PurePosixPath(safe(key))
         stem = path.with_suffix("") if path.suffix else path
         numbered = (f"{path}~{number}{self._suffix}" for number in itertools.count(2))
@@ -29,6 +29,6 @@ class Names:
 
 
 def safe(key: str) -> str:
-    """A key as a path that stays below a folder."""
+    """Return a key as a path that stays below a folder."""
     parts = [part for part in key.split("/") if part not in ("", ".")]
     return "/".join("_" if part == ".." else part for part in parts) or "_"

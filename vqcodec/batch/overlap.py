@@ -157,7 +157,7 @@ class _Task:
         return self.failed or bool(self._skipped)
 
     def step(self, do: Callable[[Job, Any], B], value: Any) -> B | None:
-        """What the step gives, None if it or one before has failed."""
+        """Return what the step gives, None if it or one before has failed."""
         if self.over:
             return None
         started = time.perf_counter()
@@ -179,7 +179,7 @@ class _Task:
         return None
 
     def last(self, do: Callable[[Job, Any], object], value: Any) -> Outcome:
-        """The last step, and how the job went."""
+        """Return the last step, and how the job went."""
         result = self.step(do, value)
         warned = [f"vqcodec: warning: {self.job.source}: {text}" for text in dict.fromkeys(self._heard)]
         timed = f"{result}, {self._seconds:.2f} s" if result else self._skipped

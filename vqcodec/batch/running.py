@@ -104,7 +104,7 @@ class _Plan:
     _sizes: dict[str, int] = field(default_factory=dict)
 
     def todo(self) -> Iterator[Planned]:
-        """The items that are to be done; those that are not are counted."""
+        """Yield the items that are to be done; those that are not are counted."""
         names = Names(self.job.task.suffix)
         for item in self.source.items():
             output = "" if self.job.sink.sharded or not self.job.task.suffix else names.of(item.key)

@@ -34,12 +34,12 @@ class Entry(NamedTuple):
 
 
 def is_url(location: str) -> bool:
-    """Whether fsspec is asked for a location."""
+    """Return whether fsspec is asked for a location."""
     return "://" in location
 
 
 def absolute(location: str | os.PathLike[str]) -> str:
-    """The location of what a user named: URLs as they are, but for `file://`; paths absolute."""
+    """Return the location of what a user named: URLs as they are, but for `file://`; paths absolute."""
     text = os.fspath(location).removeprefix("file://")
     if not is_url(text):
         return os.path.abspath(text)
@@ -58,12 +58,12 @@ def join(folder: str, name: str) -> str:
 
 
 def is_local_to_process(location: str) -> bool:
-    """Whether other processes see something else there."""
+    """Return whether other processes see something else at a location."""
     return location.startswith("memory://")
 
 
 def is_folder(location: str) -> bool:
-    """Whether there is a folder; object stores have one where there are objects below the name."""
+    """Return whether there is a folder; object stores have one where there are objects below the name."""
     if is_url(location):
         fs, path = _filesystem(location)
         return bool(fs.isdir(path))
@@ -83,7 +83,7 @@ def size_of(location: str) -> int | None:
 
 
 def entry_of(location: str) -> Entry:
-    """A file as a listing has it."""
+    """Return a file as a listing has it."""
     if is_url(location):
         fs, path = _filesystem(location)
         try:
@@ -94,8 +94,8 @@ def entry_of(location: str) -> Entry:
 
 
 def walk(folder: str) -> Iterator[list[Entry]]:
-    """The files of a folder and of all below it, folder by folder, in order of name. A folder that cannot be listed is
-    an entry of its own."""
+    """Yield the files of a folder and of all below it, folder by folder, in order of name. A folder that cannot be
+    listed is an entry of its own."""
     if is_url(folder):
         fs, path = _filesystem(folder)
         pending = [path]
@@ -156,7 +156,7 @@ def read(location: str, start: int | None = None, length: int | None = None) -> 
 
 @contextlib.contextmanager
 def opened(location: str) -> Iterator[IO[bytes]]:
-    """A file to seek and read in. Raises OSError."""
+    """Open a file to seek and read in. Raises OSError."""
     if is_url(location):
         fs, path = _filesystem(location)
         with fs.open(path, "rb") as remote:
@@ -205,7 +205,7 @@ def remove(location: str) -> None:
 
 
 def matching(pattern: str) -> list[str]:
-    """The locations that a pattern with `*`, `**`, `?` and `[...]` stands for, in order of name."""
+    """Return the locations that a pattern with `*`, `**`, `?` and `[...]` stands for, in order of name."""
     if is_url(pattern):
         fs, path = _filesystem(pattern)
         return sorted(str(fs.unstrip_protocol(name)) for name in fs.glob(path))

@@ -87,7 +87,7 @@ class Summary:
         return number / self.seconds if self.seconds else 0.0
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return all figures, for JSON."""
         return {
             "pictures": self.pictures,
             "done": self.done,

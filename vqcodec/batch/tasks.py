@@ -88,7 +88,7 @@ class ModelName:
     device: str = "auto"
 
     def load(self) -> Codec:
-        """The model. Raises ModelError if it is not installed here, or is another."""
+        """Load the model. Raises ModelError if it is not installed here, or is another."""
         from vqcodec import codec
 
         if registry.find(self.name).identity != self.identity:
@@ -129,7 +129,7 @@ class EncodeTask:
         return encode
 
     def size(self, data: bytes) -> tuple[int, int]:
-        """By the header of the image."""
+        """Read width and height from the header of the image."""
         with _opened(data) as image:
             return image.size
 
@@ -175,7 +175,7 @@ class DecodeTask:
         return decode
 
     def size(self, data: bytes) -> tuple[int, int]:
-        """By the header of the file."""
+        """Read width and height from the header of the file."""
         return _header_size(data)
 
 
@@ -208,7 +208,7 @@ class VerifyTask:
         return verify
 
     def size(self, data: bytes) -> tuple[int, int]:
-        """By the header of the file."""
+        """Read width and height from the header of the file."""
         return _header_size(data)
 
 
@@ -260,7 +260,7 @@ class IndicesTask:
         return indices
 
     def size(self, data: bytes) -> tuple[int, int]:
-        """By the header of the image or the file."""
+        """Read width and height from the header of the image or the file."""
         if data.startswith(container.MAGIC):
             return _header_size(data)
         with _opened(data) as image:

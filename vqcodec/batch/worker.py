@@ -123,7 +123,7 @@ def _texts(heard: list[warnings.WarningMessage]) -> Iterator[str]:
 
 
 def bytes_of(item: Item, column: str, rows: dict[Any, Any]) -> bytes:
-    """The bytes of an item.
+    """Return the bytes of an item.
 
     Args:
         item: which one.

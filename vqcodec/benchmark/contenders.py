@@ -58,7 +58,7 @@ class Contender(Protocol):
         """Whether it can use several threads."""
 
     def use_threads(self, number: int) -> None:
-        """From now on, in this process."""
+        """Compute with so many threads from now on, in this process."""
 
     def environment(self, threads: int) -> dict[str, str]:
         """Variables that its commands need."""

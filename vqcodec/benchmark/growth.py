@@ -63,7 +63,7 @@ def fit(megapixels: Sequence[float], values: Sequence[float]) -> Fit | None:
 
 
 def growths(measurements: Sequence[Timing]) -> list[Growth]:
-    """All that can be fitted, by codec, setting, device, threads, direction and quantity."""
+    """Fit all that can be fitted, by codec, setting, device, threads, direction and quantity."""
     series: dict[tuple[str, str, str, int], list[Timing]] = {}
     for m in measurements:
         series.setdefault((m.codec, m.setting, m.device, m.threads), []).append(m)

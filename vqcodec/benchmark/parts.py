@@ -54,7 +54,8 @@ class Clock:
 
 @contextlib.contextmanager
 def clocked(device: torch.device) -> Iterator[Clock]:
-    """A clock that counts what any codec does inside; the results are those without it. Not for several threads."""
+    """Make a clock that counts what any codec does inside; the results are those without it. Not for several
+    threads."""
     clock = Clock(device)
     with timing.watched(clock.part), clock.part("rest"):
         yield clock

@@ -30,7 +30,7 @@ HOW = (
 
 
 def machine() -> dict[str, Any]:
-    """What the measurements were made with."""
+    """Say what the measurements were made with."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {
         "cpu": _cpu(),

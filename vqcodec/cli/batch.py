@@ -51,7 +51,7 @@ def batch() -> None:
 
 
 def collection(command: F) -> F:
-    """The arguments and options that all commands of the group have."""
+    """Add the arguments and options that all commands of the group have."""
     options = (
         click.argument("source", metavar="SOURCE"),
         click.argument("dest", metavar="DEST"),
@@ -110,7 +110,7 @@ shards = (
 
 
 def sharded(command: F) -> F:
-    """The options of commands whose results may be shards."""
+    """Add the options of commands whose results may be shards."""
     for option in reversed(shards):
         command = option(command)
     return command

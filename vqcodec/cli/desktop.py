@@ -56,7 +56,7 @@ def install_desktop(prefix: str | None, remove: bool) -> None:
 
 
 def mime_xml() -> str:
-    """The type for the shared MIME-info database: by extension, and by the first bytes."""
+    """Describe the type for the shared MIME-info database: by extension, and by the first bytes."""
     magic = "".join(f"\\x{byte:02x}" for byte in MAGIC)
     return f"""<?xml version="1.0" encoding="UTF-8"?>
 <mime-info xmlns="http://www.freedesktop.org/standards/shared-mime-info">
@@ -71,7 +71,8 @@ def mime_xml() -> str:
 
 
 def thumbnailer() -> str:
-    """What a file manager runs for a thumbnail: %i is the file, %o the PNG file to write, %s the pixels of a side."""
+    """Describe what a file manager runs for a thumbnail: %i is the file, %o the PNG file to write, %s the pixels of a
+    side."""
     program = shutil.which("vqcodec")
     command = [program] if program else [sys.executable, "-m", "vqcodec"]
     return f"""[Thumbnailer Entry]

@@ -66,7 +66,7 @@ class Commands(click.Group):
     """A group whose commands end in one line, never in a traceback, and are imported when they are asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """All names, in order."""
+        """List all names, in order."""
         return sorted({*super().list_commands(ctx), *COMMANDS, *TOOLS})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
@@ -83,7 +83,7 @@ class Commands(click.Group):
         return super().get_command(ctx, cmd_name)
 
     def main(self, args: Sequence[str] | None = None, *more: Any, **named: Any) -> Any:
-        """As click does, but end in one line, with an exit status of this package's.
+        """Run as click does, but end in one line, with an exit status of this package's.
 
         Args:
             args: of the command line; None: those of the process.

@@ -23,7 +23,7 @@ class Number(click.FloatRange):
     """A finite number in a range."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """As click does, and refuse numbers that are not finite.
+        """Convert as click does, and refuse numbers that are not finite.
 
         Args:
             value: as it was given.
@@ -119,7 +119,7 @@ effort_option = click.option(
 
 
 def parse_size(_context: click.Context, _option: click.Parameter, value: str | None) -> int | None:
-    """A number of bytes as in 20000, 20kB or 20KiB."""
+    """Parse a number of bytes as in 20000, 20kB or 20KiB."""
     if value is None:
         return None
     parts = re.fullmatch(r"(\d{1,12}(?:\.\d{1,6})?) ?(?:([kMG])(i?))?B?", value, re.IGNORECASE)
@@ -142,7 +142,7 @@ _LIMITS = (
 
 
 def limits_options(command: F) -> F:
-    """The options of `Limits`, which the command takes as one argument."""
+    """Add the options of `Limits`, which the command takes as one argument."""
 
     @functools.wraps(command)
     def run(

@@ -8,7 +8,7 @@ from typing import Any
 
 
 def open_image(data: bytes) -> Any:
-    """A Pillow image whose header has been read. Raises ImageError."""
+    """Open an image, and read its header. Raises ImageError."""
     from vqcodec.images.opening import open_bytes
 
     return open_bytes(data)

@@ -46,7 +46,7 @@ class Progress:
             self._bar.close()
 
     def report(self, record: Record) -> None:
-        """One more picture is over."""
+        """Count one more picture that is over."""
         for text in record.warnings:
             self.say(f"vqcodec: warning: {record.key}: {text}")
         if record.failure:
@@ -59,7 +59,7 @@ class Progress:
             self._bar.update(summary.pictures - self._bar.n)
 
     def say(self, line: str) -> None:
-        """A line, above the bar."""
+        """Print a line, above the bar."""
         if self._bar is None:
             say(line)
             return

@@ -148,7 +148,7 @@ def lines_of(outcome: Outcome, quiet: bool) -> list[str]:
 
 
 def say(line: str) -> None:
-    """A line on stderr; where nobody can hear it, the work goes on all the same."""
+    """Print a line on stderr; where nobody can hear it, the work goes on all the same."""
     with contextlib.suppress(OSError, ValueError):
         click.echo(line, err=True)
 
@@ -192,7 +192,7 @@ class _Screen:
         self._bars.close()
 
     def say(self, line: str) -> None:
-        """A line above the bars."""
+        """Print a line above the bars."""
         if not self._shown:
             say(line)
             return
@@ -200,7 +200,7 @@ class _Screen:
             self._inside.write(line, file=sys.stderr)
 
     def advance(self) -> None:
-        """One more job is over."""
+        """Count one more job that is over."""
         if self._files is not None:
             self._files.update(1)
 

@@ -34,7 +34,7 @@ class Tool(click.Command):
         super().__init__(name, short_help=text, help=text)
 
     def loaded(self) -> click.Command:
-        """The command itself. Raises VqcodecError if its script or a package that it needs is not installed."""
+        """Load the command itself. Raises VqcodecError if its script or a package that it needs is not installed."""
         module = f"vqcodec_tool_{self.script}"
         if module not in sys.modules:
             path = _path(self.script)

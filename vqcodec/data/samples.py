@@ -23,7 +23,7 @@ AS = ("images", "indices")
 
 
 def as_checked(wanted: str) -> str:
-    """The same. Raises ValueError if it is none of `AS`."""
+    """Return the name of a kind of samples. Raises ValueError if it is none of `AS`."""
     if wanted not in AS:
         raise ValueError(f"samples hold {' or '.join(AS)}, not {wanted!r}")
     return wanted
@@ -61,7 +61,7 @@ def of_indices(indices: Indices, wanted: str) -> Sample:
 
 
 def picture(pixels: Any) -> Tensor:
-    """Pixels [H, W, 3] as uint8 [3, H, W]."""
+    """Turn pixels [H, W, 3] into uint8 [3, H, W]."""
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
 
 

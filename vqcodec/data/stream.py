@@ -112,7 +112,8 @@ class Stream(IterableDataset[Any]):
 
 
 def indices_of(row: dict[str, Any]) -> Indices:
-    """The indices of a row that `batch indices --to parquet` wrote. Raises FormatError if they do not fit together."""
+    """Return the indices of a row that `batch indices --to parquet` wrote. Raises FormatError if they do not fit
+    together."""
     levels, configs = [], []
     for level in row["levels"]:
         maps = np.frombuffer(level["indices"], "<u2").astype(np.uint16)

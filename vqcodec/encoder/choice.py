@@ -80,7 +80,7 @@ class Chooser:
     @timing.timed("choice of codes")
     @torch.inference_mode()
     def maps(self, lmbda: float) -> IndexMaps:
-        """Index maps at lmbda, the weight of a bit."""
+        """Choose index maps at lmbda, the weight of a bit."""
         effort = self._effort
         gains = None
         if effort.gain and self._original.whole:
@@ -91,7 +91,7 @@ class Chooser:
 
     @torch.inference_mode()
     def rough(self, lmbda: float) -> IndexMaps:
-        """Index maps of the lowest effort: those of any effort have nearly the same size."""
+        """Choose index maps of the lowest effort: those of any effort have nearly the same size."""
         return IndexMaps(tuple(self._descended(lmbda, ROUGH, None, RANGE)), *self.size)
 
     def _descended(self, lmbda: float, effort: Effort, gains: list[Tensor] | None, near: int = 0) -> list[Tensor]:
@@ -215,7 +215,7 @@ class LevelChoice:
         return self.settled(z, self.first(z))
 
     def first(self, z: Tensor) -> Tensor:
-        """By order-0 code lengths."""
+        """Choose by order-0 code lengths."""
         beam = 1 if self._effort.context else self._effort.beam
         return self._quantizer.choose(z.permute(1, 2, 0)[None], self._weights[None], beam=beam)[0].cpu()
 

@@ -38,8 +38,8 @@ def emphasis(image: Tensor, stride: int, power: float) -> Tensor:
 
 
 def local_gains(model: Autoencoder, indices: Sequence[Tensor], tradeoff: float) -> list[Tensor]:
-    """What a lambda is multiplied by at every position of each level, float [h, w], 1 in the geometric mean: less
-    where the decoder makes much of an error of the latent.
+    """Work out what a lambda is multiplied by at every position of each level, float [h, w], 1 in the geometric mean:
+    less where the decoder makes much of an error of the latent.
 
     The square of the decoder's gain, the trace of J^T J of a position, is measured by products of random signs of all
     pixels with the Jacobian, and smoothed over 3x3 positions.

@@ -22,7 +22,7 @@ FLOOR = 24.0, 36.0  # dB that graphics have at least, at quality 0 and 100
 def chosen(
     picture: Picture, asked: Request, lmbdas: tuple[float, float], data: bytes, decoded: Callable[[], Pixels]
 ) -> bytes:
-    """The file that a picture gets.
+    """Choose the file that a picture gets.
 
     Args:
         picture: the original.

@@ -70,7 +70,7 @@ def fitted(
 
 
 def within(model: Model, chooser: Chooser, target: float, pack: Callable[[Encoded], bytes]) -> Encoded:
-    """The largest file of at most `target` bytes that was made. Raises ImageError if none is so small.
+    """Choose the largest file of at most `target` bytes that was made. Raises ImageError if none is so small.
 
     Args:
         model: to encode with.
@@ -109,7 +109,8 @@ def reaching(
     asked: Request,
     decoded: Callable[[IndexMaps, int], Pixels],
 ) -> Encoded:
-    """The picture of the highest weight of a bit that is as like the original as asked. Raises ImageError if none is.
+    """Choose the picture of the highest weight of a bit that is as like the original as asked. Raises ImageError if
+    none is.
 
     Args:
         model: to encode with.

@@ -34,7 +34,7 @@ def search(
     lmbdas: tuple[float, float],
     fixed: float = 0.0,
 ) -> float:
-    """The weight of a bit of the largest file of at most `target` bytes that was made.
+    """Search the weight of a bit of the largest file of at most `target` bytes that was made.
 
     Args:
         size: makes a file at a weight and gives its bytes.
@@ -79,7 +79,8 @@ def reach(
     unit: float,
     lmbdas: tuple[float, float],
 ) -> float:
-    """The highest weight of a bit, of those that were tried, at which a picture is as like its original as asked.
+    """Search the highest weight of a bit, of those that were tried, at which a picture is as like its original as
+    asked.
 
     Likeness falls with the logarithm of the weight nearly as a line, as that of sizes does: what `search` looks for is
     the largest exp(unit * -likeness) not above the target's, over the inverse of the weight.

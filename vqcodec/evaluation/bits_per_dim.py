@@ -27,7 +27,7 @@ def level_names(number: int) -> list[str]:
 
 
 def parts(file: FileRates) -> dict[str, int]:
-    """Where the bytes of a file are; they add up to its size.
+    """Say where the bytes of a file are; they add up to its size.
 
     By level: the range coder words. `header_and_checksums`: magic and header, and what frames the words (type, length
     and CRC of each chunk). `metadata`: ICC profile, EXIF and XMP; `alpha`: both with their own framing.
@@ -42,7 +42,7 @@ def parts(file: FileRates) -> dict[str, int]:
 
 
 def record(file: FileRates) -> Record:
-    """One image as flat, ordered columns."""
+    """Describe one image as flat, ordered columns."""
     head = file.header
     row: Record = {"image": file.name, "width": head.width, "height": head.height, "mode": head.mode}
     row |= {"channels": head.channels, "file_bytes": file.size, "bpp": file.bpp}
@@ -63,7 +63,7 @@ def level_record(level: LevelRates) -> Record:
 
 
 def summary(files: Sequence[FileRates]) -> Record:
-    """A set of images: rates over images, bytes and bits over the whole set.
+    """Sum up a set of images: rates over images, bytes and bits over the whole set.
 
     Order-0 entropies are under one table per index map for the whole set. `float`: the cost of rounding, over the
     images that the float network could take; None where there is none.
@@ -84,7 +84,7 @@ def summary(files: Sequence[FileRates]) -> Record:
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
-    """Mean, median and worst, which is the largest."""
+    """Work out mean, median and worst, which is the largest."""
     return {"mean": fmean(values), "median": median(values), "worst": max(values)}
 
 
@@ -94,7 +94,7 @@ def set_rates(files: Sequence[FileRates]) -> list[LevelRates]:
 
 
 def rounding_cost(files: Sequence[FileRates]) -> Record | None:
-    """What the integer prior costs against the same network in float."""
+    """Measure what the integer prior costs against the same network in float."""
     tallies = [tally for file in files for tally in file.tallies]
     those = [tally for tally in tallies if tally.floating is not None]
     if not those:
@@ -192,7 +192,7 @@ def vae_record(name: str, width: int, height: int, figures: VAEFigures) -> Recor
 
 
 def vae_summary(images: Sequence[tuple[str, VAEFigures]]) -> Record:
-    """A set of images, with their names, under a VAE."""
+    """Sum up a set of images, with their names, under a VAE."""
     figures = [figure for _, figure in images]
     return {
         "images": len(figures),

@@ -50,7 +50,7 @@ class Curve:
     points: tuple[Point, ...]
 
     def values(self, quality: Quality) -> list[tuple[Point, float]]:
-        """The points that have a finite value of this quality, with it."""
+        """Return the points that have a finite value of this quality, with it."""
         pairs = [(point, getattr(point, quality.field)) for point in self.points]
         return [(point, value) for point, value in pairs if value is not None and math.isfinite(value)]
 

@@ -134,7 +134,7 @@ def _entry(line: str, where: str) -> tuple[str, Measurement]:
 
 
 def load_rgb(path: Path) -> Image.Image:
-    """Pixels of an image file as 8-bit RGB, without metadata that an encoder would copy into its file."""
+    """Load the pixels of an image file as 8-bit RGB, without metadata that an encoder would copy into its file."""
     with Image.open(path) as image:
         return Image.fromarray(np.asarray(image.convert("RGB")))
 

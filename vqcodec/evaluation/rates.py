@@ -85,7 +85,7 @@ class Tally:
         )
 
     def rates(self) -> LevelRates:
-        """The rates of what was counted; order0 is under the tables of all of it."""
+        """Work out the rates of what was counted; order0 is under the tables of all of it."""
         numbers = [int(counts.sum()) for counts in self.counts]
         return LevelRates(
             positions=self.positions,
@@ -165,7 +165,8 @@ def float_priors(model: ModelFile, codec: Codec) -> list[LevelPrior]:
 
 
 def coded(codec: Codec, maps: IndexMaps, tradeoff: int) -> Iterator[tuple[slice, list[list[Coded]]]]:
-    """What an image has in its streams: for every group of tiles, those tiles and, by level and index map, its indices.
+    """List what an image has in its streams: for every group of tiles, those tiles and, by level and index map, its
+    indices.
 
     Args:
         codec: whose indices they are.
@@ -262,7 +263,7 @@ def _tallies(
 
 
 def total(tallies: Iterable[Tally]) -> Tally:
-    """The sum of one or more tallies of a level."""
+    """Add up one or more tallies of a level."""
     first, *others = tallies
     for other in others:
         first = first + other

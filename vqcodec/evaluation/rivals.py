@@ -59,7 +59,7 @@ class Format(NamedTuple):
     grid: tuple[float, ...]
 
     def arguments(self, quality: float) -> dict[str, Any]:
-        """Of `Image.save`, at a quality."""
+        """Return the arguments of `Image.save` at a quality."""
         return {"format": self.pillow, "quality": int(quality) if self.step == 1 else quality, **self.options}
 
 
@@ -126,7 +126,7 @@ class Rival:
 
 @functools.cache
 def library_version(name: str) -> str:
-    """What writes the files of a rival, with its version. Raises OSError if it is not installed."""
+    """Return what writes the files of a rival, with its version. Raises OSError if it is not installed."""
     format_ = FORMATS[name].pillow
     if format_ == "JXL":  # a plugin, which registers itself when it is imported
         try:
@@ -143,7 +143,7 @@ def library_version(name: str) -> str:
 
 
 def rivals(grids: Mapping[str, Sequence[float]] = RIVAL_GRIDS) -> list[Setting]:
-    """The rivals at every quality of `grids`."""
+    """List the rivals at every quality of `grids`."""
     return [Rival(name, quality) for name, grid in grids.items() for quality in grid]
 
 
@@ -217,7 +217,7 @@ def ours(
 
 @functools.cache
 def source_version() -> str:
-    """The version of this package, with a hash over the sources that decide what is in a file."""
+    """Return the version of this package, with a hash over the sources that decide what is in a file."""
     import vqcodec
 
     digest = hashlib.sha256()

@@ -125,7 +125,7 @@ def training_minutes(meta: Mapping[str, Any]) -> float:
 
 
 def table(figures: Sequence[SystemFigures]) -> str:
-    """A Markdown table, one row a model."""
+    """Write a Markdown table, one row a model."""
     head = ["model", "system", "parameters", "training", "PSNR", "bits per dim of the pixels, bound"]
     head += ["bits per dim of the indices, estimate", "bits per dim, files", "nats per index, by level"]
     head += ["least usage, by level"]

@@ -46,7 +46,7 @@ def write_json(path: Path, points: Sequence[Point]) -> None:
 
 
 def markdown(points: Sequence[Point]) -> str:
-    """Tables, one set a dataset: each of our points beside the rivals at its rate and at its quality.
+    """Write tables, one set a dataset: each of our points beside the rivals at its rate and at its quality.
 
     The rivals' figures are read off their curves of means (pchip, logarithm of the rate), never beyond their ends: a
     dash stands there. Per cents say by how much our rate differs from the rival's at equal quality; the rival's, in

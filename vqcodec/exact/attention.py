@@ -65,7 +65,8 @@ class Memory:
         self._keys[tiles, slots] = ops.clamped(ops.rounded(both, self._attention.key_value))
 
     def attend(self, part: Part) -> Tensor:
-        """The rows of the part that is held, [n, C], after they have looked at what is kept of earlier steps."""
+        """Compute the rows of the part that is held, [n, C], after they have looked at what is kept of earlier
+        steps."""
         tiles, slots = self._rows.tiles[part.start : part.stop], self._rows.slots[part.start : part.stop] - part.first
         dense = self._held.new_zeros(self._rows.number, part.last - part.first, self._held.shape[1])
         dense[tiles, slots] = self._held

@@ -36,7 +36,7 @@ class Condition:
     cells: Tensor
 
     def of_rows(self, rows: Rows) -> Tensor:
-        """[M, C]."""
+        """Return the condition of rows, [M, C]."""
         _, height, width = self.shape
         ratio = height // self.cells.shape[1]
         y, x = rows.positions // width, rows.positions % width

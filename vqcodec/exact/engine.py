@@ -77,7 +77,7 @@ def run(prior: IntegerPrior, condition: Condition, draw: Draw, valid: Tensor | N
 def known(
     prior: IntegerPrior, indices: Tensor, condition: Condition, valid: Tensor | None = None
 ) -> Iterator[tuple[Batch, Tensor, Tensor]]:
-    """What `run` draws and with which frequencies, where the maps are known: what an encoder codes.
+    """List what `run` draws and with which frequencies, where the maps are known: what an encoder codes.
 
     Args:
         prior: of the level.
@@ -248,7 +248,7 @@ class OutputStack:
         return self.batch.stage == self._prior.level.stages or not len(self.rows)
 
     def frequencies(self) -> Tensor:
-        """float32 [n * groups, K]."""
+        """Compute frequencies, float32 [n * groups, K]."""
         return self._prior.frequencies(self.batch.stage, self._h, self._earlier)
 
     def tell(self, indices: Tensor) -> None:

@@ -84,7 +84,7 @@ class IntegerPrior:
         valid: Tensor | None = None,
         tradeoff: int = 0,
     ) -> Condition:
-        """What is known of every position ahead of its level: the coarser levels' maps and the trade-off.
+        """Compute what is known of every position ahead of its level: the coarser levels' maps and the trade-off.
 
         Args:
             coarse: int64 [N, maps, H_i, W_i], one per coarser level.
@@ -97,11 +97,11 @@ class IntegerPrior:
     # What follows looks at one position at a time.
 
     def embedded(self, indices: Tensor) -> Tensor:
-        """What a position tells those after it. indices: int64 [n, maps] -> [n, C]."""
+        """Embed what a position tells those after it. indices: int64 [n, maps] -> [n, C]."""
         return ops.clamped(ops.embedded(self.embed, indices + self.offsets))
 
     def entered(self, h: Tensor) -> Tensor:
-        """From the stream to the output stack: [n, C] -> [n, O]."""
+        """Go from the stream to the output stack: [n, C] -> [n, O]."""
         return h if self.enter is None else ops.clamped(ops.rounded(h, self.enter))
 
     def groups(self, stage: int) -> int:

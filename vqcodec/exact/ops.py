@@ -86,8 +86,8 @@ def rounded(x: Tensor, parameters: Linear) -> Tensor:
 
 
 def offsets(alphabets: Sequence[int]) -> Tensor:
-    """Where the rows of every index map begin in a flat table, which has those of all maps one below the other; int64
-    [maps]."""
+    """Say where the rows of every index map begin in a flat table, which has those of all maps one below the other;
+    int64 [maps]."""
     return torch.tensor([0, *alphabets[:-1]]).cumsum(0)
 
 

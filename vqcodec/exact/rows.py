@@ -99,7 +99,7 @@ class Rows:
         return tuple(parts)
 
     def gathered(self, maps: Tensor) -> Tensor:
-        """[N, S, H, W] -> what the rows have, [M, S]."""
+        """Gather [N, S, H, W] -> what the rows have, [M, S]."""
         flat = maps.flatten(2).transpose(1, 2)  # [N, H * W, S]
         return flat[self.tiles, self.positions]
 

@@ -30,7 +30,7 @@ _FLAGS = (
 
 
 def key() -> tuple[Any, ...]:
-    """All settings that could change a product, to be compared with another time's."""
+    """Return all settings that could change a product, to be compared with another time's."""
     return (
         torch.get_default_dtype(),
         str(torch.get_default_device()),

@@ -37,7 +37,7 @@ def write_varint(value: int) -> bytes:
 
 
 def read_varint(file: IO[bytes]) -> tuple[int, bytes]:
-    """A varint and the 1 to 5 bytes that it took."""
+    """Read a varint, and the 1 to 5 bytes that it took."""
     encoded = b""
     value = 0
     for shift in range(0, 35, 7):
@@ -88,14 +88,14 @@ def read_chunk(file: IO[bytes], *, limit: int | None = None, stop: str = "") -> 
 
 
 def deflate(block: bytes) -> bytes:
-    """A block of metadata, compressed by zlib."""
+    """Compress a block of metadata by zlib."""
     if len(block) > MAX_METADATA:
         raise FormatError(f"{len(block)} bytes of metadata are over the limit of {MAX_METADATA}")
     return zlib.compress(block, 9)
 
 
 def inflate(payload: bytes) -> bytes:
-    """The block that `deflate` compressed; stops at `MAX_METADATA` bytes, whatever the payload claims."""
+    """Decompress the block that `deflate` compressed; stops at `MAX_METADATA` bytes, whatever the payload claims."""
     inflater = zlib.decompressobj()
     try:
         block = inflater.decompress(payload, MAX_METADATA)

@@ -178,7 +178,7 @@ def pack(container: Container) -> bytes:
 
 
 def stream_chunk(words: bytes) -> bytes:
-    """The chunk of an index stream. Raises `FormatError` unless it is whole words."""
+    """Make the chunk of an index stream. Raises `FormatError` unless it is whole words."""
     return write_chunk("I", _whole_words(words))
 
 
@@ -219,7 +219,8 @@ def read_head(source: bytes | IO[bytes]) -> Head:
 
 
 def read_start(source: IO[bytes]) -> tuple[Header, int, int]:
-    """Header, number of the chunks that follow it, and the bytes up to these. Raises `FormatError` as `read_header`."""
+    """Read the header, the number of the chunks that follow it, and the bytes up to these. Raises `FormatError` as
+    `read_header`."""
     start = _read_start(source)
     return start.header, start.chunks, start.size
 

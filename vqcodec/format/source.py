@@ -12,7 +12,7 @@ Source: TypeAlias = "bytes | bytearray | memoryview | str | os.PathLike[str] | I
 
 
 def is_source(value: Any) -> bool:
-    """Whether something is a `Source`, and not several of them."""
+    """Return whether something is a `Source`, and not several of them."""
     return isinstance(value, (bytes, bytearray, memoryview, str, os.PathLike)) or hasattr(value, "read")
 
 

@@ -46,7 +46,7 @@ def numbered(target: str, number: int) -> str:
 
 
 def read(source: str) -> bytes:
-    """All bytes of an input. Raises `OSError` if it cannot be read."""
+    """Read all bytes of an input. Raises `OSError` if it cannot be read."""
     if source != "-":
         return Path(source).read_bytes()
     if sys.stdin is None:
@@ -170,7 +170,7 @@ def describe(error: BaseException, name: str = "") -> str:
 
 
 def one_line(text: str) -> str:
-    """The same words without line breaks."""
+    """Return the same words without line breaks."""
     return " ".join(text.split())
 
 

@@ -124,7 +124,7 @@ def to_pil(picture: Picture) -> Image.Image:
 
 @timed("input and output")
 def encode_alpha(alpha: Pixels) -> bytes:
-    """An alpha channel, uint8 [H, W], as a PNG file of mode L."""
+    """Encode an alpha channel, uint8 [H, W], as a PNG file of mode L."""
     file = io.BytesIO()
     Image.fromarray(alpha).save(file, "PNG", optimize=True)
     return file.getvalue()
@@ -197,7 +197,7 @@ def check_quality(format: str, quality: int | None) -> None:
 
 
 def format_of(path: str | os.PathLike[str]) -> str:
-    """The format, as Pillow names it, that the extension of a path stands for.
+    """Return the format, as Pillow names it, that the extension of a path stands for.
 
     Raises `ImageError` for an extension that Pillow does not write.
     """

@@ -13,12 +13,12 @@ SUFFIXES = frozenset(
 
 
 def is_image(path: PurePath) -> bool:
-    """Whether the name is that of an image."""
+    """Return whether the name is that of an image."""
     return path.suffix.lower() in SUFFIXES
 
 
 def images_of(folder: Path) -> list[Path]:
-    """The image files of a folder in order of name. Raises FileNotFoundError if it holds none."""
+    """List the image files of a folder in order of name. Raises FileNotFoundError if it holds none."""
     paths = sorted(filter(is_image, folder.iterdir()))
     if not paths:
         raise FileNotFoundError(f"no images in {folder}")

@@ -46,7 +46,7 @@ def profile(image: Image.Image, mode: str) -> bytes | None:
 
 
 def exif(image: Image.Image) -> bytes | None:
-    """The EXIF block, as it is where the image has one; made from the directory of a TIFF file."""
+    """Return the EXIF block, as it is where the image has one; made from the directory of a TIFF file."""
     try:
         if "exif" not in image.info and (image.format == "TIFF" or "Raw profile type exif" in image.info):
             collected = _picture_tags(image.getexif())
@@ -87,8 +87,8 @@ def dpi(block: bytes | None) -> tuple[float, float] | None:
 
 
 def stripped(image: Image.Image) -> Image.Image:
-    """The same image turned as its EXIF block says, without that block, XMP and dots per inch. The ICC profile stays:
-    colours are nothing without it."""
+    """Return the same image, turned as its EXIF block says, without that block, XMP and dots per inch. The ICC profile
+    stays: colours are nothing without it."""
     turned = image
     with contextlib.suppress(*IMAGE_ERRORS):  # a broken block says nothing
         turned = ImageOps.exif_transpose(image)
@@ -112,7 +112,7 @@ def _picture_tags(source: Image.Exif) -> Image.Exif:
 
 
 def xmp(image: Image.Image) -> bytes | None:
-    """The XMP packet: bytes in `info` from most plugins, text from some."""
+    """Return the XMP packet: bytes in `info` from most plugins, text from some."""
     return _block(image, "xmp", "XMP") or _block(image, "XML:com.adobe.xmp", "XMP")
 
 

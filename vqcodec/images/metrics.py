@@ -66,7 +66,7 @@ def ssimulacra2(a: Pixels, b: Pixels) -> float:
 
 
 def has_ssimulacra2() -> bool:
-    """Whether the package that ``ssimulacra2`` needs is installed."""
+    """Return whether the package that ``ssimulacra2`` needs is installed."""
     return importlib.util.find_spec("ssimulacra2") is not None
 
 

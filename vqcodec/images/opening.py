@@ -45,7 +45,7 @@ def as_image(source: ImageSource) -> Image.Image:
 
 
 def open_bytes(data: bytes) -> Image.Image:
-    """The image of a file's bytes, its header read. Raises `ImageError` where there is none."""
+    """Open the image of a file's bytes, and read its header. Raises `ImageError` where there is none."""
     if data.startswith(MAGIC):
         raise ImageError("is a .vq2 file already: decode it first")
     try:

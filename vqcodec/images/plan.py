@@ -21,7 +21,7 @@ def plan(
     suffixes: Collection[str] = (),
     recursive: bool = False,
 ) -> list[Job]:
-    """The jobs that the positional arguments of a command ask for.
+    """Plan the jobs that the positional arguments of a command ask for.
 
     Two paths are input and output; more, or one, are inputs, whose results stand beside them under their name with
     another extension. With `directory` all are inputs, and their results go there. So they do where the last of several

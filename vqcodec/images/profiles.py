@@ -24,7 +24,7 @@ _GAMMAS = 0.05, 20.0
 
 
 def of_png(info: dict[Any, Any], grey: bool) -> bytes | None:
-    """The ICC profile that gAMA and cHRM of a PNG file stand for; None where they say sRGB, or nothing sensible.
+    """Make the ICC profile that gAMA and cHRM of a PNG file stand for; None where they say sRGB, or nothing sensible.
 
     Args:
         info: of the image, with `gamma` and `chromaticity` where the file has them; an `srgb` overrules both.

@@ -30,14 +30,14 @@ _SAMPLE = 256  # pixels, the side of each
 
 
 def file(picture: Picture) -> bytes:
-    """The `.vq2` file that holds a picture without loss, with its metadata."""
+    """Make the `.vq2` file that holds a picture without loss, with its metadata."""
     height, width = picture.pixels.shape[:2]
     header = Header(width, height, picture.mode, b"", lossless=True)
     return pack(Container(header, (), None, picture.icc, picture.exif, picture.xmp, encode(picture)))
 
 
 def image(file: Container) -> Image.Image:
-    """The picture of a lossless file, with its metadata. Raises what `decode` does."""
+    """Decode the picture of a lossless file, with its metadata. Raises what `decode` does."""
     assert file.lossless is not None
     picture = decode(file.lossless, file.header)
     return to_pil(replace(picture, icc=file.icc, exif=file.exif, xmp=file.xmp))
@@ -45,7 +45,7 @@ def image(file: Container) -> Image.Image:
 
 @timed("input and output")
 def encode(picture: Picture) -> bytes:
-    """The payload of the chunk of a lossless file."""
+    """Make the payload of the chunk of a lossless file."""
     coded = [_png(picture)]
     if max(picture.pixels.shape[:2]) <= VP8L_SIDE and features.check("webp"):
         coded.append(_vp8l(picture, 80, 4))

@@ -123,7 +123,7 @@ def _check_indices(level: int, maps: NDArray[np.uint16], config: LevelConfig) ->
 
 @boundary()
 def dumps(indices: Indices) -> bytes:
-    """The bytes of an `.npz` file; no time stamps, so that the same indices give the same bytes."""
+    """Make the bytes of an `.npz` file; no time stamps, so that the same indices give the same bytes."""
     arrays: dict[str, Any] = {f"level{i}": maps for i, maps in enumerate(indices.levels)}
     arrays["width"], arrays["height"] = np.int64(indices.width), np.int64(indices.height)
     arrays["rate"] = np.uint8(indices.rate)

@@ -33,7 +33,8 @@ def tradeoff(config: ModelConfig, lmbda: float) -> int:
 
 
 def factors(config: ModelConfig, tradeoffs: Tensor) -> Tensor:
-    """What the weight of a bit is multiplied by at every level: 0 at the coarsest of several levels if it may not stop.
+    """Say what the weight of a bit is multiplied by at every level: 0 at the coarsest of several levels if it may not
+    stop.
 
     Args:
         config: of the model.

@@ -72,7 +72,7 @@ def fit(module: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
 
 
 def pack_model(autoencoder: Autoencoder, priors: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """The tensors of a codec's weights file: what `Model` reads.
+    """Gather the tensors of a codec's weights file: what `Model` reads.
 
     Args:
         autoencoder: stored in half precision but for its statistics and codebooks.

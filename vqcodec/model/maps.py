@@ -30,6 +30,6 @@ class IndexMaps:
         return self.width, self.height
 
     def equal(self, other: IndexMaps) -> bool:
-        """Whether these are the same indices of an image of the same size."""
+        """Return whether these are the same indices of an image of the same size."""
         same_size = self.size == other.size and len(self.levels) == len(other.levels)
         return same_size and all(torch.equal(a, b) for a, b in zip(self.levels, other.levels, strict=True))

@@ -91,8 +91,8 @@ class Model:
         return self.config.tile_size
 
     def tradeoff(self, lmbda: float) -> int:
-        """Where a weight of a bit lies in the model's range of lambdas, 0 to 255; 0 for all of them if the model does
-        not look at it. See `lambdas.tradeoff`."""
+        """Work out where a weight of a bit lies in the model's range of lambdas, 0 to 255; 0 for all of them if the
+        model does not look at it. See `lambdas.tradeoff`."""
         looks = self.config.autoencoder.gains or any(prior.tradeoffs for prior in self.config.priors)
         return lambdas.tradeoff(self.config, lmbda) if looks else 0
 
@@ -128,12 +128,12 @@ class Model:
         return self.tiling(0, width, height).groups
 
     def split(self, maps: IndexMaps) -> list[Tensor]:
-        """Index maps cut into tiles: by level int64 [tiles, maps, h, w]."""
+        """Cut index maps into tiles: by level int64 [tiles, maps, h, w]."""
         return [tiling.split(m) for tiling, m in zip(self.tilings(*maps.size), maps.levels, strict=True)]
 
 
 def pick_device(name: str) -> str:
-    """The device that auto, cpu or cuda stands for. Raises ModelError if there is none."""
+    """Pick the device that auto, cpu or cuda stands for. Raises ModelError if there is none."""
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:

@@ -27,8 +27,8 @@ T = TypeVar("T")
 
 @functools.cache
 def fast_bf16(device_type: str) -> bool:
-    """Whether products in bfloat16 are faster than in float32: on GPUs that have them, and on CPUs with AVX512-BF16 or
-    AMX. Elsewhere they are emulated, about ten times slower.
+    """Return whether products in bfloat16 are faster than in float32: on GPUs that have them, and on CPUs with
+    AVX512-BF16 or AMX. Elsewhere they are emulated, about ten times slower.
 
     Args:
         device_type: cpu or cuda.

@@ -46,7 +46,8 @@ def level_for(config: AutoencoderConfig, scale: int) -> int | None:
 
 @exactly
 def make(model: Model, maps: IndexMaps, scale: int, tradeoff: int = 0) -> Pixels:
-    """The picture at 1 / scale of its size, uint8 [ceil(H / scale), ceil(W / scale), 3], of a model of several levels.
+    """Make the picture at 1 / scale of its size, uint8 [ceil(H / scale), ceil(W / scale), 3], of a model of several
+    levels.
 
     Args:
         model: whose maps they are.
@@ -99,7 +100,7 @@ def _finest(model: Model, level: int) -> int:
 
 
 def fit_all(model: Model) -> dict[int, Tensor]:
-    """The maps of all levels that previews look at."""
+    """Fit the maps of all levels that previews look at."""
     levels = (level_for(model.config.autoencoder, scale) for scale in PREVIEW_SCALES)
     return {level: fit(model, level) for level in sorted({level for level in levels if level is not None})}
 

@@ -44,7 +44,7 @@ class ModelFile:
 
 
 def installed() -> list[ModelFile]:
-    """The models that can be asked for by name, in search order.
+    """List the models that can be asked for by name, in search order.
 
     A file that cannot be read is left out.
     """
@@ -55,7 +55,7 @@ def installed() -> list[ModelFile]:
 
 
 def find(name_or_path: str | os.PathLike[str] | None = None) -> ModelFile:
-    """The model of that name, `DEFAULT_MODEL` for None, or the weights file at that path.
+    """Find the model of that name, `DEFAULT_MODEL` for None, or the weights file at that path.
 
     A string is a path when it ends in `.safetensors` or holds a directory separator. Raises `ModelError` where
     there is no such model.
@@ -72,7 +72,7 @@ def find(name_or_path: str | os.PathLike[str] | None = None) -> ModelFile:
 
 
 def find_identity(identity: bytes) -> ModelFile:
-    """The model whose weights have this identity, whatever its name.
+    """Find the model whose weights have this identity, whatever its name.
 
     Raises `ModelError` if it is not installed.
     """
@@ -83,7 +83,7 @@ def find_identity(identity: bytes) -> ModelFile:
 
 
 def figures(model: ModelFile) -> dict[str, Any]:
-    """What `NAME.json` beside the weights says of the model; empty where there is none.
+    """Read what `NAME.json` beside the weights says of the model; empty where there is none.
 
     The keys used here are "title", a string, and "figures", numbers or strings by name. Raises `ModelError` if the
     file is no JSON object.
@@ -101,7 +101,7 @@ def figures(model: ModelFile) -> dict[str, Any]:
 
 
 def directories() -> list[Path]:
-    """The directories that are searched, in order; they need not exist."""
+    """List the directories that are searched, in order; they need not exist."""
     listed = os.environ.get(ENVIRONMENT, "").split(os.pathsep)
     folders = [Path(entry).expanduser() for entry in listed if entry]
     folders.append(_PACKAGE / "_models")

@@ -62,7 +62,7 @@ _RANGES: dict[type, dict[str, tuple[float, float]]] = {
 
 
 def model_config(data: object) -> ModelConfig:
-    """The configuration of a codec model. Raises ModelError on anything else."""
+    """Read the configuration of a codec model. Raises ModelError on anything else."""
     auto = _fields(ModelConfig, data).get("autoencoder")
     levels = tuple(_built(LevelConfig, level) for level in _list(_fields(AutoencoderConfig, auto), "levels"))
     priors = tuple(_built(PriorConfig, prior) for prior in _list(_fields(ModelConfig, data), "priors"))
@@ -89,7 +89,7 @@ def check_priors(config: ModelConfig) -> None:
 
 
 def vae_config(data: object) -> VAEConfig:
-    """The configuration of a VAE. Raises ModelError on anything else."""
+    """Read the configuration of a VAE. Raises ModelError on anything else."""
     return _built(VAEConfig, {k: v for k, v in _fields(VAEConfig, data, "system").items() if k != "system"})
 
 

@@ -94,7 +94,7 @@ class Tiling:
         return min(self.side, height), min(self.side, width)
 
     def split(self, maps: Tensor) -> Tensor:
-        """[S, H, W] -> [tiles, S, h, w], zero outside the image."""
+        """Cut maps into tiles: [S, H, W] -> [tiles, S, h, w], zero outside the image."""
         rows, columns = self.grid
         h, w = self.tile_shape
         height, width = maps.shape[1:]
@@ -103,7 +103,7 @@ class Tiling:
         return tiles if self.sequence == tuple(range(len(tiles))) else tiles[list(self.sequence)]
 
     def join(self, tiles: Tensor) -> Tensor:
-        """Inverse of `split`: [tiles, S, h, w] -> [S, H, W]."""
+        """Put tiles together, the inverse of `split`: [tiles, S, h, w] -> [S, H, W]."""
         rows, columns = self.grid
         h, w = self.tile_shape
         height, width = self.map_shape

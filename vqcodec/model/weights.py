@@ -147,7 +147,7 @@ def _entry(name: str, value: object, path: str | Path) -> Entry:
 
 
 def load_meta(path: str | Path) -> dict[str, Any]:
-    """The metadata alone. Raises as `load`."""
+    """Read the metadata alone. Raises as `load`."""
     with _opened(path, "cpu") as (_, meta):
         return meta
 
@@ -163,7 +163,7 @@ def part(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
 
 
 def single(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """With float32 in place of the half precision that files hold."""
+    """Put float32 in place of the half precision that files hold."""
     return {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
 
 

@@ -77,7 +77,7 @@ class Autoencoder(nn.Module):
         initialize(self)
 
     def level_quantizers(self) -> list[ResidualQuantizer]:
-        """The quantiser of every level, coarsest first."""
+        """Return the quantiser of every level, coarsest first."""
         return [q for q in self.quantizers if isinstance(q, ResidualQuantizer)]
 
     def forward(

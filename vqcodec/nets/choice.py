@@ -114,7 +114,7 @@ def _priced(codes: Tensor, squares: Tensor) -> Tensor:
 def choose(
     books: Codebooks, vectors: Tensor, weights: Tensor, lengths: CodeLengths, beam: int = 1, shared: bool = False
 ) -> Choice:
-    """The cheapest codes and the cheapest ending, as far as a beam finds them.
+    """Choose the cheapest codes and the cheapest ending, as far as a beam finds them.
 
     Args:
         books: of the level.

@@ -106,7 +106,7 @@ def first(x: Tensor) -> Tensor:
 
 
 def gathered(x: Tensor) -> list[Tensor]:
-    """The tensors of all ranks, of one shape, in the order of the ranks."""
+    """Gather the tensors of all ranks, of one shape, in the order of the ranks."""
     if world() == 1:
         return [x]
     parts = [torch.empty_like(x) for _ in range(world())]

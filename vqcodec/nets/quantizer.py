@@ -81,7 +81,7 @@ class ResidualQuantizer(nn.Module):
         return [*self.bits, *(self.get_buffer("product_bits") if self.level.products else ())]
 
     def prepared(self) -> Codebooks:
-        """The codewords as the search takes them."""
+        """Return the codewords as the search takes them."""
         products = self.get_buffer("product_codebooks") if self.level.products else None
         return Codebooks(self.level, self.codebooks, products, self.metric)
 

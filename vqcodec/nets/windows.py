@@ -49,7 +49,7 @@ class Window(NamedTuple):
 
 
 def needed(config: AutoencoderConfig, window: Window, width: int, height: int) -> list[Window]:
-    """What must be known of every level, coarsest first, for the pixels of a window.
+    """Say what must be known of every level, coarsest first, for the pixels of a window.
 
     Args:
         config: of the autoencoder.
@@ -84,7 +84,7 @@ def reach(config: AutoencoderConfig, i: int) -> int:
 @timed("network")
 @torch.inference_mode()
 def decode(model: Autoencoder, levels: Sequence[Tensor], window: Window, tradeoff: float | None = None) -> Tensor:
-    """The pixels of a window: float [3, h, w], about 0..1, equal to those of the whole but for rounding.
+    """Decode the pixels of a window: float [3, h, w], about 0..1, equal to those of the whole but for rounding.
 
     Args:
         model: the autoencoder.

@@ -68,7 +68,8 @@ def bits_map(codec: Codec, maps: IndexMaps, tradeoff: int) -> BitsMap:
 
 @torch.inference_mode()
 def level_maps(codec: Codec, maps: IndexMaps, tradeoff: int, value: Value) -> list[Tensor]:
-    """By level, float64 [maps, h, w]: a value of every index, where that index is in its map; 0 where none is coded.
+    """Spread values over maps, by level float64 [maps, h, w]: a value of every index, where that index is in its map; 0
+    where none is coded.
 
     Args:
         codec: whose indices they are.

@@ -72,7 +72,7 @@ def chart(curves: Sequence[Curve], quality: Quality, max_bpp: float, title: str)
 
 
 def legend(curves: Sequence[Curve]) -> str:
-    """A button for every curve, which hides and shows it."""
+    """Write a button for every curve, which hides and shows it."""
     items = []
     for curve, style in zip(curves, styles_of(curves), strict=True):
         dash = ' stroke-dasharray="4 3"' if curve.kind == "published" else ""

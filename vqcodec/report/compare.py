@@ -50,7 +50,7 @@ def case(original: Path, other: Path) -> Case:
 
 
 def html(shown: Case) -> str:
-    """The page of a case: one file that needs nothing else."""
+    """Write the page of a case: one file that needs nothing else."""
     measured = shown.shown[1]
     names = " and ".join(escape(str(picture["name"])) for picture in shown.shown)
     parts = {

@@ -67,12 +67,12 @@ def fill(template: str, parts: Mapping[str, str]) -> str:
 
 
 def file(name: str) -> str:
-    """A file of the package, as text."""
+    """Read a file of the package, as text."""
     return (resources.files(__package__) / name).read_text(encoding="utf-8")
 
 
 def colours() -> str:
-    """The curves' colours as CSS variables --NAME, and classes c-NAME that use them."""
+    """Write the curves' colours as CSS variables --NAME, and classes c-NAME that use them."""
     light, dark = ("".join(f"--{s.key}:{getattr(s, ground)};" for s in styles.ALL) for ground in ("light", "dark"))
     classes = "".join(f".c-{s.key}{{--c:var(--{s.key})}}" for s in styles.ALL)
     heat = f".heat-scale{{background:linear-gradient(90deg,{','.join(HEAT)})}}"

@@ -81,7 +81,7 @@ def facts(shown: Shown) -> dict[str, Any]:
 
 
 def lossless(image: Image.Image) -> bytes:
-    """The bytes of a WebP file with exactly these pixels."""
+    """Make the bytes of a WebP file with exactly these pixels."""
     buffer = io.BytesIO()
     image.save(buffer, "WEBP", lossless=True, method=_WEBP_EFFORT)
     return buffer.getvalue()
@@ -136,7 +136,8 @@ def _palette() -> bytes:
 
 
 def peak_of(cases: Sequence[Case]) -> float:
-    """One bright end for all maps, so that they can be compared: bits per pixel that 0.5 % of all places exceed."""
+    """Choose one bright end for all maps, so that they can be compared: bits per pixel that 0.5 % of all places
+    exceed."""
     values = np.concatenate([shown.bits.per_pixel.ravel() for shown in cases])
     return max(1e-6, float(np.quantile(values, 0.995)))
 

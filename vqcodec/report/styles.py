@@ -38,7 +38,7 @@ ALL = (*_OURS, *_RIVALS.values(), _PUBLISHED)
 
 
 def styles_of(curves: Sequence[Curve]) -> list[Style]:
-    """The style of every curve; several curves of ours get different ones."""
+    """Choose the style of every curve; several curves of ours get different ones."""
     styles, ours = [], 0
     for curve in curves:
         if curve.kind == "ours":

@@ -41,7 +41,7 @@ def table(
 
 
 def percent(value: float) -> str:
-    """With a sign and a true minus."""
+    """Write a percentage with a sign and a true minus."""
     return signed(f"{value:+.1f}") + " %"
 
 
@@ -181,7 +181,7 @@ def every_image(rows: Sequence[Row], name: str) -> str:
 
 
 def names(curves: Sequence[Curve]) -> list[str]:
-    """The names of curves with a dot in their colour."""
+    """Write the names of curves with a dot in their colour."""
     return [
         f'<span class="dot c-{style.key}"></span>{escape(curve.name)}'
         for curve, style in zip(curves, styles_of(curves), strict=True)

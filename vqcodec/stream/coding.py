@@ -60,7 +60,7 @@ class SymbolEncoder:
             self._encoder.encode(np.ascontiguousarray(symbols), _model(), f)
 
     def getvalue(self) -> bytes:
-        """The stream so far: little-endian 32-bit words."""
+        """Return the stream so far: little-endian 32-bit words."""
         return bytes(self._encoder.get_compressed().astype("<u4").tobytes())
 
 
@@ -80,7 +80,7 @@ class SymbolDecoder:
         self._again = constriction.stream.queue.RangeEncoder()
 
     def decode(self, frequencies: Frequencies) -> Symbols:
-        """frequencies: [n, K] -> symbols, int32 [n]. Raises FormatError where the stream cannot be right."""
+        """Decode symbols, int32 [n], of frequencies [n, K]. Raises FormatError where the stream cannot be right."""
         f = _checked(frequencies)
         if not f.size:
             return np.zeros(0, np.int32)
@@ -94,5 +94,6 @@ class SymbolDecoder:
         return symbols
 
     def complete(self) -> bool:
-        """Whether the stream is what an encoder writes for the symbols read so far, no word more and no other."""
+        """Return whether the stream is what an encoder writes for the symbols read so far, no word more and no
+        other."""
         return bool(np.array_equal(self._again.get_compressed(), self._words))

@@ -86,7 +86,7 @@ class Part:
         limits.check_pixels(*((self.width, self.height) if lossless else self.size))
 
     def of(self, image: Image.Image) -> Image.Image:
-        """The part of a picture that is decoded already."""
+        """Cut the part out of a picture that is decoded already."""
         if self.whole:
             return image
         part = image.reduce(self.scale) if self.scale > 1 else image.crop(self.window)
@@ -94,7 +94,7 @@ class Part:
         return part
 
     def of_alpha(self, alpha: bytes) -> Pixels:
-        """The part of an alpha channel, as `images.imaging.encode_alpha` wrote it."""
+        """Cut out the part of an alpha channel, as `images.imaging.encode_alpha` wrote it."""
         return np.asarray(self.of(Image.fromarray(imaging.decode_alpha(alpha, self.width, self.height))))
 
     def pixels(self, model: Model, file: Container, limits: Limits) -> Pixels:

@@ -35,7 +35,7 @@ def check_lengths(priors: Sequence[IntegerPrior], tilings: Sequence[Tiling], str
 
 
 def check_length(bits: float, tiling: Tiling, group: int, stream: bytes) -> None:
-    """The same of one stream.
+    """Raise FormatError if one stream is too short for its positions.
 
     Args:
         bits: that every position takes at least.

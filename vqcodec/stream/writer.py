@@ -41,7 +41,7 @@ def compress(model: Model, maps: IndexMaps, tradeoff: int = 0) -> list[bytes]:
 def coded(
     model: Model, maps: Sequence[Tensor], valid: Tensor | None, tradeoff: int
 ) -> Iterator[tuple[Batch, Tensor, Tensor]]:
-    """What is coded of one level, in the order of the stream: see `exact.engine.known`.
+    """List what is coded of one level, in the order of the stream: see `exact.engine.known`.
 
     Args:
         model: whose indices they are.
@@ -59,7 +59,7 @@ def coded(
 
 @timing.timed("prior")
 def pack_stream(batches: Iterable[tuple[Batch, Tensor, Tensor]]) -> bytes:
-    """The range coder words of a level, from what `coded` gives for it."""
+    """Write the range coder words of a level, from what `coded` gives for it."""
     encoder = SymbolEncoder()
     for _, symbols, frequencies in batches:
         with timing.part("entropy coding"):
@@ -83,7 +83,7 @@ class Coded:
 @timing.timed("prior")
 @exactly
 def frequencies(model: Model, maps: IndexMaps, tiles: slice = slice(None), tradeoff: int = 0) -> list[list[Coded]]:
-    """What the encoder codes of some tiles, by level and index map.
+    """List what the encoder codes of some tiles, by level and index map.
 
     Args:
         model: whose indices they are.

@@ -81,7 +81,7 @@ class Validation:
     perplexity: list[list[float]]
 
     def values(self) -> dict[str, Any]:
-        """For the log. Bits per dim are bits per pixel over the three channels."""
+        """Return scalars for the log. Bits per dim are bits per pixel over the three channels."""
         nats = [[bits * math.log(2) for bits in row] for row in self.order0]
         return {
             "val/psnr": self.psnr,
@@ -161,17 +161,17 @@ class AutoencoderTask(CropTask):
             quantizer.rate_weight.fill_(math.sqrt(low * high))
 
     def wrapped(self) -> nn.Module:
-        """What is trained: here the autoencoder alone."""
+        """Return what is trained: here the autoencoder alone."""
         return self.autoencoder
 
     def batch(self, config: TrainConfig) -> tuple[Tensor, Tensor]:
-        """Crops, and the trade-off of each, float [N] in 0..1."""
+        """Draw crops, and the trade-off of each, float [N] in 0..1."""
         crops = self.crops(config)
         draws = torch.rand(config.batch, generator=self.generator)[parallel.rank_rows(config.batch)]
         return crops, draws.to(config.device)
 
     def silenced(self, tradeoffs: Tensor) -> Tensor | None:
-        """Which crops get nothing of the finest level, bool [levels, N], by the share asked for."""
+        """Draw which crops get nothing of the finest level, bool [levels, N], by the share asked for."""
         if not self.special.silent:
             return None
         silent = torch.zeros(len(self.model.autoencoder.levels), len(tradeoffs), dtype=torch.bool)

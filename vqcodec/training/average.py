@@ -43,7 +43,7 @@ class Average:
 
     @contextlib.contextmanager
     def applied(self, module: nn.Module) -> Iterator[None]:
-        """The module holds the average inside, and its own weights again afterwards."""
+        """Let the module hold the average inside, and its own weights again afterwards."""
         before = {k: v.detach().clone() for k, v in module.state_dict().items()}
         module.load_state_dict(self.state)
         try:

@@ -95,7 +95,7 @@ def load(
 
 
 def averaged(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The averaged state of a checkpoint, for export and for the next run, and its meta."""
+    """Read the averaged state of a checkpoint, for export and for the next run, and its meta."""
     tensors, meta = weights.load(path)
     return weights.part(tensors, "average"), meta
 

@@ -44,6 +44,6 @@ class CropTask(Task):
         return {"special": asdict(self.special)}
 
     def crops(self, config: TrainConfig) -> Tensor:
-        """This rank's crops of the next joint batch, float [N, 3, side, side] in 0..1."""
+        """Draw this rank's crops of the next joint batch, float [N, 3, side, side] in 0..1."""
         image = self.sampler.batch(config.batch)
         return image.to(config.device, memory_format=torch.channels_last, non_blocking=True)

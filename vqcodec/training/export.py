@@ -22,13 +22,13 @@ from vqcodec.vae.network import VAE
 
 
 def latest(out: Path) -> Path:
-    """The checkpoint of a run that holds its autoencoder: that of the joint training if there was one."""
+    """Find the checkpoint of a run that holds its autoencoder: that of the joint training if there was one."""
     joint = out / "joint.ckpt.safetensors"
     return joint if joint.exists() else out / "autoencoder.ckpt.safetensors"
 
 
 def load_autoencoder(path: Path) -> tuple[Autoencoder, dict[str, Any]]:
-    """The averaged autoencoder of a checkpoint (see `latest`), in evaluation mode; the checkpoint's meta."""
+    """Load the averaged autoencoder of a checkpoint (see `latest`), in evaluation mode; the checkpoint's meta."""
     state, meta = checkpoint.averaged(path)
     model = Autoencoder(ModelConfig.from_dict(meta["model"]).autoencoder)
     model.load_state_dict(_part_of(state, meta, "autoencoder"))
@@ -41,7 +41,7 @@ def _part_of(state: dict[str, Tensor], meta: dict[str, Any], name: str) -> dict[
 
 
 def load_model_file(path: Path) -> tuple[ModelConfig, Autoencoder, Priors]:
-    """What the weights file of a codec model holds, to be trained further. Raises ModelError on a foreign file."""
+    """Load what the weights file of a codec model holds, to be trained further. Raises ModelError on a foreign file."""
     file = loading.read_codec(path)
     config, tensors = file.config, file.tensors
     model, priors = Autoencoder(config.autoencoder), Priors(config)
@@ -71,7 +71,7 @@ def start_from(model: Autoencoder, path: Path) -> str:
 
 
 def load_priors(path: Path) -> tuple[Priors, dict[str, Any]]:
-    """The averaged priors of a checkpoint, in evaluation mode, and the checkpoint's meta."""
+    """Load the averaged priors of a checkpoint, in evaluation mode, and the checkpoint's meta."""
     state, meta = checkpoint.averaged(path)
     priors = Priors(ModelConfig.from_dict(meta["model"]))
     priors.load_state_dict(_part_of(state, meta, "priors"))
@@ -80,7 +80,7 @@ def load_priors(path: Path) -> tuple[Priors, dict[str, Any]]:
 
 
 def load_vae(path: Path) -> tuple[VAE, dict[str, Any]]:
-    """The averaged VAE of a checkpoint, in evaluation mode, and the checkpoint's meta."""
+    """Load the averaged VAE of a checkpoint, in evaluation mode, and the checkpoint's meta."""
     state, meta = checkpoint.averaged(path)
     model = VAE(VAEConfig.from_dict(meta["model"]))
     model.load_state_dict(state)

@@ -59,7 +59,7 @@ class Task(ABC):
 
     @abstractmethod
     def batch(self, config: TrainConfig) -> Any:
-        """This rank's share of the next joint batch, on its device."""
+        """Draw this rank's part of the next joint batch, on its device."""
 
     @abstractmethod
     def loss(self, network: nn.Module, batch: Any, config: TrainConfig) -> tuple[Tensor, dict[str, Tensor]]:

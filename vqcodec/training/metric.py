@@ -18,8 +18,8 @@ PIXEL_VARIANCE = 0.07  # of photographs in 0..1: distortions are measured in uni
 def squared_jacobians(
     model: Autoencoder, indices: Sequence[Tensor], tradeoffs: Tensor, generator: torch.Generator | None = None
 ) -> list[Tensor]:
-    """The mean over positions of J^T J, by level, [D, D]: squared error of the picture, summed over its values in units
-    of PIXEL_VARIANCE, for an error of the latent at one position. One random probe (Hutchinson 1989).
+    """Work out the mean over positions of J^T J, by level, [D, D]: squared error of the picture, summed over its values
+    in units of PIXEL_VARIANCE, for an error of the latent at one position. One random probe (Hutchinson 1989).
 
     Args:
         model: the autoencoder, whose gradients stay as they are.
@@ -55,7 +55,7 @@ def root(square: Tensor, power: float = POWER) -> Tensor:
 
 
 def followed(metric: Tensor, square: Tensor, weight: float, power: float = POWER) -> Tensor:
-    """A metric that has moved towards what was measured.
+    """Return a metric that has moved towards what was measured.
 
     Args:
         metric: of a quantiser, from `root` with the same power or a multiple of the identity.

@@ -22,7 +22,8 @@ OUTER = {"stem", "head", "head_weight"}  # first and last layers are left to Ada
 
 
 def orthogonalized(matrix: Tensor) -> Tensor:
-    """The nearest semi-orthogonal matrix, roughly: U V^T of the singular value decomposition. [n, m] to the same."""
+    """Find the nearest semi-orthogonal matrix, roughly: U V^T of the singular value decomposition. [n, m] to the
+    same."""
     a, b, c = COEFFICIENTS
     x = matrix.t() if matrix.shape[0] > matrix.shape[1] else matrix
     x = x / (x.norm() + 1e-7)
@@ -65,7 +66,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
-        """One update from the gradients in place; closures are not supported."""
+        """Do one update from the gradients in place; closures are not supported."""
         if closure is not None:
             raise ValueError("Muon.step takes no closure")
         for group in self.param_groups:

@@ -50,7 +50,7 @@ class Tiles(Protocol):
     generator: torch.Generator
 
     def batch(self, number: int) -> Coded:
-        """This rank's share of the next joint batch, of number / ranks tiles."""
+        """Draw this rank's part of the next joint batch, of number / ranks tiles."""
 
 
 class CodedTiles:
@@ -136,7 +136,7 @@ class Priors(nn.ModuleList):
         super().__init__(LevelPrior(prior, level, levels[:i]) for i, (prior, level) in pairs)
 
     def levels(self) -> list[LevelPrior]:
-        """The prior of every level."""
+        """Return the prior of every level."""
         return [prior for prior in self if isinstance(prior, LevelPrior)]
 
     def lengths(self, coarse: Sequence[Tensor], maps: Tensor, tradeoffs: Tensor | None = None) -> CodeLengths:

@@ -107,7 +107,7 @@ class VAEModel:
 
     @torch.inference_mode()
     def reconstruct(self, pixels: Pixels) -> Pixels:
-        """The mean of P(x|z) at the mean of Q(z|x)."""
+        """Compute the mean of P(x|z) at the mean of Q(z|x)."""
         height, width = pixels.shape[:2]
         return self._pixels(self._encode(pixels))[:height, :width]
 

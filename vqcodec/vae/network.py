@@ -31,7 +31,8 @@ class Gaussian(NamedTuple):
     log_variance: Tensor
 
     def sample(self) -> Tensor:
-        """mean + sigma * eps with eps ~ N(0, I): gradients reach both parameters (Kingma and Welling, section 2.4)."""
+        """Draw mean + sigma * eps with eps ~ N(0, I): gradients reach both parameters (Kingma and Welling, section
+        2.4)."""
         return self.mean + (0.5 * self.log_variance).exp() * torch.randn_like(self.mean)
 
     def kl(self) -> Tensor:
@@ -40,7 +41,7 @@ class Gaussian(NamedTuple):
         return 0.5 * terms.flatten(1).sum(1)
 
     def log_density(self, z: Tensor) -> Tensor:
-        """log q(z) in nats, [N]."""
+        """Work out log q(z) in nats, [N]."""
         terms = self.log_variance + (z - self.mean).square() * (-self.log_variance).exp() + math.log(2 * math.pi)
         return -0.5 * terms.flatten(1).sum(1)
 
@@ -56,7 +57,7 @@ class Logistic(NamedTuple):
     log_scale: Tensor
 
     def log_likelihood(self, pixels: Tensor) -> Tensor:
-        """log P of pixels, whole numbers 0..255 as float [N, 3, H, W] -> nats, of the same shape.
+        """Work out log P of pixels, whole numbers 0..255 as float [N, 3, H, W] -> nats, of the same shape.
 
         P(x) = sigmoid(b) - sigmoid(a), a and b the bin's edges; = sigmoid(b) * sigmoid(-a) * (1 - e^(a - b)), which
         loses no digits far from the mean. The bins of 0 and 255 reach to the infinities, so that the sum is one.
@@ -104,13 +105,14 @@ class VAE(nn.Module):
                 layer.weight[layer.out_channels // 2 :] = 0.0
 
     def encode(self, image: Tensor) -> Gaussian:
-        """image: float [N, 3, H, W] in 0..1, H and W multiples of the stride -> Q(z|x), float32 [N, C, H/s, W/s]."""
+        """Encode images, float [N, 3, H, W] in 0..1, H and W multiples of the stride -> Q(z|x), float32 [N, C, H/s,
+        W/s]."""
         x = features(image, self.stem, self.down, self.encode_blocks, 2, self.config.stride)[-1]
         mean, raw = self.posterior(x).float().chunk(2, 1)
         return Gaussian(mean, (POSTERIOR_START + GAIN * raw).clamp(*LOG_VARIANCE))
 
     def decode(self, z: Tensor) -> Logistic:
-        """z: float [N, C, h, w] -> P(x|z) for images [N, 3, h * stride, w * stride]."""
+        """Decode z, float [N, C, h, w], -> P(x|z) for images [N, 3, h * stride, w * stride]."""
         x = self.decode_blocks[-1](self.from_latent(z))
         for up, stack in zip(reversed(self.up), reversed(self.decode_blocks[:-1]), strict=True):
             x = stack(up(x))
@@ -118,7 +120,7 @@ class VAE(nn.Module):
         return Logistic(255 * (mean + 0.5), (SCALE_START + GAIN * raw).clamp(*LOG_SCALE))
 
     def forward(self, image: Tensor) -> Bound:
-        """One draw of the bound. image: float [N, 3, H, W] in 0..1, multiples of 1/255."""
+        """Draw the bound once. image: float [N, 3, H, W] in 0..1, multiples of 1/255."""
         posterior = self.encode(image)
         likelihood = self.decode(posterior.sample())
         pixels = (image.float() * 255).round()

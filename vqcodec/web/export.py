@@ -88,6 +88,6 @@ def _digest(data: bytes) -> str:
 
 
 def installed() -> list[ModelFile]:
-    """The codec models that are installed, the default one first."""
+    """List the codec models that are installed, the default one first."""
     models = [model for model in registry.installed() if not model.name.startswith("vae")]
     return sorted(models, key=lambda model: model.name != registry.DEFAULT_MODEL)

@@ -103,18 +103,18 @@ class _Graph:
         self._nodes.append(helper.make_node("Identity", [value], [name]))
 
     def constant(self, value: float) -> str:
-        """A number that belongs to the graph."""
+        """Add a number that belongs to the graph."""
         name = f"constant{len(self._weights)}"
         self._weights.append(numpy_helper.from_array(np.float32(value).reshape(()), name))
         return name
 
     def weight(self, name: str) -> str:
-        """A tensor of the model: stored in float16, cast where it is used."""
+        """Add a tensor of the model: stored in float16, cast where it is used."""
         self._weights.append(numpy_helper.from_array(self._arrays[name].astype(np.float16), name))
         return self.add("Cast", [name], to=TensorProto.FLOAT)
 
     def convolution(self, x: str, name: str) -> str:
-        """With the kernel's own padding, so that the size stays."""
+        """Add a convolution with the kernel's own padding, so that the size stays."""
         side = self._arrays[f"{name}.weight"].shape[-1]
         inputs = [x, self.weight(f"{name}.weight"), self.weight(f"{name}.bias")]
         return self.add("Conv", inputs, kernel_shape=[side, side], pads=[side // 2] * 4)
@@ -131,7 +131,7 @@ class _Graph:
         return self.add("DepthToSpace", [x], blocksize=factor, mode="CRD")
 
     def written(self, inputs: Sequence[Any], outputs: Sequence[Any]) -> bytes:
-        """The bytes of the file, checked."""
+        """Make the bytes of the file, checked."""
         graph = helper.make_graph(self._nodes, "decoder", list(inputs), list(outputs), self._weights)
         imports = [helper.make_opsetid("", OPSET)]
         model = helper.make_model(graph, opset_imports=imports, ir_version=IR_VERSION, producer_name="vqcodec")

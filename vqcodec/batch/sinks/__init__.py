@@ -12,7 +12,7 @@ SINKS = ("folder", "tar", "parquet")
 
 
 def sink(kind: str, folder: str, suffix: str, indices: bool = False) -> Sink:
-    """A destination.
+    """Make a destination.
 
     Args:
         kind: folder, tar or parquet.

@@ -100,7 +100,7 @@ class ParquetSink:
 
 
 def text(key: str) -> str:
-    """A key as Parquet can hold it: bytes of names that are no UTF-8 become escapes."""
+    """Return a key as Parquet can hold it: bytes of names that are no UTF-8 become escapes."""
     return key.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
@@ -113,7 +113,7 @@ def _file(table: Any) -> bytes:
 
 
 def arrow() -> Any:
-    """pyarrow. Raises VqcodecError if it is not installed."""
+    """Import pyarrow. Raises VqcodecError if it is not installed."""
     try:
         import pyarrow as pa
     except ImportError as error:

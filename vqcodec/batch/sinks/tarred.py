@@ -75,7 +75,7 @@ class TarSink:
 
 
 def figures(record: Record) -> dict[str, Any]:
-    """What the .json beside a result says."""
+    """Return what the .json beside a result says."""
     said: dict[str, Any] = {KEY: record.key, "width": record.width, "height": record.height, "bpp": record.bpp}
     said |= {"quality": record.quality, "sha256": record.sha256}
     return said | ({"stages": record.stages} if record.stages else {})

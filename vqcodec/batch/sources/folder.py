@@ -32,7 +32,7 @@ class FolderSource:
     column: str = ""
 
     def items(self) -> Iterator[Item]:
-        """The files, folder by folder; then the pictures of the shards."""
+        """Yield the files, folder by folder; then the pictures of the shards."""
         start = len(self.folder.rstrip("/")) + 1
         for entries in storage.walk(self.folder):
             for location, size, stamp in entries:

@@ -28,7 +28,7 @@ class ListSource:
     base: str = ""
 
     def items(self) -> Iterator[Item]:
-        """All of them, each once."""
+        """Yield all of them, each once."""
         locations = list(dict.fromkeys(self._locations()))
         base = self.base or _common(locations)
         for location in locations:

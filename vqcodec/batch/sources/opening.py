@@ -26,7 +26,7 @@ class Source(Protocol):
     """A collection. Sources are cheap to send to another process, and list nothing before they are asked."""
 
     def items(self) -> Iterator[Item]:
-        """The items, each with a key of its own, in an order that does not change."""
+        """Yield the items, each with a key of its own, in an order that does not change."""
 
 
 def source(
@@ -35,7 +35,7 @@ def source(
     pattern: str = "",
     column: str = "",
 ) -> Source:
-    """The source that a user named.
+    """Make the source that a user named.
 
     Args:
         named: a folder, a file with a path or URL on every line (.txt, .lst), a tar or Parquet file, a pattern of such

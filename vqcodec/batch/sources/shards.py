@@ -57,7 +57,7 @@ class ShardSource:
     prefixed: bool = False
 
     def items(self) -> Iterator[Item]:
-        """The pictures of every shard. Of several with one key, the later ones get a number."""
+        """Yield the pictures of every shard. Of several with one key, the later ones get a number."""
         seen: dict[bytes, int] = {}
         for location in self.locations:
             entry = storage.entry_of(location)
@@ -92,7 +92,7 @@ class ShardSource:
 
 
 def read_row(location: str, group: int, row: int, column: str, cache: dict[Any, Any]) -> bytes:
-    """The picture of a row of a Parquet file.
+    """Read the picture of a row of a Parquet file.
 
     Args:
         location: of the file.
