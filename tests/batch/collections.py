@@ -4,10 +4,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +11,6 @@ import pytest
 from conftest import drawn
 
 from vqcodec.batch.manifest import NAME, PREFIX
-from vqcodec.batch.tasks import Coded, VerifyTask
 
 ODD = ("sub/ü ñ 'quoted'.PNG", "sub/two\nlines.png", "sub/a.b.c.png", "-q.png", "sub/deep/#1%20?.png")
 
@@ -50,25 +45,6 @@ def contents(dest: Path) -> dict[str, bytes]:
         for path in sorted(dest.rglob("*"))
         if path.is_file() and not path.name.startswith(PREFIX)
     }
-
-
-class Slow(VerifyTask):
-    """Says which process did what, and takes its time; a picture that begins so kills its process."""
-
-    sources = frozenset([".bin"])
-
-    def prepare(self) -> Callable[[bytes], Coded]:
-        def work(data: bytes) -> Coded:
-            if data.startswith(b"kill"):
-                os.kill(os.getpid(), signal.SIGKILL)
-            Path(self.device, str(os.getpid())).touch()
-            time.sleep(0.05)
-            return Coded(None, 1, 1, len(data))
-
-        return work
-
-    def size(self, data: bytes) -> tuple[int, int]:
-        return 1, 1
 
 
 @pytest.fixture

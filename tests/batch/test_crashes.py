@@ -11,7 +11,8 @@ import threading
 import time
 from pathlib import Path
 
-from batch.collections import Slow, lines
+from batch.collections import lines
+from batch.slow import Slow
 from conftest import ROOT
 
 from vqcodec.batch.engines.local import LocalEngine
@@ -24,7 +25,7 @@ from vqcodec.batch.worker import Job
 
 DRIVER = """
 import sys
-from batch.collections import Slow
+from batch.slow import Slow
 from vqcodec.batch.engines.local import LocalEngine
 from vqcodec.batch.running import run
 from vqcodec.batch.sinks import FolderSink

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from batch.collections import DAMAGED, GOOD, Slow, contents, fill, lines
+from batch.collections import DAMAGED, GOOD, contents, fill, lines
+from batch.slow import Slow
 from conftest import ROOT, drawn
 
 from vqcodec.batch import encode_many, running
@@ -76,7 +77,7 @@ def test_workers_die_and_nothing_is_lost(tmp_path: Path, monkeypatch: pytest.Mon
     killer = threading.Thread(target=kill, daemon=True)
     killer.start()
     records: list[Record] = []
-    job = Job(Slow(str(tmp_path / "pids")), FolderSink(str(tmp_path / "out")))
+    job = Job(Slow(str(tmp_path / "pids")), FolderSink(str(tmp_path / "out")), 0)
     summary = run(source(tmp_path / "in", [".bin"]), job, RayEngine(actors=2), report=records.append)
     killer.join(10)
     assert (summary.done, summary.failures) == (7, {"crash": 1})
