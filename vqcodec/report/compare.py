@@ -54,9 +54,7 @@ def html(shown: Case) -> str:
     measured = shown.shown[1]
     names = " and ".join(escape(str(picture["name"])) for picture in shown.shown)
     parts = {
-        "colours": page.colours(),
-        "style": page.file("style.css"),
-        "title": f"vqcodec: {names}",
+        "head": page.head(f"vqcodec: {names}"),
         "summary": f"vqcodec {escape(vqcodec.__version__)}. {names}: {measured['bpp']:.4f} bits per pixel.",
         "viewer": page.viewer([shown], "Beside each other", "The pictures are embedded without loss."),
         "scripts": page.file("viewer.js"),

@@ -43,8 +43,7 @@ def page(sets: Sequence[Dataset], cases: Sequence[Case], max_bpp: float) -> str:
     """
     rivals = [c.name for c in sets[0].curves if c.kind == "rival"] if sets else []
     parts = {
-        "colours": colours(),
-        "style": file("style.css"),
+        "head": head("vqcodec: rate and distortion"),
         "summary": _summary(sets),
         "datasets": "".join(_dataset(dataset, max_bpp) for dataset in sets),
         "viewer": viewer(cases) if cases else "",
@@ -69,6 +68,11 @@ def fill(template: str, parts: Mapping[str, str]) -> str:
 def file(name: str) -> str:
     """Read a file of the package, as text."""
     return (resources.files(__package__) / name).read_text(encoding="utf-8")
+
+
+def head(title: str) -> str:
+    """Write the head of a page that needs nothing else, and may load nothing. title: HTML."""
+    return fill(file("head.html"), {"title": title, "colours": colours(), "style": file("style.css")}).rstrip()
 
 
 def colours() -> str:
