@@ -9,6 +9,7 @@ import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } f
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { build } from "esbuild";
+import { RUNTIME } from "./bin/runtime.mjs";
 
 function kernels() {
   const folder = mkdtempSync(join(tmpdir(), "vq2-"));
@@ -20,15 +21,6 @@ function kernels() {
   writeFileSync("src/kernels.generated.ts", `${head}export const BINARY =\n  "${text}";\n`);
   rmSync(folder, { recursive: true });
 }
-
-const RUNTIME = [
-  "ort.wasm.min.mjs",
-  "ort-wasm-simd-threaded.mjs",
-  "ort-wasm-simd-threaded.wasm",
-  "ort.webgpu.min.mjs",
-  "ort-wasm-simd-threaded.asyncify.mjs",
-  "ort-wasm-simd-threaded.asyncify.wasm",
-];
 
 kernels();
 if (process.argv[2] !== "kernels") {
@@ -42,6 +34,8 @@ if (process.argv[2] !== "kernels") {
     logLevel: "warning",
   });
   execFileSync("node_modules/.bin/tsc", ["-p", "tsconfig.types.json"], { stdio: "inherit" });
+  writeFileSync("dist/img.d.ts", "export {};\n");
+  cpSync("../LICENSE", "LICENSE");
   mkdirSync("dist/ort", { recursive: true });
   for (const file of RUNTIME) cpSync(`node_modules/onnxruntime-web/dist/${file}`, `dist/ort/${file}`);
   for (const file of ["index.html", "page.css"]) cpSync(`page/${file}`, `dist/${file}`);

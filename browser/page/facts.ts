@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { Info } from "../src/index.js";
-import { tags } from "./exif.js";
+
+import { tags } from "../src/exif.js";
+import type { Backend, Info } from "../src/index.js";
+import { swaps } from "../src/turning.js";
 
 const byId = (id: string) => document.getElementById(id) as HTMLElement;
 
@@ -14,8 +16,9 @@ function bytes(size: number): string {
 export function showFacts(name: string, info: Info, model: string | undefined): void {
   byId("facts").hidden = false;
   byId("name").textContent = name;
+  const [width, height] = swaps(info.orientation) ? [info.height, info.width] : [info.width, info.height];
   const rows: [string, string][] = [
-    ["Picture", `${info.width} × ${info.height}, ${info.mode}`],
+    ["Picture", `${width} × ${height}, ${info.mode}`],
     ["File", `${bytes(info.fileBytes)}, ${info.bpp.toFixed(3)} bpp`],
     ["Model", info.lossless ? "none, stored without loss" : `${model ?? "unknown"} (${info.model})`],
   ];
@@ -35,15 +38,21 @@ export function showFacts(name: string, info: Info, model: string | undefined): 
   list("tags", more);
 }
 
+/** Adds how long the picture took. */
+export function showTime(milliseconds: number, backend: Backend | undefined): void {
+  const by = backend ? `, ${{ wasm: "WASM", webgpu: "WebGPU" }[backend]}` : "";
+  byId("list").append(...row("Decoded", `in ${(milliseconds / 1000).toFixed(2)} s${by}`));
+}
+
 function list(id: string, rows: [string, string][]): void {
-  byId(id).replaceChildren(
-    ...rows.flatMap(([term, value]) => {
-      const [dt, dd] = [document.createElement("dt"), document.createElement("dd")];
-      dt.textContent = term;
-      dd.textContent = value;
-      return [dt, dd];
-    }),
-  );
+  byId(id).replaceChildren(...rows.flatMap(([term, value]) => row(term, value)));
+}
+
+function row(term: string, value: string): HTMLElement[] {
+  const [dt, dd] = [document.createElement("dt"), document.createElement("dd")];
+  dt.textContent = term;
+  dd.textContent = value;
+  return [dt, dd];
 }
 
 function shares(info: Info): void {

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // The viewer: files in, a preview at once, then the picture.
-import { Decoder, info, type Phase, png } from "../src/index.js";
+import { Decoder, type Info, info, type Phase, png, toPng } from "../src/index.js";
 import { manifest } from "../src/models.js";
-import { showFacts } from "./facts.js";
+import { metadataOf } from "../src/saving.js";
+import { swaps } from "../src/turning.js";
+import { showFacts, showTime } from "./facts.js";
 
 const element = <T extends HTMLElement>(id: string) => document.getElementById(id) as T;
-const canvas = element<HTMLCanvasElement>("picture");
+let canvas = element<HTMLCanvasElement>("picture");
 const stage = element("stage");
 const files: File[] = [];
 const decoder = new Decoder();
@@ -20,6 +22,7 @@ const PHASES: Record<Phase, string> = {
 
 let shown = -1;
 let running: AbortController | undefined;
+let complete: { picture: ImageData; facts: Info; bytes: Uint8Array } | undefined;
 let size: [number, number] | undefined; // of the picture, in pixels
 let scale = 1;
 let fitted = true;
@@ -39,6 +42,7 @@ async function show(number: number): Promise<void> {
   shown = number;
   showOthers();
   size = undefined;
+  complete = undefined;
   canvas.hidden = true;
   element("empty").hidden = true;
   element("error").hidden = true;
@@ -50,6 +54,10 @@ async function show(number: number): Promise<void> {
     const facts = await info(bytes);
     if (running !== controller) return;
     showFacts(file.name, facts, (await names).get(facts.model));
+    const whole: [number, number] = swaps(facts.orientation)
+      ? [facts.height, facts.width]
+      : [facts.width, facts.height];
+    const start = performance.now();
     const picture = await decoder.decode(bytes, {
       signal: controller.signal,
       onProgress: (phase, done) => {
@@ -58,10 +66,12 @@ async function show(number: number): Promise<void> {
         if (phase === "model" && done === 1) progress("Preparing the model", undefined);
         else progress(PHASES[phase], done);
       },
-      onPreview: (image) => running === controller && draw(image, facts.width, facts.height),
+      onPreview: (image) => running === controller && draw(image, whole),
     });
     if (running !== controller) return;
-    draw(picture, facts.width, facts.height);
+    draw(picture, whole);
+    showTime(performance.now() - start, decoder.backend);
+    complete = { picture, facts, bytes };
     enable(true);
     document.body.dataset.state = "done";
   } catch (error) {
@@ -89,12 +99,19 @@ function enable(on: boolean): void {
 }
 
 /** Draws a picture, or a small one in its stead. */
-function draw(image: ImageData, width: number, height: number): void {
+function draw(image: ImageData, whole: [number, number]): void {
+  const colorSpace = image.colorSpace ?? "srgb";
+  if ((canvas.dataset.space ?? "srgb") !== colorSpace) {
+    const next = canvas.cloneNode() as HTMLCanvasElement; // a canvas keeps the space that it began with
+    next.dataset.space = colorSpace;
+    canvas.replaceWith(next);
+    canvas = next;
+  }
   canvas.width = image.width;
   canvas.height = image.height;
-  canvas.getContext("2d")?.putImageData(image, 0, 0);
+  canvas.getContext("2d", { colorSpace })?.putImageData(image, 0, 0);
   if (!size) fitted = true;
-  size = [width, height];
+  size = whole;
   canvas.hidden = false;
   for (const id of ["smaller", "larger", "fit", "actual"]) element<HTMLButtonElement>(id).disabled = false;
   zoom(fitted ? undefined : scale);
@@ -131,10 +148,13 @@ function showOthers(): void {
 
 async function save(): Promise<void> {
   const file = files[shown];
-  const pixels = canvas.getContext("2d")?.getImageData(0, 0, canvas.width, canvas.height);
-  if (!file || !pixels || element<HTMLButtonElement>("save").disabled) return;
+  if (!file || !complete) return;
+  const { picture, facts, bytes } = complete;
+  // In colours of its own it is decoded once more, without a conversion.
+  const same = (picture.colorSpace ?? "srgb") === facts.colours;
+  const blob = await (same ? png(picture, metadataOf(facts)) : toPng(bytes, { decoder }));
   const link = document.createElement("a");
-  link.href = URL.createObjectURL(await png(pixels));
+  link.href = URL.createObjectURL(blob);
   link.download = `${file.name.replace(/\.vq2$/i, "")}.png`;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
@@ -168,11 +188,23 @@ const keys: Record<string, () => void> = {
   ArrowLeft: () => void show(shown - 1),
   ArrowRight: () => void show(shown + 1),
 };
+const STEPS: Record<string, [number, number]> = {
+  ArrowLeft: [-80, 0],
+  ArrowRight: [80, 0],
+  ArrowUp: [0, -80],
+  ArrowDown: [0, 80],
+};
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
-  const panning = event.key.startsWith("Arrow") && stage.scrollWidth > stage.clientWidth;
-  const action = keys[event.key];
-  if (!action || panning) return;
+  const step = STEPS[event.key];
+  const [left, top] = step ?? [0, 0];
+  // Arrows move a picture that is larger than the window, and else to another file.
+  const larger = left ? stage.scrollWidth > stage.clientWidth : stage.scrollHeight > stage.clientHeight;
+  const action =
+    step && larger
+      ? () => stage.scrollBy(left, top)
+      : keys[event.key.length === 1 ? event.key.toLowerCase() : event.key];
+  if (!action) return;
   event.preventDefault();
   action();
 });

@@ -40,11 +40,6 @@ const MAX_SIDE = 65535;
 const MAX_PIXELS = 2 ** 28;
 const MAX_HEADER = 64;
 
-/** Reads magic and header, and nothing behind them. */
-export function readHeader(data: Uint8Array): Header {
-  return start(new Bytes(data)).header;
-}
-
 /** Reads a file whole. Throws FormatError on anything but a complete, undamaged one. */
 export function read(data: Uint8Array): Container {
   const file = new Bytes(data);

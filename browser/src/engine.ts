@@ -1,16 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 // From bytes to pixels, wherever it runs: container, indices, networks, alpha.
-import { type Container, type Header, payload, read, readHeader } from "./container.js";
+import { displayed } from "./colours.js";
+import { type Container, type Header, payload, read } from "./container.js";
 import { imageError, modelError } from "./errors.js";
-import { check, decodeIndices, Priors } from "./indices.js";
+import { orientation } from "./exif.js";
+import { check, decodeIndices, type IndexMaps, indexMaps, Priors } from "./indices.js";
+import { inflated } from "./info.js";
 import { Kernels } from "./kernels.js";
-import type { LevelMaps } from "./level.js";
+import type { LevelMaps } from "./maps.js";
 import type { ModelFiles } from "./models.js";
 import { alpha, lossless } from "./pictures.js";
 import { PixelDecoder, type Pixels, type Runtime, type Window } from "./pixels.js";
+import { swaps, turned, unturned } from "./turning.js";
 import { readWeights } from "./weights.js";
 
-/** A part of a picture, in pixels. */
+/** A part of a picture, in pixels of it as it is given: turned, if it is. */
 export interface Region {
   x: number;
   y: number;
@@ -25,6 +29,13 @@ export interface DecodeOptions {
   region?: Region;
   /** Pixels that a picture may have; 2^26 by default. */
   maxPixels?: number;
+  /** "from-image", the default: turned as EXIF says. "none": as it is stored, which Python's decoder gives. */
+  imageOrientation?: "from-image" | "none";
+  /**
+   * "default": colours that a canvas has. The ImageData is in Display P3 where the picture has a profile of another
+   * space than sRGB, and the browser knows that space. "none": the stored numbers, whatever the profile says.
+   */
+  colorSpaceConversion?: "default" | "none";
   /** Also give a small picture from the coarse levels, on the way. */
   preview?: boolean;
 }
@@ -34,6 +45,7 @@ export interface Raster {
   width: number;
   height: number;
   data: Uint8ClampedArray<ArrayBuffer>;
+  colorSpace?: "srgb" | "display-p3";
 }
 
 export type Phase = "model" | "indices" | "pixels";
@@ -42,7 +54,7 @@ export type Phase = "model" | "indices" | "pixels";
 export interface Listener {
   /** May throw, to stop. */
   progress(phase: Phase, done: number): void | Promise<void>;
-  preview(image: Raster): void;
+  preview(image: Raster): void | Promise<void>;
 }
 
 /** A model, ready to decode. */
@@ -72,36 +84,67 @@ export async function decodeFile(
   model: (identity: string) => Promise<Loaded>,
   listener: Listener,
 ): Promise<Raster> {
-  const header = readHeader(data);
-  const window = wanted(header, options);
   const file = read(data);
-  if (header.lossless) return stored(file, window);
+  const way = options.imageOrientation === "none" ? 1 : orientation(await inflated(payload(file, "E")));
+  const window = wanted(file.header, options, way);
+  const icc = options.colorSpaceConversion === "none" ? undefined : await inflated(payload(file, "C"));
+  const shown = (image: Raster) => displayed(turned(image, way), icc);
+  return shown(await storedPixels(file, window, options, model, shown, listener));
+}
+
+/** A picture as it is stored. */
+async function storedPixels(
+  file: Container,
+  window: Window,
+  options: DecodeOptions,
+  model: (identity: string) => Promise<Loaded>,
+  shown: (image: Raster) => Promise<Raster>,
+  listener: Listener,
+): Promise<Raster> {
+  const { header } = file;
+  if (header.lossless) return withoutLoss(file, window);
   const { priors, pixels } = await model(header.model);
   check(priors, file);
   if (options.level !== undefined && options.level < priors.levels.length - 1) {
     return small(file, options.level, { priors, pixels }, listener);
   }
-  const part = await inside(file, window, options, { priors, pixels }, listener);
+  const give = async (image: Raster) => listener.preview(await shown(image));
+  const part = await inside(file, window, options, { priors, pixels }, { ...listener, preview: give });
   return raster(part, header, await alphaOf(file), window);
 }
 
-/** The region that is asked for. Throws ImageError if it is none of the picture's, or too large. */
-function wanted({ width, height, lossless: whole }: Header, { region, level, maxPixels }: DecodeOptions): Window {
-  const { x, y, width: w, height: h } = region ?? { x: 0, y: 0, width, height };
+/** The index maps of a file, coarsest level first; none of a file that has its picture without loss. */
+export async function readIndices(
+  data: Uint8Array,
+  model: (identity: string) => Promise<Loaded>,
+  listener: Listener,
+): Promise<IndexMaps[]> {
+  const file = read(data);
+  if (file.header.lossless) return [];
+  const { priors } = await model(file.header.model);
+  return indexMaps(await decodeIndices(priors, file, { pause: (done) => listener.progress("indices", done) }));
+}
+
+/** The region that is asked for, as stored. Throws ImageError if it is none of the picture's, or too large. */
+function wanted(header: Header, { region, level, maxPixels }: DecodeOptions, way: number): Window {
+  const { width, height, lossless: whole } = header;
+  const [across, down] = swaps(way) ? [height, width] : [width, height];
+  const { x, y, width: w, height: h } = region ?? { x: 0, y: 0, width: across, height: down };
   const good = [x, y, w, h].every(Number.isInteger) && x >= 0 && y >= 0 && w > 0 && h > 0;
-  if (!good || x + w > width || y + h > height) {
-    throw imageError(`the region is not inside the picture of ${width}x${height} pixels`);
+  if (!good || x + w > across || y + h > down) {
+    throw imageError(`the region is not inside the picture of ${across}x${down} pixels`);
   }
   if (region && level !== undefined) throw imageError("give a region or a level, not both");
   if (level !== undefined && !(Number.isInteger(level) && level >= 0)) throw imageError("a level is a number from 0");
   const limit = maxPixels ?? MAX_PIXELS;
   const pixels = whole || level !== undefined ? width * height : w * h;
-  if (pixels > limit) throw imageError(`${width}x${height} pixels are over the limit of ${limit}`);
-  return { left: x, top: y, right: x + w, bottom: y + h };
+  if (pixels > limit) throw imageError(`${across}x${down} pixels are over the limit of ${limit}`);
+  const stored = unturned({ x, y, width: w, height: h }, way, width, height);
+  return { left: stored.x, top: stored.y, right: stored.x + stored.width, bottom: stored.y + stored.height };
 }
 
 /** A picture without loss, or a part of it. */
-async function stored(file: Container, window: Window): Promise<Raster> {
+async function withoutLoss(file: Container, window: Window): Promise<Raster> {
   const pixels = await lossless(payload(file, "L") as Uint8Array, file.header);
   const [width, height] = [window.right - window.left, window.bottom - window.top];
   const out = new Uint8ClampedArray(4 * width * height);
@@ -152,7 +195,7 @@ async function inside(
   if (options.preview && !options.region && level !== undefined) {
     const pause = (done: number) => listener.progress("indices", done * 0.2);
     start = { maps: await decodeIndices(priors, file, { levels: level + 1, pause }), levels: level + 1 };
-    listener.preview(await preview(file, start.maps, level, pixels, await alphaOf(file)));
+    await listener.preview(await preview(file, start.maps, level, pixels, await alphaOf(file)));
   }
   const before = start ? 0.2 : 0;
   const pause = (done: number) => listener.progress("indices", before + done * (1 - before));

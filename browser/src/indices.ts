@@ -3,7 +3,8 @@
 import type { Container, Header } from "./container.js";
 import { formatError, modelError } from "./errors.js";
 import type { Kernels } from "./kernels.js";
-import { LevelDecoder, type LevelMaps } from "./level.js";
+import { LevelDecoder } from "./level.js";
+import type { LevelMaps } from "./maps.js";
 import { tiles } from "./orders.js";
 import { Prior } from "./prior.js";
 import type { ModelConfig, Weights } from "./weights.js";
@@ -22,6 +23,26 @@ export class Priors {
     this.config = weights.config;
     this.levels = weights.config.priors.map((_, number) => new Prior(kernels, weights, number));
   }
+}
+
+/** The indices of a level: `maps` planes of width x height, one after the other, a stage or a group of a stage each. */
+export interface IndexMaps {
+  /** Pixels of the picture per index, along each axis. */
+  stride: number;
+  maps: number;
+  width: number;
+  height: number;
+  data: Uint16Array<ArrayBuffer>;
+}
+
+export function indexMaps(levels: LevelMaps[]): IndexMaps[] {
+  return levels.map(({ maps: { level, number }, width, height, data }) => ({
+    stride: level.stride,
+    maps: number,
+    width,
+    height,
+    data: new Uint16Array(data),
+  }));
 }
 
 /** What of the index maps to decode, and what to do between two steps. */

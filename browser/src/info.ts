@@ -1,11 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
+import { type Colours, coloursOf } from "./colours.js";
 import { type Container, groups, type Mode, payload, read } from "./container.js";
 import { formatError } from "./errors.js";
+import { orientation } from "./exif.js";
 
 /** What a file holds, and where its bytes went. Sizes are in bytes; the parts add up to `fileBytes`. */
 export interface Info {
+  /** As stored: `orientation` 5 to 8 swaps width and height. */
   width: number;
   height: number;
+  /** How EXIF says that the picture is to be turned, 1 (not at all) to 8. */
+  orientation: number;
+  /** What its profile says of its colours; "srgb" without one. */
+  colours: Colours;
   mode: Mode;
   lossless: boolean;
   /** 8 hexadecimal digits; empty in a lossless file. */
@@ -53,6 +60,8 @@ async function describe(file: Container, fileBytes: number): Promise<Info> {
   return {
     width: header.width,
     height: header.height,
+    orientation: orientation(exif),
+    colours: coloursOf(icc),
     mode: header.mode,
     lossless: header.lossless,
     model: header.model,

@@ -3,27 +3,12 @@
 // position". Rows are positions; what has the same step is evaluated together, a batch of rows at a time.
 import { formatError } from "./errors.js";
 import type { Kernels } from "./kernels.js";
+import { halfEven, type LevelMaps, type Tile, tilesOf } from "./maps.js";
 import type { Step } from "./orders.js";
 import { type Linear, type Maps, type Prior, range } from "./prior.js";
 
 const MARGIN = 2; // the longest tap
 const BATCH = 256; // rows that are evaluated together: what they need stays in the cache
-
-/** The maps of a whole picture at one level, [maps, height, width]. */
-export interface LevelMaps {
-  maps: Maps;
-  width: number;
-  height: number;
-  data: Uint16Array;
-}
-
-/** A tile of a group: the corner of its positions in the level's maps, and how many of them are inside. */
-interface Tile {
-  left: number;
-  top: number;
-  width: number;
-  height: number;
-}
 
 export class LevelDecoder {
   private readonly tiles: Tile[];
@@ -51,11 +36,7 @@ export class LevelDecoder {
   ) {
     this.c = prior.config.channels;
     const { side } = prior;
-    const whole = levels[number] as LevelMaps;
-    this.tiles = corners.map(([row, column]) => {
-      const [left, top] = [column * side, row * side];
-      return { left, top, width: Math.min(side, whole.width - left), height: Math.min(side, whole.height - top) };
-    });
+    this.tiles = tilesOf(corners, levels[number] as LevelMaps, side);
     this.line = side + 2 * MARGIN;
     const rows = this.tiles.length * this.line ** 2;
     this.known = range(prior.config.layers + 1).map(() => k.zeros(2 * rows * this.c));
@@ -406,11 +387,4 @@ export class LevelDecoder {
       });
     }
   }
-}
-
-/** The nearest integer, a half to the even one. */
-function halfEven(x: number): number {
-  const low = Math.floor(x);
-  if (x - low !== 0.5) return Math.round(x);
-  return low % 2 ? low + 1 : low;
 }

@@ -3,6 +3,7 @@
 import { Bytes } from "./bytes.js";
 import type { Header } from "./container.js";
 import { formatError } from "./errors.js";
+import { readPng } from "./readpng.js";
 
 const PNG = [137, 80, 78, 71, 13, 10, 26, 10];
 const COLOURS = { L: 0, RGB: 2, LA: 4, RGBA: 6 };
@@ -19,12 +20,34 @@ export async function lossless(payload: Uint8Array, { width, height, mode }: Hea
   let pixels: Uint8ClampedArray;
   if (payload[0] === 0x2f) {
     checkVp8l(payload, width, height);
-    pixels = await decoded(framed(payload), "image/webp", width, height);
+    pixels = await byVp8l(payload, width, height, mode.endsWith("A"));
   } else {
     checkPng(payload, width, height, mode);
-    pixels = await decoded(payload, "image/png", width, height);
+    pixels = (await ownReader(payload)) ?? (await decoded(payload, "image/png", width, height));
   }
   if (!mode.endsWith("A")) for (let i = 3; i < pixels.length; i += 4) pixels[i] = 255;
+  return pixels;
+}
+
+async function ownReader(payload: Uint8Array): Promise<Uint8ClampedArray | undefined> {
+  try {
+    return await readPng(payload);
+  } catch (error) {
+    throw formatError(`a picture inside cannot be read: ${(error as Error).message}`);
+  }
+}
+
+/**
+ * Browsers multiply colours by alpha where the header says that alpha is used, which cannot be undone. So colours come of a
+ * copy that says it is not, and alpha of the file as it is.
+ */
+async function byVp8l(payload: Uint8Array, width: number, height: number, alpha: boolean): Promise<Uint8ClampedArray> {
+  const opaque = framed(payload);
+  opaque[24] = (opaque[24] as number) & 0xef; // bit 28 of the 32 behind the signature
+  const pixels = await decoded(opaque, "image/webp", width, height);
+  if (!alpha) return pixels;
+  const whole = await decoded(framed(payload), "image/webp", width, height);
+  for (let i = 3; i < pixels.length; i += 4) pixels[i] = whole[i] as number;
   return pixels;
 }
 
@@ -91,7 +114,7 @@ interface ImageDecoding {
   close(): void;
 }
 
-/** With WebCodecs: colours under a transparent alpha come out as they are, which no canvas does. */
+/** With WebCodecs: no canvas in between. */
 async function byImageDecoder(
   file: Uint8Array,
   type: string,
@@ -100,7 +123,7 @@ async function byImageDecoder(
 ): Promise<Uint8ClampedArray | undefined> {
   const Decoder = (globalThis as { ImageDecoder?: new (options: object) => ImageDecoding }).ImageDecoder;
   if (!Decoder) return undefined;
-  const decoder = new Decoder({ data: file, type, colorSpaceConversion: "none", premultiplyAlpha: "none" });
+  const decoder = new Decoder({ data: file, type, colorSpaceConversion: "none" });
   try {
     const { image } = await decoder.decode({ completeFramesOnly: true });
     const pixels = new Uint8ClampedArray(4 * width * height);

@@ -2,7 +2,7 @@
 // Index maps to pixels: sums of codewords here, the networks in onnxruntime. Large pictures are made in windows.
 import type * as Ort from "onnxruntime-web";
 import { modelError } from "./errors.js";
-import type { LevelMaps } from "./level.js";
+import type { LevelMaps } from "./maps.js";
 import type { ModelConfig, Weights } from "./weights.js";
 
 export type Runtime = typeof Ort;

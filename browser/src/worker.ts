@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The worker: one file after the other, models kept. Between two steps it listens whether it is to stop.
-import { build, type DecodeOptions, decodeFile, type Loaded, type Phase, type Raster } from "./engine.js";
+import { build, type DecodeOptions, decodeFile, type Loaded, type Phase, type Raster, readIndices } from "./engine.js";
+import { Vq2Error } from "./errors.js";
+import type { IndexMaps } from "./indices.js";
 import { load } from "./models.js";
 import type { Runtime } from "./pixels.js";
 
@@ -8,18 +10,24 @@ export interface Ask {
   id: number;
   data: Uint8Array;
   options: DecodeOptions;
+  /** Index maps are wanted, not pixels. */
+  indices?: boolean;
   /** Where the manifest and onnxruntime's files lie. */
   models: string;
   runtime: string;
-  webgpu: boolean;
+  webgpu: boolean | "always";
 }
+
+/** What makes the pixels. */
+export type Backend = "wasm" | "webgpu";
 
 export type Message = Ask | { stop: number };
 
 export type Answer =
   | { id: number; phase: Phase; done: number }
   | { id: number; preview: Raster }
-  | { id: number; image: Raster }
+  | { id: number; image: Raster; backend: Backend | undefined }
+  | { id: number; indices: IndexMaps[] }
   | { id: number; error: { name: string; message: string } };
 
 const scope = globalThis as unknown as {
@@ -29,11 +37,14 @@ const scope = globalThis as unknown as {
 
 const PAUSE = 30; // milliseconds of work between two looks at the messages
 const KEPT = 2; // models at once
-const models = new Map<string, Promise<Loaded>>();
+const models = new Map<string, Promise<Ready>>();
 const stopped = new Set<number>();
 let before: Promise<void> = Promise.resolve();
-let runtime: Promise<Runtime> | undefined;
+const runtimes = new Map<Backend, Promise<Runtime>>();
+let gpuFailed = false;
 let looked = 0;
+
+type Ready = Loaded & { backend: Backend };
 
 class Stopped extends Error {}
 
@@ -59,10 +70,30 @@ async function answer(ask: Ask): Promise<void> {
   try {
     await turn();
     if (stopped.has(id)) throw new Stopped();
-    const model = (identity: string) => kept(identity, ask, (done) => send({ id, phase: "model", done }));
+    let backend: Backend | undefined;
+    const model = async (identity: string) => {
+      const ready = await kept(identity, ask, (done) => send({ id, phase: "model", done }));
+      backend = ready.backend;
+      return ready;
+    };
     const preview = (image: Raster) => send({ id, preview: image }, [image.data.buffer]);
-    const image = await decodeFile(ask.data, ask.options, model, { progress, preview });
-    send({ id, image }, [image.data.buffer]);
+    const listener = { progress, preview };
+    if (ask.indices) {
+      const indices = await readIndices(ask.data, model, listener);
+      send(
+        { id, indices },
+        indices.map(({ data }) => data.buffer),
+      );
+    } else {
+      const decode = () => decodeFile(ask.data, ask.options, model, listener);
+      const image = await decode().catch((error) => {
+        if (backend !== "webgpu" || error instanceof Vq2Error || error instanceof Stopped) throw error;
+        gpuFailed = true; // a lost device, or too little memory: not the file's fault
+        models.clear();
+        return decode();
+      });
+      send({ id, image, backend }, [image.data.buffer]);
+    }
   } catch (error) {
     const { name, message } = error instanceof Error ? error : new Error(String(error));
     send({ id, error: error instanceof Stopped ? { name: "AbortError", message: "stopped" } : { name, message } });
@@ -82,7 +113,7 @@ function turn(): Promise<void> {
   });
 }
 
-function kept(identity: string, ask: Ask, done: (part: number) => void): Promise<Loaded> {
+function kept(identity: string, ask: Ask, done: (part: number) => void): Promise<Ready> {
   const known = models.get(identity);
   if (known) {
     models.delete(identity);
@@ -100,24 +131,45 @@ function kept(identity: string, ask: Ask, done: (part: number) => void): Promise
   return loading;
 }
 
-async function loaded(identity: string, ask: Ask, done: (part: number) => void): Promise<Loaded> {
+async function loaded(identity: string, ask: Ask, done: (part: number) => void): Promise<Ready> {
   const files = await load(ask.models, identity, done);
-  const gpu = ask.webgpu && (await hasGpu());
-  runtime ??= onnxruntime(ask.runtime, gpu);
-  runtime.catch(() => {
-    runtime = undefined;
+  const ready = async (backend: Backend) => ({
+    ...(await build(await onnxruntime(ask.runtime, backend), files, identity, backend)),
+    backend,
   });
-  return build(await runtime, files, identity, gpu ? "webgpu" : "wasm");
+  if (!gpuFailed && ask.webgpu && (await hasGpu(ask.webgpu === "always"))) {
+    try {
+      return await ready("webgpu");
+    } catch (error) {
+      if (error instanceof Vq2Error) throw error;
+      gpuFailed = true;
+    }
+  }
+  return ready("wasm");
 }
 
-async function hasGpu(): Promise<boolean> {
-  const { gpu } = navigator as { gpu?: { requestAdapter(): Promise<unknown> } };
-  return Boolean(await gpu?.requestAdapter().catch(() => null));
+/** Adapters that are programs are slower than WASM. */
+async function hasGpu(programs: boolean): Promise<boolean> {
+  interface Adapter {
+    info?: { isFallbackAdapter?: boolean };
+    isFallbackAdapter?: boolean;
+  }
+  const { gpu } = navigator as { gpu?: { requestAdapter(): Promise<Adapter | null> } };
+  const adapter = await gpu?.requestAdapter().catch(() => null);
+  return Boolean(adapter) && (programs || !(adapter?.info?.isFallbackAdapter ?? adapter?.isFallbackAdapter));
 }
 
-async function onnxruntime(folder: string, gpu: boolean): Promise<Runtime> {
-  const file = gpu ? "ort.webgpu.min.mjs" : "ort.wasm.min.mjs";
-  const ort = (await import(/* @vite-ignore */ new URL(file, folder).href)) as Runtime;
+function onnxruntime(folder: string, backend: Backend): Promise<Runtime> {
+  const known = runtimes.get(backend);
+  if (known) return known;
+  const loading = imported(new URL(`ort.${backend}.min.mjs`, folder).href, folder);
+  runtimes.set(backend, loading);
+  loading.catch(() => runtimes.delete(backend));
+  return loading;
+}
+
+async function imported(file: string, folder: string): Promise<Runtime> {
+  const ort = (await import(/* @vite-ignore */ file)) as Runtime;
   ort.env.wasm.wasmPaths = folder;
   ort.env.wasm.numThreads = 1; // more need a page that is isolated from others
   ort.env.logLevel = "error";

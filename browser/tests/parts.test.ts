@@ -2,13 +2,17 @@
 // Parts of the decoder by themselves, in Node.js.
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import { tags } from "../page/exif.js";
 import { Bytes, crc32 } from "../src/bytes.js";
+import { coloursOf } from "../src/colours.js";
 import { read } from "../src/container.js";
+import { orientation, tags, upright } from "../src/exif.js";
 import { info } from "../src/info.js";
 import { Kernels } from "../src/kernels.js";
 import { steps, tiles } from "../src/orders.js";
 import { halves } from "../src/pixels.js";
+import { png } from "../src/png.js";
+import { readPng } from "../src/readpng.js";
+import { turned, unturned } from "../src/turning.js";
 import { mutations } from "./damage.js";
 
 const FILE = new Uint8Array(readFileSync(new URL("../../tests/golden/vq2-light/cat-300x280.vq2", import.meta.url)));
@@ -130,10 +134,62 @@ describe("kernels", () => {
 });
 
 describe("EXIF", () => {
+  const little = Uint8Array.of(73, 73, 42, 0, 8, 0, 0, 0, 1, 0, 0x12, 1, 3, 0, 1, 0, 0, 0, 6, 0, 0, 0);
+  const big = Uint8Array.of(77, 77, 0, 42, 0, 0, 0, 8, 0, 1, 1, 0x12, 0, 3, 0, 0, 0, 1, 0, 8, 0, 0);
+
   it("gives the tags that it has, and nothing where it is damaged", () => {
-    const block = Uint8Array.of(73, 73, 42, 0, 8, 0, 0, 0, 1, 0, 0x12, 1, 3, 0, 1, 0, 0, 0, 6, 0, 0, 0);
-    expect(tags(block)).toEqual([["Orientation", "6"]]);
-    expect(tags(block.subarray(0, 15))).toEqual([]);
+    expect(tags(little)).toEqual([["Orientation", "6"]]);
+    expect(tags(little.subarray(0, 15))).toEqual([]);
     expect(tags(new Uint8Array(0))).toEqual([]);
+  });
+
+  it("says how a picture is to be turned, and forgets it", () => {
+    const prefixed = Uint8Array.of(...new TextEncoder().encode("Exif\0\0"), ...little);
+    expect([little, big, prefixed].map(orientation)).toEqual([6, 8, 6]);
+    expect([little, big, prefixed].map((block) => orientation(upright(block)))).toEqual([1, 1, 1]);
+    expect(upright(prefixed).length).toBe(little.length);
+    const wrong = little.slice();
+    wrong[18] = 9;
+    expect([undefined, wrong, little.subarray(0, 19)].map(orientation)).toEqual([1, 1, 1]);
+  });
+});
+
+describe("turning", () => {
+  const stored = { width: 3, height: 2, data: new Uint8ClampedArray(new Uint32Array([1, 2, 3, 4, 5, 6]).buffer) };
+  // As the table of the EXIF standard says where row 0 and column 0 are to be seen.
+  const seen = ["123 456", "321 654", "654 321", "456 123", "14 25 36", "41 52 63", "63 52 41", "36 25 14"];
+
+  it.each(seen.map((rows, i) => [i + 1, rows] as const))("%i", (way, rows) => {
+    const { width, data } = turned(stored, way);
+    const digits = [...new Uint32Array(data.buffer)].join("");
+    expect(digits.match(new RegExp(`.{${width}}`, "g"))?.join(" ")).toBe(rows);
+    // The pixel in the right upper corner comes from where a region of that pixel lies.
+    const corner = unturned({ x: width - 1, y: 0, width: 1, height: 1 }, way, 3, 2);
+    expect(String(1 + corner.x + 3 * corner.y)).toBe(rows.split(" ")[0]?.at(-1));
+  });
+});
+
+describe("PNG", () => {
+  const value = (i: number) => (i * i * 7 + (i >> 3)) & 255;
+
+  it.each([
+    ["RGBA", 6, (i: number) => value(i)],
+    ["LA", 4, (i: number) => (i % 4 === 3 ? value(i) : value(i >> 2))],
+  ])("%s is written and read", async (_, kind, pixel) => {
+    const image = { width: 13, height: 11, data: Uint8ClampedArray.from({ length: 4 * 13 * 11 }, (_, i) => pixel(i)) };
+    const file = new Uint8Array(await (await png(image)).arrayBuffer());
+    expect(file[25]).toBe(kind);
+    expect(await readPng(file)).toEqual(image.data);
+    for (const data of mutations(file, 200)) {
+      await readPng(data).catch((error: Error) => expect(["RangeError", "TypeError"]).toContain(error.name));
+    }
+  });
+});
+
+describe("colour profiles", () => {
+  it("that are damaged are the browser's to judge", () => {
+    const profile = Uint8Array.from({ length: 200 }, (_, i) => i);
+    expect(coloursOf(undefined)).toBe("srgb");
+    for (const length of [0, 100, 130, 200]) expect(coloursOf(profile.subarray(0, length))).toBe("other");
   });
 });

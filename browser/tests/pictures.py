@@ -7,16 +7,20 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import struct
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import click
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageCms, ImageDraw, ImageOps
 from skimage import data
 
 import vqcodec
 from vqcodec.format import container
+from vqcodec.images import whole
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 
@@ -77,9 +81,17 @@ def main(out: Path, count: int) -> None:
         if model != "vqvae-base" and not lossless:  # which has one quality
             options["quality"] = QUALITIES[number // 5 % 5]
         listed.append(written(out, f"{number:02}", image, model, **options))
-    whole = available[0].resize((768, 512))
-    listed.append(written(out, "768x512", whole, "vq2-light", fallback=False, effort=1))
+    large = available[0].resize((768, 512))
+    listed.append(written(out, "768x512", large, "vq2-light", fallback=False, effort=1))
+    for mode in ("RGBA", "LA"):
+        transparent = available[2].resize((120, 90)).convert(mode)
+        transparent.putalpha(Image.linear_gradient("L").resize(transparent.size))
+        listed.append(written(out, f"lossless-{mode}", transparent, "vq2-light", lossless=True))
+        with mock.patch.object(whole, "_vp8l", return_value=b""):
+            listed.append(written(out, f"lossless-{mode}-png", transparent, "vq2-light", lossless=True))
     (out / "list.json").write_text(json.dumps(listed, indent=2))
+    shown = [*turned_pictures(out, available[1]), *coloured_pictures(out, available[1])]
+    (out / "shown.json").write_text(json.dumps(shown, indent=2))
 
 
 def written(out: Path, name: str, image: Image.Image, model: str, **options: object) -> dict[str, object]:
@@ -96,13 +108,89 @@ def written(out: Path, name: str, image: Image.Image, model: str, **options: obj
     if not parts.header.lossless:
         entry["indices"] = indices_hash(decoded_indices(vqcodec.load_model(model, "cpu"), file))
         entry["groups"], entry["levels"] = container.number_of_groups(parts.header), parts.levels
-    if len(parts.streams) and name == "768x512":
+    if parts.streams and name == "768x512":
         small = vqcodec.decode(file, device="cpu", preview=2 if model == "vq2-light" else 4)
         memory = io.BytesIO(small.convert("RGBA").tobytes())
         (out / f"{name}.preview.gz").write_bytes(gzip.compress(memory.getvalue(), 1))
         region = vqcodec.decode(file, device="cpu", region=(300, 200, 100, 50))
         (out / f"{name}.region.gz").write_bytes(gzip.compress(region.convert("RGBA").tobytes(), 1))
     return entry
+
+
+def turned_pictures(out: Path, photograph: Image.Image) -> list[dict[str, object]]:
+    """Files of all orientations, the sixth with an alpha channel; Pillow turns what they decode to."""
+    listed = []
+    for orientation in range(1, 9):
+        image = photograph.resize((77, 45))
+        if orientation == 6:
+            image.putalpha(Image.linear_gradient("L").resize(image.size))
+        exif = Image.Exif()
+        exif[0x0112], exif[0x010F] = orientation, "Maker"
+        image.info |= {"exif": exif.tobytes(), "xmp": f"<x tiff:Orientation='{orientation}'/>".encode()}
+        listed.append(shown(out, f"turned{orientation}", image, orientation, "srgb", ImageOps.exif_transpose))
+    return listed
+
+
+def coloured_pictures(out: Path, photograph: Image.Image) -> list[dict[str, object]]:
+    """Files with profiles; LittleCMS converts what they decode to, to sRGB."""
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    adobe = {"gamma": 256 / 563, "chromaticity": (0.3127, 0.329, 0.64, 0.33, 0.21, 0.71, 0.15, 0.06)}
+    transparent = photograph.resize((96, 64))
+    transparent.putalpha(Image.linear_gradient("L").resize(transparent.size))
+    grey = photograph.convert("L").resize((96, 64))
+    pictures = [
+        ("colour-srgb", photograph.resize((96, 64)), {"icc_profile": srgb}, "srgb"),
+        ("colour-p3", photograph.resize((96, 64)), {"icc_profile": display_p3(srgb)}, "display-p3"),
+        ("colour-adobe", transparent, adobe, "other"),
+        ("colour-grey", grey, {"gamma": 1 / 1.8}, "other"),
+    ]
+    return [shown(out, name, image, 1, colours, to_srgb, **info) for name, image, info, colours in pictures]
+
+
+def display_p3(srgb: bytes) -> bytes:
+    """The profile of sRGB with the primaries of Display P3."""
+    profile = bytearray(srgb)
+    columns = {b"rXYZ": (0.5151, 0.2412, -0.0011), b"gXYZ": (0.292, 0.6922, 0.0419), b"bXYZ": (0.1571, 0.0666, 0.7841)}
+    for entry in range(132, 132 + 12 * struct.unpack_from(">I", profile, 128)[0], 12):
+        name, offset = struct.unpack_from(">4sI", profile, entry)
+        if name in columns:
+            struct.pack_into(">3i", profile, offset + 8, *(round(65536 * x) for x in columns[name]))
+    return bytes(profile)
+
+
+def to_srgb(image: Image.Image) -> Image.Image:
+    """A picture in sRGB by way of its profile, with its alpha as it was."""
+    profile = ImageCms.ImageCmsProfile(io.BytesIO(image.info["icc_profile"]))
+    opaque = image if image.mode == "L" else image.convert("RGB")
+    out = ImageCms.profileToProfile(
+        opaque, profile, ImageCms.createProfile("sRGB"), ImageCms.Intent.RELATIVE_COLORIMETRIC, outputMode="RGB"
+    )
+    assert out is not None
+    if image.mode == "RGBA":
+        out.putalpha(image.getchannel("A"))
+    return out
+
+
+def shown(
+    out: Path,
+    name: str,
+    image: Image.Image,
+    orientation: int,
+    colours: str,
+    show: Callable[[Image.Image], Image.Image],
+    **info: object,
+) -> dict[str, object]:
+    """A file, the pixels that it holds and those that are to be seen."""
+    image.info |= info
+    image.format = "PNG"  # gamma and chromaticities count in these only
+    file = vqcodec.encode(image, model="vq2-light", fallback=False, effort=1)
+    (out / f"{name}.vq2").write_bytes(file)
+    decoded = vqcodec.decode(file, device="cpu")
+    seen = show(decoded)
+    (out / f"{name}.rgba.gz").write_bytes(gzip.compress(decoded.convert("RGBA").tobytes(), 1))
+    (out / f"{name}.shown.gz").write_bytes(gzip.compress(seen.convert("RGBA").tobytes(), 1))
+    size = {"width": seen.width, "height": seen.height}
+    return {"name": name, "orientation": orientation, "colours": colours, **size}
 
 
 if __name__ == "__main__":
