@@ -18,7 +18,7 @@ function kernels() {
   execFileSync("node_modules/.bin/asc", ["assembly/index.ts", "-o", file, ...options], { stdio: "inherit" });
   const text = readFileSync(file).toString("base64");
   const head = "// SPDX-License-Identifier: Apache-2.0\n// Made by build.mjs from assembly/.\n";
-  writeFileSync("src/kernels.generated.ts", `${head}export const BINARY =\n  "${text}";\n`);
+  writeFileSync("src/kernels.generated.ts", `${head}export const BINARY: string =\n  "${text}";\n`);
   rmSync(folder, { recursive: true });
 }
 

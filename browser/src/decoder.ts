@@ -140,6 +140,11 @@ export function decode(bytes: Uint8Array | ArrayBuffer, options?: DecodeOptions)
   return sharedDecoder().decode(bytes, options);
 }
 
+/** Reads index maps with that decoder. */
+export function indices(bytes: Uint8Array | ArrayBuffer, options?: IndexOptions): Promise<IndexMaps[]> {
+  return sharedDecoder().indices(bytes, options);
+}
+
 function imageData({ data, width, height, colorSpace }: Raster): ImageData {
   return colorSpace ? new ImageData(data, width, height, { colorSpace }) : new ImageData(data, width, height);
 }

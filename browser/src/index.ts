@@ -2,7 +2,7 @@
 // Decodes `.vq2` files in a Web Worker.
 
 export type { Colours } from "./colours.js";
-export { type DecodeOptions, Decoder, type DecoderOptions, decode, type IndexOptions } from "./decoder.js";
+export { type DecodeOptions, Decoder, type DecoderOptions, decode, type IndexOptions, indices } from "./decoder.js";
 export type { Phase, Region } from "./engine.js";
 export type { ErrorName } from "./errors.js";
 export type { IndexMaps } from "./indices.js";

@@ -38,17 +38,14 @@ async function ownReader(payload: Uint8Array): Promise<Uint8ClampedArray | undef
 }
 
 /**
- * Browsers multiply colours by alpha where the header says that alpha is used, which cannot be undone. So colours come of a
- * copy that says it is not, and alpha of the file as it is.
+ * Browsers multiply colours by alpha, in 8 bits: little is left of them under a low alpha. A canvas of half floats keeps
+ * them, but where alpha is 0. Without such a canvas (`colorType` is not known) it is one of 8 bits.
  */
 async function byVp8l(payload: Uint8Array, width: number, height: number, alpha: boolean): Promise<Uint8ClampedArray> {
-  const opaque = framed(payload);
-  opaque[24] = (opaque[24] as number) & 0xef; // bit 28 of the 32 behind the signature
-  const pixels = await decoded(opaque, "image/webp", width, height);
-  if (!alpha) return pixels;
-  const whole = await decoded(framed(payload), "image/webp", width, height);
-  for (let i = 3; i < pixels.length; i += 4) pixels[i] = whole[i] as number;
-  return pixels;
+  if (!alpha) return decoded(framed(payload), "image/webp", width, height);
+  return byCanvas(framed(payload), "image/webp", width, height).catch((error) => {
+    throw formatError(`a picture inside cannot be read: ${(error as Error).message}`);
+  });
 }
 
 /** The sizes are compared before anything is allocated for them. */
@@ -89,16 +86,21 @@ async function decoded(file: Uint8Array, type: string, width: number, height: nu
   try {
     const straight = await byImageDecoder(file, type, width, height);
     if (straight) return straight;
-    const options: ImageBitmapOptions = { colorSpaceConversion: "none", premultiplyAlpha: "none" };
-    const bitmap = await createImageBitmap(new Blob([file as BlobPart], { type }), options);
-    const context = new OffscreenCanvas(width, height).getContext("2d");
-    if (!context) throw new Error("there is no canvas");
-    context.drawImage(bitmap, 0, 0);
-    bitmap.close();
-    return context.getImageData(0, 0, width, height).data;
+    return await byCanvas(file, type, width, height);
   } catch (error) {
     throw formatError(`a picture inside cannot be read: ${(error as Error).message}`);
   }
+}
+
+async function byCanvas(file: Uint8Array, type: string, width: number, height: number): Promise<Uint8ClampedArray> {
+  const options: ImageBitmapOptions = { colorSpaceConversion: "none", premultiplyAlpha: "none" };
+  const bitmap = await createImageBitmap(new Blob([file as BlobPart], { type }), options);
+  const settings: CanvasRenderingContext2DSettings & { colorType: string } = { colorType: "float16" };
+  const context = new OffscreenCanvas(width, height).getContext("2d", settings);
+  if (!context) throw new Error("there is no canvas");
+  context.drawImage(bitmap, 0, 0);
+  bitmap.close();
+  return context.getImageData(0, 0, width, height).data;
 }
 
 interface Frame {

@@ -89,9 +89,8 @@ const difference = (image, expected) => {
   if (image.data.length !== expected.length) return Infinity;
   return image.data.reduce((most, value, i) => Math.max(most, Math.abs(value - expected[i])), 0);
 };
-const shared = new vq2.Decoder();
 const hash = async (data) => {
-  const levels = await shared.indices(data);
+  const levels = await vq2.indices(data);
   const all = await new Blob(levels.map(({ data }) => data)).arrayBuffer();
   const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", all));
   return Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
