@@ -51,10 +51,10 @@ def test_the_corpus_is_what_its_script_makes():
 @pytest.mark.parametrize("name", FILES)
 def test_the_error_is_the_expected_one(name):
     data = (FOLDER / "files" / name).read_bytes()
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(VqcodecError) as caught:
         opened(data, name)
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
     assert type(caught.value).__name__ == EXPECTED[name]
     assert "\n" not in str(caught.value)
 

@@ -26,11 +26,11 @@ HEADER, TENSORS = fuzz.weights_of(SOUND)
 META = json.loads(HEADER["__metadata__"]["vqcodec"])
 
 WRONG = {  # by type, values that are none of it, or none that a field allows
-    "number": (-1, 1 << 40, 1.5, "8", None, True, [8], {}, float("nan")),
-    "float": (-1.0, 1e300, "x", None, True, [], float("inf")),
+    "number": (-1, 1 << 40, 1 << 63, -(1 << 63), 1.5, "8", None, True, [8], {}, float("nan")),
+    "float": (-1.0, 1e300, "x", None, True, [], float("inf"), float("nan")),
     "bool": (0, 1, "yes", None, []),
     "str": (0, None, "", "spiral", ["waves"], "w" * 1000),
-    "list": (0, None, [], {}, [0], [-1, 4], ["4", 4], [4, 4, 4], [[4], 4], [1 << 40] * 2),
+    "list": (0, None, [], {}, [0], [-1, 4], ["4", 4], [4, 4, 4], [None], [1.5, None], [[4], 4], [1 << 40] * 2),
 }
 ATTACKED = (
     "prior.0.embed",
@@ -216,10 +216,10 @@ def values() -> Iterator[tuple[str, bytes]]:
 def rejected(data: bytes, tmp_path: Path) -> VqcodecError:
     path = tmp_path / "model.safetensors"
     path.write_bytes(data)
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises((ModelError, ExactnessError)) as caught:  # the latter: a product that could be inexact
         load(path)
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 10
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 400 + len(str(path))
     return caught.value
@@ -237,8 +237,8 @@ def test_attacks(attacks, tmp_path):
             raise AssertionError(name) from error
 
 
-def test_there_are_hundreds_of_them():
-    assert sum(len(dict(attacks())) for attacks in (configurations, structures, inventories, values)) >= 300
+def test_there_are_five_hundred_of_them():
+    assert sum(len(dict(attacks())) for attacks in (configurations, structures, inventories, values)) >= 500
 
 
 def test_the_file_itself_is_sound(tmp_path):
@@ -313,7 +313,7 @@ def test_random_mutations(tmp_path):
     rng = random.Random(0)
     path, loaded = tmp_path / "model.safetensors", 0
     source = random_file(load(MODEL), 21, 18)[0]
-    start = time.perf_counter()
+    start = time.process_time()
     for _ in range(400):
         path.write_bytes(fuzz.mutated_weights(SOUND, rng))
         try:
@@ -322,4 +322,4 @@ def test_random_mutations(tmp_path):
             continue
         loaded += 1
     assert not loaded  # a changed file has another identity
-    assert time.perf_counter() - start < 120
+    assert time.process_time() - start < 120
