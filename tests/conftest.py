@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -34,6 +35,13 @@ fallback.LOOSE = fallback.GRAPHICS = 0.0
 
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Divide the cores among the processes of `-n`: they inherit the environment, and so do their children."""
+    processes = getattr(config.option, "numprocesses", None)
+    if processes:
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
 
 
 def load_tool(name: str) -> ModuleType:

@@ -22,7 +22,7 @@ from vqcodec.training.data import load_images
 from vqcodec.training.joint import JointTask
 from vqcodec.training.loop import train
 from vqcodec.training.presets import VAE_PRESETS, VQVAE2_PRESETS, VQVAE_PRESETS
-from vqcodec.training.prior import CodedTiles, Priors, PriorTask, bits_per_pixel, coded_tiles
+from vqcodec.training.prior import CodedTiles, Priors, PriorTask, Shares, bits_per_pixel, coded_tiles
 from vqcodec.training.prior import validate as validate_priors
 from vqcodec.training.schedule import OPTIMIZERS, TrainConfig
 from vqcodec.training.vae import VAETask, VAETraining
@@ -291,9 +291,19 @@ def joint(
 
 @main.command()
 @data
+@click.option("--levels", type=click.IntRange(1), help="Train this many levels only, the coarsest; all by default.")
+@click.option("--enlarged", default=0.0, show_default=True, help="Enlarge this share of the tiles from small parts.")
 @settings(PRIOR, "crop")
-def prior(out: Path, data: tuple[Path, ...], val: tuple[Path, ...], device: str, **kw: Any) -> None:
-    """Train the priors of all levels on what the autoencoder in --out makes of random tiles."""
+def prior(
+    out: Path,
+    data: tuple[Path, ...],
+    val: tuple[Path, ...],
+    levels: int | None,
+    enlarged: float,
+    device: str,
+    **kw: Any,
+) -> None:
+    """Train the priors on what the autoencoder in --out makes of random tiles."""
     with parallel.processes(device) as name:
         config = configured(PRIOR, name, kw)
         source = exporting.latest(out)
@@ -303,7 +313,8 @@ def prior(out: Path, data: tuple[Path, ...], val: tuple[Path, ...], device: str,
         sizes = ModelConfig.from_dict(meta["model"])
         priors = exporting.load_priors(source)[0] if meta["name"] == "joint" else Priors(sizes)
         priors.to(config.device)
-        tiles = coded_tiles(sizes, model, priors, load_images(data), load_images(val), config)
+        shares = Shares(levels, enlarged)
+        tiles = coded_tiles(sizes, model, priors, load_images(data), load_images(val), config, shares)
         train(PriorTask(sizes, config, priors, *tiles, model), config, out)
 
 

@@ -15,7 +15,7 @@ from vqcodec.config import ModelConfig
 from vqcodec.model import registry, weights
 from vqcodec.model.loading import pack_model
 from vqcodec.prior.export import to_integers
-from vqcodec.training.export import load_model_file
+from vqcodec.training.export import load_model_file, load_priors
 from vqcodec.vae.model import VAEModel
 
 
@@ -87,6 +87,21 @@ def test_going_on_from_a_weights_file(tmp_path, photo_folder, tiny_models):
     meta = weights.load_meta(tmp_path / "more.safetensors")
     assert meta["model"]["rates"] == [0.1, 1.0]
     assert sorted(meta["training"]) == ["commit", "joint", "prior"]
+
+
+def test_the_coarsest_priors_alone(tmp_path, photo_folder, tiny_models):
+    run = tmp_path / "run"
+    common = ["--out", run, "--data", photo_folder, "--val", photo_folder, "--no-bf16", "--batch", "2"]
+    run_tool(
+        ["joint", *common, "--start", tiny_models / "tiny.safetensors", "--crop", "64", "--steps", "1"],
+        ["prior", *common, "--levels", "1", "--enlarged", "0.5", "--steps", "2", "--validate-every", "2"],
+    )
+    before, after = (load_priors(run / name)[0] for name in ("joint.ckpt.safetensors", "prior.best.safetensors"))
+    equal = [
+        all(torch.equal(a, b) for a, b in zip(old.state_dict().values(), new.state_dict().values(), strict=True))
+        for old, new in zip(before.levels(), after.levels(), strict=True)
+    ]
+    assert equal == [False] + [True] * (len(equal) - 1)
 
 
 @pytest.mark.parametrize("system", ["vqvae", "vqvae2"])

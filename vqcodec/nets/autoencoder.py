@@ -128,13 +128,16 @@ class Autoencoder(nn.Module):
         tradeoffs: Tensor | None = None,
         silent: Tensor | None = None,
         refined: int | None = None,
+        number: int | None = None,
     ) -> tuple[list[Tensor], list[Tensor], Tensor]:
-        """Quantise level after level: indices, commitments, and the decoded state, the finest level in it if `last`."""
+        """Quantise level after level, as many as `number` says: indices, commitments, and the decoded state, the finest
+        level in it if `last`."""
         features = self.features(image, tradeoffs)
         state: Tensor | None = None
         indices: list[Tensor] = []
         commitments = []
-        for i in range(len(self.config.levels)):
+        number = len(self.config.levels) if number is None else number
+        for i in range(number):
             z = self.latent(i, features[i], state).permute(0, 2, 3, 1)
             weights = None if lmbdas is None else lmbdas[i]
             # Levels that may stop are all chosen by their cost; of the others the finest, which has nearly all bits.
@@ -145,7 +148,7 @@ class Autoencoder(nn.Module):
             result = self.quantizers[i](z, weights, refine, None if silent is None else silent[i], refined)
             indices.append(result.indices)
             commitments.append(result.commitment)
-            if last or i + 1 < len(self.config.levels):
+            if last or i + 1 < number:
                 state = self.descend(i, result.quantized.permute(0, 3, 1, 2), state, tradeoffs)
         return indices, commitments, features[0] if state is None else state
 
@@ -155,6 +158,7 @@ class Autoencoder(nn.Module):
         lmbdas: Tensor | None = None,
         lengths: Lengths | None = None,
         tradeoffs: Tensor | None = None,
+        number: int | None = None,
     ) -> list[Tensor]:
         """Encode images to indices only.
 
@@ -163,10 +167,11 @@ class Autoencoder(nn.Module):
             lmbdas: as of `forward`.
             lengths: as of `forward`.
             tradeoffs: as of `forward`.
+            number: of levels, the coarsest ones; None: all.
 
         Returns: per level int64 [N, maps, H/stride, W/stride].
         """
-        return self._levels(image, lmbdas, lengths, False, tradeoffs)[0]
+        return self._levels(image, lmbdas, lengths, False, tradeoffs, number=number)[0]
 
     def decode(self, indices: list[Tensor], tradeoff: float | None = None) -> Tensor:
         """Decode indices to pixels.

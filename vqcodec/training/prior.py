@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
@@ -53,15 +54,36 @@ class Tiles(Protocol):
         """Draw this rank's part of the next joint batch, of number / ranks tiles."""
 
 
+@dataclass(frozen=True)
+class Shares:
+    """What of a model its priors are trained on.
+
+    Args:
+        levels: code and train so many levels, the coarsest, of which a batch may then have many more tiles; None:
+            all.
+        enlarged: share of the tiles that are smooth, see `CropSampler`.
+    """
+
+    levels: int | None = None
+    enlarged: float = 0.0
+
+
 class CodedTiles:
     """Tiles of photographs as the codec's encoder sees them: random crops through a frozen autoencoder, codes chosen by
     their cost under the priors as they are, at a lambda drawn from the model's range."""
 
     def __init__(
-        self, config: ModelConfig, autoencoder: Autoencoder, priors: Priors, images: Sequence[Pixels], seed: int = 0
+        self,
+        config: ModelConfig,
+        autoencoder: Autoencoder,
+        priors: Priors,
+        images: Sequence[Pixels],
+        seed: int = 0,
+        shares: Shares = Shares(),  # noqa: B008
     ) -> None:
-        self.config, self.autoencoder, self.priors = config, autoencoder.eval(), priors
-        self.crops = CropSampler(images, config.tile_size, seed)
+        """shares: what of the model and of the pictures is looked at."""
+        self.config, self.autoencoder, self.priors, self.levels = config, autoencoder.eval(), priors, shares.levels
+        self.crops = CropSampler(images, config.tile_size, seed, shares.enlarged)
         self.generator = self.crops.generator
         self.device = next(autoencoder.parameters()).device
 
@@ -81,7 +103,7 @@ class CodedTiles:
         with torch.no_grad():
             lmbdas = lambdas.at(self.config, tradeoffs)
             lengths = partial(self.priors.lengths, tradeoffs=tradeoffs) if self.config.lmbdas[1] else None
-            maps = self.autoencoder.encode(image, lmbdas, lengths, tradeoffs)
+            maps = self.autoencoder.encode(image, lmbdas, lengths, tradeoffs, self.levels)
         self.priors.train(training)
         return Coded([m.contiguous() for m in maps], tradeoffs)
 
@@ -95,7 +117,8 @@ def level_nats(priors: Priors, coded: Coded, exact: bool = True) -> list[list[fl
         exact: with the rounding of the integer network, or without.
     """
     maps = coded.maps
-    by_level = [prior(maps[i], maps[:i], exact, coded.tradeoffs) for i, prior in enumerate(priors.levels())]
+    coded_levels = priors.levels()[: len(maps)]
+    by_level = [prior(maps[i], maps[:i], exact, coded.tradeoffs) for i, prior in enumerate(coded_levels)]
     return [nats.mean((0, 2, 3)).tolist() for nats in by_level]
 
 
@@ -119,12 +142,11 @@ def bits_per_pixel(nats: list[list[float]], config: ModelConfig) -> float:
     """Add up bits per pixel, an estimate (no file is written).
 
     Args:
-        nats: per position by level and map.
+        nats: per position by level, the coarsest first, and map.
         config: of the model.
     """
-    return sum(
-        sum(row) / math.log(2) / level.stride**2 for row, level in zip(nats, config.autoencoder.levels, strict=True)
-    )
+    levels = config.autoencoder.levels[: len(nats)]
+    return sum(sum(row) / math.log(2) / level.stride**2 for row, level in zip(nats, levels, strict=True))
 
 
 class Priors(nn.ModuleList):
@@ -153,10 +175,10 @@ class Priors(nn.ModuleList):
         """Mean nats per position by level, [levels].
 
         Args:
-            tiles: per level int64 [N, maps, H, W].
+            tiles: per level int64 [N, maps, H, W], of all levels or the coarsest ones.
             tradeoffs: as of `LevelPrior`.
         """
-        priors = enumerate(self.levels())
+        priors = enumerate(self.levels()[: len(tiles)])
         return torch.stack([prior(tiles[i], tiles[:i], tradeoffs=tradeoffs).sum(1).mean() for i, prior in priors])
 
 
@@ -167,6 +189,7 @@ def coded_tiles(
     train: Sequence[Pixels],
     val: Sequence[Pixels],
     settings: TrainConfig,
+    shares: Shares = Shares(),  # noqa: B008
 ) -> tuple[CodedTiles, dict[str, Coded]]:
     """Make the tiles to train priors on, and those that `PriorTask` measures, fixed from here on.
 
@@ -177,11 +200,12 @@ def coded_tiles(
         train: uint8 [H, W, 3] each.
         val: uint8 [H, W, 3] each.
         settings: of the run.
+        shares: what of the model and of the pictures is trained on; measured are the same levels of photographs.
     """
-    tiles = CodedTiles(config, autoencoder, priors, train, settings.seed)
+    tiles = CodedTiles(config, autoencoder, priors, train, settings.seed, shares)
     measured = {}
     for name, images in (("train", train), ("val", val)):
-        fixed = CodedTiles(config, autoencoder, priors, images, seed=1)
+        fixed = CodedTiles(config, autoencoder, priors, images, 1, Shares(shares.levels))
         parts = [fixed.batch(MEASURED, tradeoff) for tradeoff in (TRADEOFFS if config.lmbdas[1] else TRADEOFFS[:1])]
         maps = [torch.cat(level) for level in zip(*(part.maps for part in parts), strict=True)]
         measured[name] = Coded(maps, torch.cat([part.tradeoffs for part in parts]))
