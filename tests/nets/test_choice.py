@@ -165,15 +165,6 @@ def test_positions_do_not_depend_on_what_they_are_looked_at_with(monkeypatch: py
         assert (again.indices == chosen.indices).all(1).float().mean() > 0.97  # but for when others leave the search
 
 
-def test_shared_lengths_are_the_same_where_nothing_is_told() -> None:
-    q = quantizer()
-    lengths = OrderZero([torch.rand(table.shape) * 5 for table in q.tables()])
-    z, weights = torch.randn(200, 4), torch.rand(200)
-    assert same(*(choose(q.prepared(), z, weights, lengths, 4, shared) for shared in (True, False)))
-    lengths, lmbdas = Priced(LEVEL, 200), torch.rand(200)
-    assert not same(*(choose(q.prepared(), z, lmbdas, lengths, 4, shared) for shared in (True, False)))
-
-
 def test_no_weight_is_the_nearest_code() -> None:
     q = quantizer(LevelConfig(4, 1, 16, 4))
     z = torch.randn(300, 4)

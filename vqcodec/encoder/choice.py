@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from vqcodec import timing
-from vqcodec.encoder.emphasis import emphasis, local_gains
+from vqcodec.encoder.emphasis import emphasis
 from vqcodec.encoder.lengths import PriorLengths
 from vqcodec.encoder.request import DEFAULT, EFFORTS, TUNES, Effort, Request
 from vqcodec.exact.condition import Condition
@@ -81,21 +81,15 @@ class Chooser:
     @torch.inference_mode()
     def maps(self, lmbda: float) -> IndexMaps:
         """Choose index maps at lmbda, the weight of a bit."""
-        effort = self._effort
-        gains = None
-        if effort.gain and self._original.whole:
-            model = self._model
-            rough = [maps[None].to(model.device) for maps in self._descended(lmbda, ROUGH, None)]
-            gains = local_gains(model.autoencoder, rough, model.tradeoff(lmbda) / lambdas.HIGHEST_TRADEOFF)
-        return IndexMaps(tuple(self._descended(lmbda, effort, gains)), *self.size)
+        return IndexMaps(tuple(self._descended(lmbda, self._effort)), *self.size)
 
     @torch.inference_mode()
     def rough(self, lmbda: float) -> IndexMaps:
         """Choose index maps of the lowest effort: those of any effort have nearly the same size."""
-        return IndexMaps(tuple(self._descended(lmbda, ROUGH, None, RANGE)), *self.size)
+        return IndexMaps(tuple(self._descended(lmbda, ROUGH, RANGE)), *self.size)
 
-    def _descended(self, lmbda: float, effort: Effort, gains: list[Tensor] | None, near: int = 0) -> list[Tensor]:
-        """Maps level after level. gains: of `local_gains`, or None. near: as of `_analysed`."""
+    def _descended(self, lmbda: float, effort: Effort, near: int = 0) -> list[Tensor]:
+        """Maps level after level. near: as of `_analysed`."""
         model, autoencoder = self._model, self._model.autoencoder
         tradeoff = model.tradeoff(lmbda)
         features = list(self._analysed(tradeoff, near))
@@ -110,8 +104,7 @@ class Chooser:
             with self._fast():
                 z = strips.latent(autoencoder, i, features.pop(0), state)
             if level.stop or finest:
-                gain = None if gains is None else gains[i]
-                choice = LevelChoice(model, self._original, effort, maps, tradeoff, weights[i], self._emphasis(i, gain))
+                choice = LevelChoice(model, self._original, effort, maps, tradeoff, weights[i], self._emphasis(i))
                 if finest and effort.steps and self._original.whole:
                     level_maps = self._refined(choice, z, state, tradeoff, effort.steps)
                 else:
@@ -145,13 +138,12 @@ class Chooser:
         device = self._model.device.type
         return torch.autocast(device, torch.bfloat16, enabled=device == "cpu" and fast_bf16(device))
 
-    def _emphasis(self, i: int, gain: Tensor | None) -> Tensor | None:
+    def _emphasis(self, i: int) -> Tensor | None:
         """What the weight of a bit is multiplied by at the positions of a level, float [h, w]; None: 1 everywhere."""
         if not self._power:
-            return gain
+            return None
         stride = self._model.config.autoencoder.levels[i].stride
-        factors = emphasis(self._original.image.to(self._model.device).float() / 255, stride, self._power)
-        return factors if gain is None else factors * gain
+        return emphasis(self._original.image.to(self._model.device).float() / 255, stride, self._power)
 
     def _refined(self, choice: LevelChoice, z: Tensor, state: Tensor | None, tradeoff: int, steps: int) -> Tensor:
         """Move the finest level's latents against the decoder's error, straight through the choice of codes (Adam);
@@ -238,18 +230,15 @@ class LevelChoice:
             maps: int64 [maps, h, w].
             beam: partial choices kept for each position.
         """
-        shared = self._effort.shared
         before, vectors, weights = (self._tiling.split(x) for x in (maps, z, self._weights[None]))
         parts = []
         for part, inside, lengths in self._lengths(before):
             tiles = vectors[part].permute(0, 2, 3, 1)  # [n, h, w, D]
             lmbdas = weights[part][:, 0]
             if inside is None:
-                parts.append(self._quantizer.choose(tiles, lmbdas, lengths, beam=beam, shared=shared).cpu())
+                parts.append(self._quantizer.choose(tiles, lmbdas, lengths, beam=beam).cpu())
                 continue
-            chosen = self._quantizer.choose(
-                tiles[inside][None, None], lmbdas[inside][None, None], lengths, beam=beam, shared=shared
-            )
+            chosen = self._quantizer.choose(tiles[inside][None, None], lmbdas[inside][None, None], lengths, beam=beam)
             whole = before.new_zeros(*lmbdas.shape, before.shape[1])
             whole[inside.cpu()] = chosen[0, :, 0].t().cpu()
             parts.append(whole.permute(0, 3, 1, 2))

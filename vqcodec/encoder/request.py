@@ -92,14 +92,11 @@ def _check_number(name: str, value: Any, kind: type = numbers.Real, optional: bo
 @dataclass(frozen=True)
 class Effort:
     """context: choose codes by what they cost under the prior, in so many sweeps over the maps; 0: by order-0 code
-    lengths. beam: partial choices that are kept from stage to stage. shared: they share the
-    code lengths that follow the best of them. gain: weigh bits by what the decoder makes of an
-    error at every position. steps: of gradient descent on the finest level's latents against the decoder's error."""
+    lengths. beam: partial choices that are kept from stage to stage. steps: of gradient descent on the finest level's
+    latents against the decoder's error."""
 
     context: int
     beam: int = 1
-    shared: bool = False
-    gain: bool = False
     steps: int = 0
 
 
@@ -107,12 +104,12 @@ EFFORTS = {
     1: Effort(0),
     2: Effort(0, beam=8),
     3: Effort(1),
-    4: Effort(1, beam=4, shared=True),
-    5: Effort(1, beam=8, shared=True),
+    4: Effort(1, beam=4),
+    5: Effort(1, beam=8),
     6: Effort(1, beam=16),
-    7: Effort(2, beam=16, gain=True),
-    8: Effort(2, beam=8, gain=True, steps=4),
-    9: Effort(2, beam=16, gain=True, steps=4),
+    7: Effort(2, beam=16),
+    8: Effort(2, beam=8, steps=4),
+    9: Effort(2, beam=16, steps=4),
 }
 
 

@@ -111,10 +111,8 @@ def _priced(codes: Tensor, squares: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def choose(
-    books: Codebooks, vectors: Tensor, weights: Tensor, lengths: CodeLengths, beam: int = 1, shared: bool = False
-) -> Choice:
-    """Choose the cheapest codes and the cheapest ending, as far as a beam finds them.
+def choose(books: Codebooks, vectors: Tensor, weights: Tensor, lengths: CodeLengths, beam: int = 1) -> Choice:
+    """Search for the cheapest codes and the cheapest ending, as far as a beam finds them.
 
     Args:
         books: of the level.
@@ -122,12 +120,11 @@ def choose(
         weights: float [M], of a bit.
         lengths: of the codes at the M positions.
         beam: partial choices that are kept at every position from stage to stage; 1: greedily the best code.
-        shared: all partial choices of a position share the code lengths that follow the best of them, which is faster.
     """
     number = max(1, (ROWS if vectors.device.type == "cpu" else ROWS_ELSEWHERE) // beam)
     scales = math.log(2) / weights.clamp(min=LEAST_WEIGHT)
     rows = torch.arange(len(vectors), device=vectors.device)
-    parts = [_Search(books, vectors, scales, lengths, part, beam, shared).run() for part in rows.split(number)]
+    parts = [_Search(books, vectors, scales, lengths, part, beam).run() for part in rows.split(number)]
     return Choice(torch.cat([part.indices for part in parts]).long(), torch.cat([part.stages for part in parts]))
 
 
@@ -148,9 +145,8 @@ class _Search:
         lengths: CodeLengths,
         rows: Tensor,
         beam: int,
-        shared: bool,
     ) -> None:
-        self.books, self.level, self.lengths, self.beam, self.shared = books, books.level, lengths, beam, shared
+        self.books, self.level, self.lengths, self.beam = books, books.level, lengths, beam
         self.rows, self.scale = rows, scales[rows]
         moved = vectors[rows] @ books.metric.t()
         self.cost = (moved.square().sum(1) * self.scale)[:, None]
@@ -166,8 +162,7 @@ class _Search:
     def run(self) -> Choice:
         for stage in range(self.level.stages):
             product = stage >= self.level.codebooks
-            earlier = self.earlier[:, :1] if self.shared and self.earlier is not None else self.earlier
-            logs = self.lengths.logs(stage, earlier, self.rows)
+            logs = self.lengths.logs(stage, self.earlier, self.rows)
             prices = self._group_prices(logs) if product else self._prices(stage, logs)
             if self.level.stop:
                 nothing = self.cost - prices[..., 0].sum(-1) if product else prices[..., 0]

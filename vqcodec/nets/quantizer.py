@@ -150,7 +150,6 @@ class ResidualQuantizer(nn.Module):
         lengths: CodeLengths | None = None,
         *,
         beam: int = 1,
-        shared: bool = False,
     ) -> Tensor:
         """Choose codes, and change nothing.
 
@@ -159,11 +158,10 @@ class ResidualQuantizer(nn.Module):
             lmbdas: weights of a bit, float [N] or [N, H, W]; None: `rate_weight`.
             lengths: code lengths; None: those of order 0.
             beam: see `nets.choice.choose`.
-            shared: see `nets.choice.choose`.
 
         Returns: int64 [N, maps, H, W].
         """
-        return self._maps(self._chosen(z, lmbdas, lengths, beam, shared), z)
+        return self._maps(self._chosen(z, lmbdas, lengths, beam), z)
 
     def _chosen(
         self,
@@ -171,12 +169,11 @@ class ResidualQuantizer(nn.Module):
         lmbdas: Tensor | None,
         lengths: CodeLengths | None,
         beam: int = 1,
-        shared: bool = False,
     ) -> Choice:
         costs = OrderZero(self.tables()) if lengths is None else lengths
         weights = self.rate_weight if lmbdas is None else lmbdas
         weights = weights.view(*weights.shape, *[1] * (3 - weights.dim())).expand(z.shape[:3])
-        return choose(self.prepared(), z.reshape(-1, z.shape[-1]), weights.reshape(-1), costs, beam, shared)
+        return choose(self.prepared(), z.reshape(-1, z.shape[-1]), weights.reshape(-1), costs, beam)
 
     @staticmethod
     def _maps(choice: Choice, z: Tensor) -> Tensor:
