@@ -112,7 +112,7 @@ def _priced(codes: Tensor, squares: Tensor) -> Tensor:
 
 @torch.no_grad()
 def choose(books: Codebooks, vectors: Tensor, weights: Tensor, lengths: CodeLengths, beam: int = 1) -> Choice:
-    """Search for the cheapest codes and the cheapest ending, as far as a beam finds them.
+    """Choose the cheapest codes and the cheapest ending, as far as a beam finds them.
 
     Args:
         books: of the level.
