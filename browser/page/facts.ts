@@ -19,7 +19,7 @@ export function showFacts(name: string, info: Info, model: string | undefined): 
   const [width, height] = swaps(info.orientation) ? [info.height, info.width] : [info.width, info.height];
   const rows: [string, string][] = [
     ["Picture", `${width} × ${height}, ${info.mode}`],
-    ["File", `${bytes(info.fileBytes)}, ${info.bpp.toFixed(3)} bpp`],
+    ["File", `${bytes(info.fileBytes)}, ${info.bpp.toFixed(3)}\u00a0bpp`],
     ["Model", info.lossless ? "none, stored without loss" : `${model ?? "unknown"} (${info.model})`],
   ];
   if (!info.lossless) {
@@ -31,11 +31,16 @@ export function showFacts(name: string, info: Info, model: string | undefined): 
   list("list", rows);
   shares(info);
   const more: [string, string][] = [];
-  if (info.exif) more.push(...tags(info.exif), ["EXIF", bytes(info.exif.length)]);
+  if (info.exif) more.push(...tags(info.exif).map(turnedTag), ["EXIF", bytes(info.exif.length)]);
   if (info.icc) more.push(["Colour profile", `${profile(info.icc)}, ${bytes(info.icc.length)}`]);
   if (info.xmp) more.push(["XMP", bytes(info.xmp.length)]);
   byId("metadata").hidden = !more.length;
   list("tags", more);
+}
+
+/** The orientation has been applied, which its number does not tell. */
+function turnedTag([name, value]: [string, string]): [string, string] {
+  return name === "Orientation" && value !== "1" ? [name, `${value}, turned`] : [name, value];
 }
 
 /** Adds how long the picture took. */
