@@ -73,7 +73,14 @@ def counted(models: Sequence[str | None]) -> str:
     multiple=True,
     help="Time this model, a name or a weights file; repeatable. The default model if none.",
 )
-@click.option("--device", "devices", multiple=True, default=("cpu",), type=click.Choice(["cpu", "cuda"]))
+@click.option(
+    "--device",
+    "devices",
+    multiple=True,
+    default=("cpu",),
+    type=click.Choice(["cpu", "cuda"]),
+    help="Compute there; repeatable.",
+)
 @click.option(
     "--threads",
     type=Numbers(int, above=0, empty=False),
@@ -120,7 +127,14 @@ def main(
     json_path: Path | None,
     plot_path: Path | None,
 ) -> None:
-    """Time and memory of encoding and decoding, beside JPEG, WebP and AVIF."""
+    """Measure time and memory of encoding and decoding, beside JPEG, WebP and AVIF.
+
+    The tables, in Markdown, go to stdout, progress to stderr. Nothing else should run meanwhile.
+
+    \b
+    python tools/benchmark.py --quick                                a minute
+    python tools/benchmark.py --threads 1,2 --sizes 1,6,24 --json b.json --plot b.svg
+    """
     plan = Plan(
         QUICK if quick else tuple(sorted(set(sizes))),
         tuple(sorted(set(threads))),

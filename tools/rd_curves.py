@@ -19,6 +19,7 @@ from typing import Any
 import click
 
 from vqcodec.cli.options import Numbers
+from vqcodec.cli.tools import script_help
 from vqcodec.encoder.request import DEFAULT_EFFORT, DEFAULT_TUNE, TUNES
 from vqcodec.errors import VqcodecError
 from vqcodec.evaluation import tables
@@ -88,7 +89,7 @@ def write_page(
     path.write_text(page(sets, [cases[i] for i in range(len(cases))], max_bpp), encoding="utf-8")
 
 
-@click.command(help=__doc__)
+@click.command(help=script_help(__doc__))
 @click.argument("folders", nargs=-1, type=FOLDER)
 @click.option(
     "--model",

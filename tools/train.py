@@ -1,7 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Train a model: `vae`; `vqvae` or `vqvae2`, then `joint` if you like, then `prior`; then `export` to a weights file.
 Thin over vqcodec.training; every run goes on from its checkpoint if there is one, and saves first when it is stopped.
-Under `torchrun` all processes train together."""
+Under `torchrun` all processes train together.
+
+    python tools/train.py vqvae2 --preset base --data photos --val others --out run --minutes 60
+    python tools/train.py prior --data photos --val others --out run --minutes 60
+    python tools/train.py export --out run --val others mine.safetensors
+"""
 
 from __future__ import annotations
 
@@ -13,6 +18,7 @@ from typing import Any
 import click
 import torch
 
+from vqcodec.cli.tools import script_help
 from vqcodec.config import ModelConfig
 from vqcodec.model.precision import fast_bf16
 from vqcodec.nets import parallel
@@ -33,6 +39,28 @@ AUTOENCODER = TrainConfig(batch=12, optimizer="muon")
 JOINT = TrainConfig(batch=12, learning_rate=2.5e-4, optimizer="muon")
 PRIOR = TrainConfig(batch=4, learning_rate=2e-3, weight_decay=0.0, validate_every=250, log_every=25)
 
+SETTINGS = {
+    "steps": "Stop after so many steps.",
+    "minutes": "Stop after so many minutes, over resumptions; 0: never.",
+    "batch": "Take so many crops or tiles a step, in all processes together.",
+    "crop": "Cut crops of so many pixels a side.",
+    "learning_rate": "Learn at this rate at most.",
+    "weight_decay": "Let weights decay so fast.",
+    "warmup": "Let the learning rate rise for so many steps.",
+    "tail": "Let it fall over this share of the run.",
+    "clip": "Bound the norm of the gradient.",
+    "ema": "Average weights with this decay.",
+    "optimizer": "Choose the optimiser.",
+    "validate_every": "Validate after so many steps.",
+    "log_every": "Log after so many steps.",
+    "seed": "Draw the same again.",
+    "bf16": "Compute the networks in bfloat16; by default where that is fast.",
+    "compile": "Compile the networks.",
+    "device": "Train on auto, cpu or cuda.",
+    "processor_time": "Count processor time, not the clock on the wall.",
+}
+"""What the options of `TrainConfig` do."""
+
 PATH = click.Path(path_type=Path)
 EXISTING = click.Path(exists=True, path_type=Path)
 
@@ -52,10 +80,10 @@ def settings(defaults: TrainConfig, *without: str) -> Any:
             value = getattr(defaults, f.name)
             flag = f"--{f.name.replace('_', '-')}"
             if isinstance(value, bool):
-                flag += f"/--no-{f.name}"
+                flag += f"/--no-{f.name.replace('_', '-')}"
             kind = click.Choice(OPTIMIZERS) if f.name == "optimizer" else type(value)
             value = "auto" if f.name == "device" else None if f.name == "bf16" else value
-            command = click.option(flag, default=value, type=kind, show_default=True)(command)
+            command = click.option(flag, default=value, type=kind, show_default=True, help=SETTINGS[f.name])(command)
         return command
 
     return decorate
@@ -94,7 +122,8 @@ def data(command: Any) -> Any:
 
 
 def preset(presets: Mapping[str, Any]) -> Any:
-    return click.option("--preset", type=click.Choice(sorted(presets)), default="base", show_default=True)
+    text = "Train a model of these sizes."
+    return click.option("--preset", type=click.Choice(sorted(presets)), default="base", show_default=True, help=text)
 
 
 def lmbdas(command: Any) -> Any:
@@ -129,7 +158,7 @@ def terms(commitment: float) -> Any:
     return decorate
 
 
-@click.group(help=__doc__)
+@click.group(help=script_help(__doc__))
 @click.option("--threads", default=0, help="Compute with so many CPU threads; 0: all.")
 def main(threads: int) -> None:
     if threads:
@@ -141,7 +170,11 @@ def main(threads: int) -> None:
 @preset(VAE_PRESETS)
 @settings(VAE, "crop")
 def vae(out: Path, data: tuple[Path, ...], val: tuple[Path, ...], preset: str, device: str, **kw: Any) -> None:
-    """Train a VAE on crops of the preset's tile size."""
+    """Train a VAE on crops of the preset's tile size.
+
+    \b
+    python tools/train.py vae --data photos --val others --out run --minutes 30
+    """
     with parallel.processes(device) as name:
         config = configured(VAE, name, kw)
         images = load_images(data), load_images(val, limit=24)
@@ -202,7 +235,11 @@ def autoencoder(
 @terms(0.25)
 @settings(AUTOENCODER)
 def vqvae(**kw: Any) -> None:
-    """Train a VQ-VAE, the autoencoder of one level."""
+    """Train a VQ-VAE, the autoencoder of one level.
+
+    \b
+    python tools/train.py vqvae --data photos --val others --out run --minutes 60
+    """
     autoencoder(VQVAE_PRESETS, **kw)
 
 
@@ -214,7 +251,11 @@ def vqvae(**kw: Any) -> None:
 @terms(0.05)
 @settings(AUTOENCODER)
 def vqvae2(**kw: Any) -> None:
-    """Train a VQ-VAE-2, the autoencoder of several levels."""
+    """Train a VQ-VAE-2, the autoencoder of several levels.
+
+    \b
+    python tools/train.py vqvae2 --preset base --data photos --val others --out run --minutes 60
+    """
     autoencoder(VQVAE2_PRESETS, **kw)
 
 
@@ -257,7 +298,12 @@ def joint(
     **kw: Any,
 ) -> None:
     """Train an autoencoder together with its priors: codes are chosen by their cost under them. Begins with --preset
-    from nothing, else goes on from the autoencoder in --out, or from --start."""
+    from nothing, else goes on from the autoencoder in --out, or from --start.
+
+    \b
+    python tools/train.py joint --preset light --data photos --val others --out run --minutes 600
+    python tools/train.py joint --start models/vq2-light.safetensors --data photos --val others --out run --minutes 60
+    """
     with parallel.processes(device) as name:
         config = configured(JOINT, name, kw)
         model, priors = None, None
@@ -303,7 +349,11 @@ def prior(
     device: str,
     **kw: Any,
 ) -> None:
-    """Train the priors on what the autoencoder in --out makes of random tiles."""
+    """Train the priors on what the autoencoder in --out makes of random tiles.
+
+    \b
+    python tools/train.py prior --data photos --val others --out run --minutes 60
+    """
     with parallel.processes(device) as name:
         config = configured(PRIOR, name, kw)
         source = exporting.latest(out)
@@ -319,11 +369,15 @@ def prior(
 
 
 @main.command()
-@click.option("--out", type=EXISTING, required=True, help="folder of the run")
-@click.option("--val", multiple=True, type=EXISTING, required=True)
+@click.option("--out", type=EXISTING, required=True, help="Take the run in this folder.")
+@click.option("--val", multiple=True, type=EXISTING, required=True, help="Measure on these photographs.")
 @click.argument("target", type=PATH)
 def export(out: Path, val: tuple[Path, ...], target: Path) -> None:
-    """Write the weights file TARGET and print its validation figures."""
+    """Write the weights file TARGET and print its validation figures.
+
+    \b
+    python tools/train.py export --out run --val others mine.safetensors
+    """
     images = load_images(val)
     best = out / "vae.best.safetensors"
     if best.exists():
@@ -344,7 +398,11 @@ def export(out: Path, val: tuple[Path, ...], target: Path) -> None:
 @main.command()
 @click.argument("weights", type=EXISTING, nargs=-1, required=True)
 def previews(weights: tuple[Path, ...]) -> None:
-    """Write NAME.preview beside the weights files NAME.safetensors; export does it too."""
+    """Write NAME.preview beside the weights files NAME.safetensors; export does it too.
+
+    \b
+    python tools/train.py previews mine.safetensors
+    """
     for path in weights:
         click.echo(exporting.write_previews(path))
 

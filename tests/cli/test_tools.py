@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import configparser
+import inspect
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -18,7 +20,7 @@ from PIL import Image
 
 from vqcodec.cli import man
 from vqcodec.cli.group import COMMANDS, main
-from vqcodec.cli.tools import TOOLS
+from vqcodec.cli.tools import TOOLS, Tool
 from vqcodec.format.container import MAGIC
 
 
@@ -26,15 +28,31 @@ def vq(*arguments: object) -> Result:
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
+def commands(command: click.Command, name: str) -> Iterator[tuple[str, click.Command]]:
+    """A command and those below it, by what is typed to call them."""
+    yield name, command
+    if isinstance(command, click.Group):
+        context = click.Context(command, info_name=name)
+        for below in command.list_commands(context):
+            child = command.get_command(context, below)
+            assert child is not None
+            yield from commands(child.loaded() if isinstance(child, Tool) else child, f"{name} {below}")
+
+
 def test_every_help_has_examples() -> None:
-    context = click.Context(main, info_name="vqcodec")
-    for name in sorted(COMMANDS):
-        command = main.get_command(context, name)
-        assert command is not None
-        below = command.commands.values() if isinstance(command, click.Group) else [command]
-        for one in below:
-            assert f"vqcodec {name}" in f"{one.help}{command.help}", one.name
-            assert all(not isinstance(p, click.Option) or p.help for p in one.params), one.name
+    """Every command's, scripts' and those of groups too: lines that call it, and a text for every option."""
+    names = []
+    for name, command in commands(main, "vqcodec"):
+        lines = inspect.cleandoc(command.help or "").split("\b\n", 1)[-1].splitlines()
+        assert any(line.startswith(f"{name} ") for line in lines), name
+        options = [param for param in command.params if isinstance(param, click.Option)]
+        assert not [option.name for option in options if not option.help], name
+        assert all(
+            (option.help or "")[0].isupper() and (option.help or "").endswith((".", ")")) for option in options
+        ), name
+        names.append(name)
+    assert {"vqcodec batch indices", "vqcodec train joint", "vqcodec rd"} <= set(names)
+    assert len(names) > len(COMMANDS) + len(TOOLS)
 
 
 def test_help_imports_no_torch() -> None:

@@ -141,7 +141,14 @@ def encode(
     device: str,
     **named: Any,
 ) -> None:
-    """Encode the pictures of SOURCE."""
+    """Encode the pictures of SOURCE.
+
+    \b
+    vqcodec batch encode photos coded                    a tree of folders
+    vqcodec batch encode --glob '*.jpg' -q 70 photos coded
+    vqcodec batch encode photos.tar coded --to tar       from a tar file to tar files
+    vqcodec batch encode --retry-failed photos coded     once more, damaged ones too
+    """
     if sum(asked is not None for asked in (quality, lmbda, target_bpp, target_psnr)) + lossless > 1:
         raise click.UsageError("give one of --quality, --lambda, --lossless and the targets")
 
@@ -173,7 +180,12 @@ def encode(
     help="Set the quality of JPEG (95), AVIF (90), WebP (without loss) or JXL.",
 )
 def decode(format: str | None, quality: int | None, device: str, **named: Any) -> None:
-    """Decode the .vq2 files of SOURCE."""
+    """Decode the .vq2 files of SOURCE.
+
+    \b
+    vqcodec batch decode coded back                      PNG files
+    vqcodec batch decode coded back --format jpeg -q 90
+    """
     from vqcodec.batch.tasks import DecodeTask
 
     format = format or "png"
@@ -183,7 +195,12 @@ def decode(format: str | None, quality: int | None, device: str, **named: Any) -
 @batch.command("verify")
 @collection
 def verify(device: str, **named: Any) -> None:
-    """Decode the .vq2 files of SOURCE and write nothing but the manifest in DEST."""
+    """Decode the .vq2 files of SOURCE and write nothing but the manifest in DEST.
+
+    \b
+    vqcodec batch verify coded checked           a line for each damaged file
+    vqcodec batch verify coded checked --json    for programs
+    """
     from vqcodec.batch.tasks import VerifyTask
 
     run_task(VerifyTask(device), **named)
@@ -203,6 +220,10 @@ def indices(
 
     A folder gets .npz files, as `vqcodec indices` writes them. A .vq2 file that holds its picture without loss has no
     indices, and is a failure.
+
+    \b
+    vqcodec batch indices photos codes                   .npz files
+    vqcodec batch indices coded codes --to parquet       of .vq2 files, to Parquet
     """
     if quality is not None and lmbda is not None:
         raise click.UsageError("give one of --quality and --lambda")

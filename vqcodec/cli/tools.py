@@ -7,7 +7,9 @@ They are imported when they run: `vqcodec --help` waits for none of them.
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +50,7 @@ class Tool(click.Command):
                 del sys.modules[module]
                 raise VqcodecError(f"{self.name} needs {error.name}: pip install 'vqcodec[eval,train]'") from error
         command: click.Command = sys.modules[module].main
+        _reword(command, f"python tools/{self.script}.py", f"vqcodec {self.name}")
         return command
 
     def make_context(
@@ -61,6 +64,24 @@ class Tool(click.Command):
             parent: as of click.
         """
         return self.loaded().make_context(info_name, args, parent, **extra)
+
+
+def script_help(text: str | None) -> str:
+    """Make the help of a script of what it says at its top: lines that are indented are examples, not to be filled.
+
+    Args:
+        text: the script's docstring.
+    """
+    blocks = inspect.cleandoc(text or "").split("\n\n")
+    return "\n\n".join(f"\b\n{textwrap.dedent(block)}" if block.startswith(" ") else block for block in blocks)
+
+
+def _reword(command: click.Command, before: str, after: str) -> None:
+    """Have the examples of a script, and of commands below it, call it as the command that it is here."""
+    command.help = (command.help or "").replace(before, after)
+    if isinstance(command, click.Group):
+        for below in command.commands.values():
+            _reword(below, before, after)
 
 
 def _path(script: str) -> Path:

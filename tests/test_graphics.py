@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Screenshots and drawings, with the shipped model: never larger than the PNG, never under 30 dB at quality 50."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from conftest import FALLBACK
+from PIL import Image, ImageDraw, ImageFont
+
+import vqcodec
+from vqcodec.codec import Codec
+from vqcodec.encoder import fallback
+from vqcodec.images import metrics
+
+SIZE = 240, 160
+LINES = ["def encode(image, quality=50):", "    # Choose and pack.", "    return pack(choose(image))", "0123456789"]
+
+
+def sheet(
+    mode: str = "RGB", colour: object = "white", size: tuple[int, int] = SIZE
+) -> tuple[Image.Image, ImageDraw.ImageDraw]:
+    image = Image.new(mode, size, colour)  # type: ignore[arg-type]
+    return image, ImageDraw.Draw(image)
+
+
+def text() -> Image.Image:
+    image, draw = sheet()
+    for i in range(12):
+        draw.text((4, 3 + 13 * i), LINES[i % 4] * 2, fill="black", font=ImageFont.load_default(11))
+    return image
+
+
+def terminal() -> Image.Image:
+    """Letters of several colours on black, without smooth edges."""
+    image, draw = sheet("RGB", (18, 18, 24))
+    draw.fontmode = "1"
+    for i in range(13):
+        draw.text((3, 1 + 12 * i), f"$ {LINES[i % 4]}", fill=[(80, 250, 123), (255, 121, 198), "white"][i % 3])
+    return image
+
+
+def window() -> Image.Image:
+    """A dialogue: bars, buttons, a shadow, text."""
+    image, draw = sheet("RGB", (236, 239, 244))
+    draw.rectangle((20, 14, 219, 145), fill="white", outline=(150, 156, 170))
+    draw.rectangle((20, 14, 219, 32), fill=(76, 86, 106))
+    for i in range(3):
+        draw.ellipse((26 + 14 * i, 19, 34 + 14 * i, 27), fill=[(255, 95, 86), (255, 189, 46), (39, 201, 63)][i])
+        draw.rounded_rectangle((130, 48 + 30 * i, 208, 68 + 30 * i), 6, fill=(94, 129, 172))
+        draw.text((142, 52 + 30 * i), f"Button {i}", fill="white")
+        draw.text((30, 52 + 30 * i), f"Label of {i}", fill=(46, 52, 64))
+    return image
+
+
+def chart() -> Image.Image:
+    image, draw = sheet()
+    for i, height in enumerate((30, 70, 55, 110, 90, 120)):
+        draw.rectangle((20 + 35 * i, 140 - height, 45 + 35 * i, 140), fill=(31, 119, 180), outline="black")
+    points = [(x, 80 + 50 * np.sin(x / 17)) for x in range(10, 230)]
+    draw.line(points, fill=(214, 39, 40), width=2)
+    draw.line((10, 140, 230, 140), fill="black")
+    return image
+
+
+def curves() -> Image.Image:
+    """Anti-aliased lines, four times larger and made small."""
+    image, draw = sheet(size=(960, 640))
+    for i in range(14):
+        draw.ellipse((60 * i, 40 * i, 60 * i + 400, 40 * i + 200), outline=(17 * i, 90, 255 - 17 * i), width=7)
+    return image.resize(SIZE, Image.Resampling.LANCZOS)
+
+
+def flat() -> Image.Image:
+    return Image.new("RGB", SIZE, (200, 30, 90))
+
+
+def gradient() -> Image.Image:
+    return Image.merge("RGB", [Image.linear_gradient("L").rotate(90 * i).resize(SIZE) for i in range(3)])
+
+
+def dithered() -> Image.Image:
+    """Black and white dots that stand for greys, one bit a pixel."""
+    return Image.radial_gradient("L").resize(SIZE).convert("1")
+
+
+def palette() -> Image.Image:
+    """Soft shades in the 216 colours of the old web, dithered."""
+    return shadows().convert("P", palette=Image.Palette.WEB)
+
+
+def pixel_art() -> Image.Image:
+    sprites = np.random.default_rng(1).integers(0, 8, (20, 15, 8))[:, :, 0].astype(np.uint8)
+    image = Image.fromarray(np.concatenate([sprites, sprites[:, ::-1]], 1)).resize(SIZE, Image.Resampling.NEAREST)
+    image.putpalette(
+        [0, 0, 0, 255, 255, 255, 200, 40, 40, 40, 200, 40, 40, 40, 200, 240, 220, 70, 90, 60, 30, 9, 99, 99]
+    )
+    return image
+
+
+def map_of_regions() -> Image.Image:
+    """Polygons of flat colours that meet at all angles."""
+    image, draw = sheet()
+    random = np.random.default_rng(2)
+    for _ in range(40):
+        corners = [tuple(point) for point in random.integers(-20, 240, (4, 2)).tolist()]
+        draw.polygon(corners, fill=tuple(random.integers(0, 256, 3).tolist()))
+    return image
+
+
+def logo() -> Image.Image:
+    """Shapes on nothing, with smooth alpha."""
+    image, draw = sheet("RGBA", (0, 0, 0, 0), (960, 640))
+    draw.ellipse((100, 60, 600, 560), fill=(230, 80, 20, 255))
+    draw.rounded_rectangle((400, 200, 900, 600), 80, fill=(20, 80, 230, 200))
+    return image.resize(SIZE, Image.Resampling.LANCZOS)
+
+
+def page() -> Image.Image:
+    """Grey text on paper that is darker on one side."""
+    paper = np.linspace(255, 225, SIZE[0])
+    return Image.fromarray(np.minimum(np.asarray(text().convert("L")), paper).astype(np.uint8))
+
+
+def shadows() -> Image.Image:
+    """Soft shadows and shades, as of a modern desktop, below sharp text."""
+    image = Image.blend(gradient(), Image.new("RGB", SIZE, (90, 120, 200)), 0.7)
+    ImageDraw.Draw(image).multiline_text((20, 40), "\n".join(LINES), fill="white")
+    return image
+
+
+def chequered() -> Image.Image:
+    """Every pixel another colour than its neighbours: nothing is harder for a model."""
+    y, x = np.mgrid[: SIZE[1], : SIZE[0]]
+    return Image.fromarray((((x + y) % 2)[:, :, None] * np.array([255, 200, 40])).astype(np.uint8))
+
+
+DRAWINGS: list[Callable[[], Image.Image]] = [
+    text, terminal, window, chart, curves, flat, gradient, dithered, palette, pixel_art, map_of_regions, logo, page,
+    shadows, chequered,
+]  # fmt: skip
+
+
+def psnr(image: Image.Image, decoded: Image.Image) -> float:
+    """Of what is seen on white."""
+    white = Image.new("RGBA", image.size, "white")
+    shown = [np.asarray(Image.alpha_composite(white, one.convert("RGBA")))[:, :, :3] for one in (image, decoded)]
+    return metrics.psnr(*shown)
+
+
+@pytest.mark.parametrize("draw", DRAWINGS, ids=lambda draw: draw.__name__)
+def test_drawings(shipped: Codec, draw: Callable[[], Image.Image], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in FALLBACK.items():
+        monkeypatch.setattr(fallback, name, value)
+    image = draw()
+    png = io.BytesIO()
+    image.save(png, "PNG", optimize=True)
+    data = shipped.encode(image, quality=50, effort=1)
+    got = psnr(image, vqcodec.decode(data))
+    assert len(data) <= len(png.getvalue())
+    assert got >= 30
