@@ -175,13 +175,13 @@ def write(*arguments):
     real(*arguments)
     print("written", file=sys.stderr, flush=True)
     if arguments[0].endswith("b.vq2"):
-        time.sleep(60)
+        time.sleep(600)
 files.write = write
 from vqcodec import codec
 def encode(self, image, **options):
     if image.width == 40:
         print("coding", file=sys.stderr, flush=True)
-        time.sleep(60)
+        time.sleep(600)
     return b"coded"
 codec.Codec.encode = encode
 codec.load_model = lambda *_: codec.Codec.__new__(codec.Codec)
@@ -209,8 +209,8 @@ def test_signals(folder: Path, number: int, status: int, line: str | None) -> No
     running.send_signal(number)
     started = time.monotonic()
     said += running.stderr.read().decode().splitlines()
-    assert running.wait(timeout=30) == status
-    assert time.monotonic() - started < 20
+    assert running.wait(timeout=120) == status
+    assert time.monotonic() - started < 120  # not the ten minutes of the work, however busy the machine is
     assert said[0] == "vqcodec: error: gone.png: No such file or directory"
     if line is not None:
         assert said[-1] == line
