@@ -4,6 +4,7 @@ the boundaries of tiles, groups and bands of tiles.
 
     python tools/check_sizes.py --out sizes.jsonl
     python tools/check_sizes.py --largest 8 --model vq2-base --no-boundaries
+    python tools/check_sizes.py --largest 0 --no-boundaries --random 500 --farthest 3000 --out random.jsonl
 
 Every picture is encoded with effort 1, at a quality and in a mode that follow from its size; the indices that its file
 holds are read and compared, and pixels are made of them. `--out` gets a line a picture, and pictures
@@ -13,6 +14,7 @@ that have one are not done again: the work, some hours of a slow core, can be br
 from __future__ import annotations
 
 import json
+import math
 import random
 import time
 from collections.abc import Iterator
@@ -45,6 +47,22 @@ def small_sizes(largest: int) -> Iterator[Size]:
     sizes = [(w, h) for w in sides for h in sides]
     random.Random(0).shuffle(sizes)  # a run that was broken off has seen all kinds
     yield from sizes
+
+
+def random_sizes(number: int, farthest: int) -> list[Size]:
+    """Draw sizes whose sides have logarithms that are all as likely: most are small, so that the run ends.
+
+    Args:
+        number: of sizes, all different.
+        farthest: longest side, in pixels.
+
+    Returns: width and height, the smallest areas first; the same at every call.
+    """
+    drawn, sizes = random.Random(0), set[Size]()
+    while len(sizes) < number:
+        width, height = (round(math.exp(drawn.uniform(0, math.log(farthest)))) for _ in range(2))
+        sizes.add((width, height))
+    return sorted(sizes, key=lambda size: (size[0] * size[1], size))
 
 
 def boundary_sizes(tile: int) -> Iterator[Size]:
@@ -128,15 +146,21 @@ def finished(out: Path | None) -> dict[tuple[str, int, int], str]:
 @click.command(help=__doc__)
 @click.option("--model", "models", multiple=True, type=click.Choice(MODELS), default=MODELS, show_default=True)
 @click.option("--largest", default=40, show_default=True, help="Side of the largest of all small pictures.")
+@click.option("--random", "number", default=0, show_default=True, help="So many random sizes as well.")
+@click.option("--farthest", default=3000, show_default=True, help="Longest side of these, in pixels.")
 @click.option("--boundaries/--no-boundaries", default=True, show_default=True, help="Of tiles and groups.")
 @click.option(
     "--out", type=click.Path(path_type=Path, dir_okay=False), help="File of lines of JSON, which is extended."
 )
-def main(models: tuple[str, ...], largest: int, boundaries: bool, out: Path | None) -> None:
+def main(models: tuple[str, ...], largest: int, number: int, farthest: int, boundaries: bool, out: Path | None) -> None:
     before, failures, start = finished(out), 0, time.process_time()
     for model in models:
         codec = load_model(model, "cpu")
-        sizes = [*(boundary_sizes(codec.tile_size) if boundaries else ()), *small_sizes(largest)]
+        sizes = [
+            *(boundary_sizes(codec.tile_size) if boundaries else ()),
+            *small_sizes(largest),
+            *random_sizes(number, farthest),
+        ]
         for width, height in sizes:
             error = before.get((codec.identity.hex(), width, height))
             if error is None:
