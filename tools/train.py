@@ -30,7 +30,7 @@ from vqcodec.training.loop import train
 from vqcodec.training.presets import VAE_PRESETS, VQVAE2_PRESETS, VQVAE_PRESETS
 from vqcodec.training.prior import CodedTiles, Priors, PriorTask, Shares, bits_per_pixel, coded_tiles
 from vqcodec.training.prior import validate as validate_priors
-from vqcodec.training.schedule import OPTIMIZERS, TrainConfig
+from vqcodec.training.schedule import OPTIMIZERS, SETTINGS, TrainConfig
 from vqcodec.training.vae import VAETask, VAETraining
 from vqcodec.training.vae import validate as validate_vae
 
@@ -38,28 +38,6 @@ VAE = TrainConfig(batch=32, crop=64, learning_rate=7e-4, optimizer="muon")
 AUTOENCODER = TrainConfig(batch=12, optimizer="muon")
 JOINT = TrainConfig(batch=12, learning_rate=2.5e-4, optimizer="muon")
 PRIOR = TrainConfig(batch=4, learning_rate=2e-3, weight_decay=0.0, validate_every=250, log_every=25)
-
-SETTINGS = {
-    "steps": "Stop after so many steps.",
-    "minutes": "Stop after so many minutes, over resumptions; 0: never.",
-    "batch": "Take so many crops or tiles a step, in all processes together.",
-    "crop": "Cut crops of so many pixels a side.",
-    "learning_rate": "Learn at this rate at most.",
-    "weight_decay": "Let weights decay so fast.",
-    "warmup": "Let the learning rate rise for so many steps.",
-    "tail": "Let it fall over this share of the run.",
-    "clip": "Bound the norm of the gradient.",
-    "ema": "Average weights with this decay.",
-    "optimizer": "Choose the optimiser.",
-    "validate_every": "Validate after so many steps.",
-    "log_every": "Log after so many steps.",
-    "seed": "Draw the same again.",
-    "bf16": "Compute the networks in bfloat16; by default where that is fast.",
-    "compile": "Compile the networks.",
-    "device": "Train on auto, cpu or cuda.",
-    "processor_time": "Count processor time, not the clock on the wall.",
-}
-"""What the options of `TrainConfig` do."""
 
 PATH = click.Path(path_type=Path)
 EXISTING = click.Path(exists=True, path_type=Path)

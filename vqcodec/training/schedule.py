@@ -71,6 +71,29 @@ class TrainConfig:
         return torch.device(self.device).type
 
 
+SETTINGS = {
+    "steps": "Stop after so many steps.",
+    "minutes": "Stop after so many minutes, over resumptions; 0: never.",
+    "batch": "Take so many crops or tiles a step, in all processes together.",
+    "crop": "Cut crops of so many pixels a side.",
+    "learning_rate": "Learn at this rate at most.",
+    "weight_decay": "Let weights decay so fast.",
+    "warmup": "Let the learning rate rise for so many steps.",
+    "tail": "Let it fall over this share of the run.",
+    "clip": "Bound the norm of the gradient.",
+    "ema": "Average weights with this decay.",
+    "optimizer": "Choose the optimiser.",
+    "validate_every": "Validate after so many steps.",
+    "log_every": "Log after so many steps.",
+    "seed": "Draw the same again.",
+    "bf16": "Compute the networks in bfloat16; by default where that is fast.",
+    "compile": "Compile the networks.",
+    "device": "Train on auto, cpu or cuda.",
+    "processor_time": "Count processor time, not the clock on the wall.",
+}
+"""What the options of `TrainConfig` do."""
+
+
 class Clock:
     """Progress of a run in 0..1 and its learning rate; stops at the budget.
 
