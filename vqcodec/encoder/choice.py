@@ -30,9 +30,7 @@ from vqcodec.nets import strips
 from vqcodec.nets.choice import CodeLengths
 
 ROUGH = Effort(0)
-STEP = 0.03  # of the gradient descent, in units of a latent's standard deviation
 RANGE = 32  # of trade-offs, 0..255, whose features are alike enough for an estimate
-WHOLE_PIXELS = 1 << 20  # images above this have no gradients taken, of which the whole image is needed
 
 
 def chooser(model: Model, pixels: Pixels, asked: Request = DEFAULT) -> Chooser:
@@ -57,11 +55,6 @@ class Original:
     image: Tensor
     width: int
     height: int
-
-    @property
-    def whole(self) -> bool:
-        """Whether gradients can be taken of all of it at once."""
-        return self.width * self.height <= WHOLE_PIXELS
 
 
 class Chooser:
@@ -105,11 +98,8 @@ class Chooser:
                 z = strips.latent(autoencoder, i, features.pop(0), state)
             if level.stop or finest:
                 choice = LevelChoice(model, self._original, effort, maps, tradeoff, weights[i], self._emphasis(i))
-                if finest and effort.steps and self._original.whole:
-                    level_maps = self._refined(choice, z, state, tradeoff, effort.steps)
-                else:
-                    state = state if not finest else None  # it is large
-                    level_maps = choice.maps(z[0])
+                state = state if not finest else None  # it is large
+                level_maps = choice.maps(z[0])
             else:
                 level_maps = quantizer.choose(z.permute(0, 2, 3, 1))[0].cpu()
             maps.append(level_maps)
@@ -144,26 +134,6 @@ class Chooser:
             return None
         stride = self._model.config.autoencoder.levels[i].stride
         return emphasis(self._original.image.to(self._model.device).float() / 255, stride, self._power)
-
-    def _refined(self, choice: LevelChoice, z: Tensor, state: Tensor | None, tradeoff: int, steps: int) -> Tensor:
-        """Move the finest level's latents against the decoder's error, straight through the choice of codes (Adam);
-        its maps [maps, h, w]."""
-        autoencoder, quantizer = self._model.autoencoder, self._model.autoencoder.level_quantizers()[-1]
-        maps = choice.first(z[0])
-        with torch.inference_mode(False), torch.enable_grad():
-            moved = z.clone().requires_grad_(True)
-            optimizer = torch.optim.Adam([moved], lr=STEP)
-            target = self._original.image.to(z.device).clone().float() / 255
-            fixed = None if state is None else state.float()
-            for _ in range(steps):
-                with torch.no_grad():
-                    maps = choice.swept(moved[0].detach(), maps, 1)
-                    chosen = quantizer.lookup(maps[None].to(z.device)).permute(0, 3, 1, 2)
-                quantized = moved + (chosen.clone() - moved).detach()
-                image = autoencoder.finish(quantized, fixed, moved.new_full((1,), tradeoff / lambdas.HIGHEST_TRADEOFF))
-                (moved.grad,) = torch.autograd.grad((image - target).square().sum(), [moved])
-                optimizer.step()
-        return choice.settled(moved[0].detach(), maps)
 
 
 class LevelChoice:

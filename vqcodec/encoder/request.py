@@ -92,12 +92,10 @@ def _check_number(name: str, value: Any, kind: type = numbers.Real, optional: bo
 @dataclass(frozen=True)
 class Effort:
     """context: choose codes by what they cost under the prior, in so many sweeps over the maps; 0: by order-0 code
-    lengths. beam: partial choices that are kept from stage to stage. steps: of gradient descent on the finest level's
-    latents against the decoder's error."""
+    lengths. beam: partial choices that are kept from stage to stage."""
 
     context: int
     beam: int = 1
-    steps: int = 0
 
 
 EFFORTS = {
@@ -108,8 +106,8 @@ EFFORTS = {
     5: Effort(1, beam=8),
     6: Effort(1, beam=16),
     7: Effort(2, beam=16),
-    8: Effort(2, beam=8, steps=4),
-    9: Effort(2, beam=16, steps=4),
+    8: Effort(2, beam=32),
+    9: Effort(3, beam=32),
 }
 
 
