@@ -2,10 +2,10 @@
 // The package as pages load it, in Chromium: against what Python decoded (tests/pictures.py). Skips without a browser.
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import type { BrowserContext, Page } from "playwright-core";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { Page } from "playwright-core";
+import { describe, expect, it } from "vitest";
 import { mutations } from "./damage.js";
-import { browse, CHROMIUM, DIST, opened, ROOT, serve } from "./server.js";
+import { CHROMIUM, DIST, ROOT, visit } from "./server.js";
 
 interface Entry {
   name: string;
@@ -30,20 +30,14 @@ const golden = readdirSync(join(ROOT, "tests/golden")).flatMap((model) => {
 });
 
 describe.runIf(ready)("in Chromium", () => {
-  let server: Awaited<ReturnType<typeof serve>>;
-  let context: BrowserContext;
   let page: Page;
 
-  beforeAll(async () => {
-    server = await serve();
-    context = await browse();
-    page = await opened(context, server.url);
-  }, 300_000);
-
-  afterAll(async () => {
-    await context?.close();
-    server?.close();
-  });
+  visit(
+    (opened) => {
+      page = opened;
+    },
+    { limit: 300_000 },
+  );
 
   // By model, as a decoder keeps two.
   it.each(byModel)(

@@ -7,6 +7,7 @@ import { tmpdir } from "node:os";
 import { extname, join, normalize } from "node:path";
 import { fileURLToPath } from "node:url";
 import { type BrowserContext, chromium, type Page } from "playwright-core";
+import { afterAll, beforeAll } from "vitest";
 
 export const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 export const DIST = join(ROOT, "browser/dist");
@@ -105,6 +106,31 @@ export async function opened(context: BrowserContext, url: string): Promise<Page
   await page.addScriptTag({ type: "module", content: HELPERS });
   await page.waitForFunction("globalThis.vq2");
   return page;
+}
+
+/** Gives a `describe` a page of a server and a browser of its own while its tests run.
+ * flags: as of `browse`. pages: as of `serve`; the first of them is opened, without the helpers, in place of the viewer.
+ * limit: milliseconds that all this may take. */
+export function visit(
+  use: (page: Page) => void | Promise<void>,
+  { flags, pages = {}, limit = 120_000 }: { flags?: string[]; pages?: Record<string, string>; limit?: number } = {},
+): void {
+  let server: Awaited<ReturnType<typeof serve>> | undefined;
+  let context: BrowserContext | undefined;
+
+  beforeAll(async () => {
+    server = await serve(pages);
+    context = await browse(flags);
+    const [path] = Object.keys(pages);
+    const page = path ? await context.newPage() : await opened(context, server.url);
+    if (path) await page.goto(new URL(path, server.url).href, { timeout: 120_000 });
+    await use(page);
+  }, limit);
+
+  afterAll(async () => {
+    await context?.close();
+    server?.close();
+  });
 }
 
 // What the helpers put into the page.

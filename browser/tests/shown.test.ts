@@ -3,11 +3,11 @@
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { inflateSync } from "node:zlib";
-import type { BrowserContext, Page } from "playwright-core";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { Page } from "playwright-core";
+import { describe, expect, it } from "vitest";
 import { orientation } from "../src/exif.js";
 import { readPng } from "../src/readpng.js";
-import { browse, CHROMIUM, DIST, opened, serve } from "./server.js";
+import { CHROMIUM, DIST, visit } from "./server.js";
 
 interface Entry {
   name: string;
@@ -32,19 +32,10 @@ function chunks(file: Buffer): Map<string, Buffer> {
 }
 
 describe.runIf(ready)("as it is to be seen, in Chromium", () => {
-  let server: Awaited<ReturnType<typeof serve>>;
-  let context: BrowserContext;
   let page: Page;
 
-  beforeAll(async () => {
-    server = await serve();
-    context = await browse();
-    page = await opened(context, server.url);
-  }, 120_000);
-
-  afterAll(async () => {
-    await context?.close();
-    server?.close();
+  visit((opened) => {
+    page = opened;
   });
 
   it.each(entries)(

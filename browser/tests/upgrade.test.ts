@@ -2,9 +2,9 @@
 // Images of a page by the one script line, in Chromium: as if the browser knew the format.
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import type { BrowserContext, Page } from "playwright-core";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { browse, CHROMIUM, DIST, serve } from "./server.js";
+import type { Page } from "playwright-core";
+import { describe, expect, it } from "vitest";
+import { CHROMIUM, DIST, visit } from "./server.js";
 
 const ready = CHROMIUM && existsSync(join(DIST, "test/shown.json")) && existsSync(join(DIST, "models/manifest.json"));
 const CAT = "/golden/vq2-light/cat-300x280.vq2";
@@ -30,21 +30,14 @@ const PAGE = `<!doctype html><meta charset="utf-8"><title>upgrade</title>
 </body>`;
 
 describe.runIf(ready)("images of a page", () => {
-  let server: Awaited<ReturnType<typeof serve>>;
-  let context: BrowserContext;
   let page: Page;
 
-  beforeAll(async () => {
-    server = await serve({ "/upgrade.html": PAGE });
-    context = await browse();
-    page = await context.newPage();
-    await page.goto(`${server.url}upgrade.html`, { timeout: 120_000 });
-  }, 120_000);
-
-  afterAll(async () => {
-    await context?.close();
-    server?.close();
-  });
+  visit(
+    (opened) => {
+      page = opened;
+    },
+    { pages: { "/upgrade.html": PAGE } },
+  );
 
   const until = (event: string) => page.waitForFunction((text) => events.includes(text), event, { timeout: 120_000 });
 

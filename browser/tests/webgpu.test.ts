@@ -3,9 +3,9 @@
 // (SwiftShader), so that no graphics processor is needed. Skips without a browser, an adapter or VQ2_WEBGPU.
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import type { BrowserContext, Page } from "playwright-core";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { browse, CHROMIUM, DIST, opened, serve } from "./server.js";
+import type { Page } from "playwright-core";
+import { describe, expect, it } from "vitest";
+import { CHROMIUM, DIST, visit } from "./server.js";
 
 const LIST = join(DIST, "test/list.json");
 const ready = CHROMIUM && existsSync(LIST) && existsSync(join(DIST, "models/manifest.json"));
@@ -16,28 +16,22 @@ const ADAPTER = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "
 const FLAGS = [...ADAPTER, "--use-vulkan=swiftshader", "--enable-unsafe-swiftshader"];
 
 describe.runIf(ready)("WebGPU in Chromium", () => {
-  let server: Awaited<ReturnType<typeof serve>>;
-  let context: BrowserContext;
   let page: Page;
   let adapter: string | undefined;
 
-  beforeAll(async () => {
-    server = await serve();
-    context = await browse(FLAGS);
-    page = await opened(context, server.url);
-    adapter = await page.evaluate(async () => {
-      interface Gpu {
-        requestAdapter(): Promise<{ info?: { vendor: string; architecture: string } } | null>;
-      }
-      const found = await (navigator as { gpu?: Gpu }).gpu?.requestAdapter().catch(() => null);
-      return found ? `${found.info?.vendor} ${found.info?.architecture}` : undefined;
-    });
-  }, 120_000);
-
-  afterAll(async () => {
-    await context?.close();
-    server?.close();
-  });
+  visit(
+    async (opened) => {
+      page = opened;
+      adapter = await page.evaluate(async () => {
+        interface Gpu {
+          requestAdapter(): Promise<{ info?: { vendor: string; architecture: string } } | null>;
+        }
+        const found = await (navigator as { gpu?: Gpu }).gpu?.requestAdapter().catch(() => null);
+        return found ? `${found.info?.vendor} ${found.info?.architecture}` : undefined;
+      });
+    },
+    { flags: FLAGS },
+  );
 
   it("gives the pixels of WASM and of Python", async ({ skip }) => {
     if (!names.length) skip("VQ2_WEBGPU names no pictures");
