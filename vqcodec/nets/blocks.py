@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vqcodec.nets import parallel
-from vqcodec.nets.blank import is_blank
 
 
 class ResidualBlock(nn.Module):
@@ -179,8 +178,6 @@ def initialize(network: nn.Module) -> None:
     image: a linear transform code, which training then refines. The blocks follow He et al. 2015.
 
     Convolutions whose name begins with `down` are taken to have 4x4 or 2x2 kernels and stride 2."""
-    if is_blank():
-        return
     for name, module in network.named_modules():
         if not isinstance(module, nn.Conv2d) or name.endswith("outer"):
             continue

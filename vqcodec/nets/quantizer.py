@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from vqcodec.config import LevelConfig
 from vqcodec.nets import parallel
-from vqcodec.nets.blank import is_blank
 from vqcodec.nets.choice import Choice, Codebooks, CodeLengths, OrderZero, choose
 
 DECAY = 0.99  # of the codebook's moving averages (van den Oord et al. 2017, appendix A.1)
@@ -65,13 +64,12 @@ class ResidualQuantizer(nn.Module):
         if level.products:
             self._register("product_", (level.products, level.groups), level.group_codes, d // level.groups)
         self.register_buffer("rate_weight", torch.zeros(()))
-        self.register_buffer("metric", torch.empty(d, d) if is_blank() else torch.eye(d))
+        self.register_buffer("metric", torch.zeros(d, d).fill_diagonal_(1))
         with torch.no_grad():
             self._pin_zero_codes()
 
     def _register(self, prefix: str, stages: tuple[int, ...], codes: int, dim: int) -> None:
-        shape = *stages, codes, dim
-        self.register_buffer(f"{prefix}codebooks", torch.empty(shape) if is_blank() else torch.randn(shape) * 0.1)
+        self.register_buffer(f"{prefix}codebooks", torch.empty(*stages, codes, dim).normal_(std=0.1))
         self.register_buffer(f"{prefix}counts", torch.ones(*stages, codes))
         self.register_buffer(f"{prefix}sums", self.get_buffer(f"{prefix}codebooks").clone())
         self.register_buffer(f"{prefix}bits", torch.full((*stages, codes), math.log2(codes)))
