@@ -7,12 +7,11 @@ later version to these files.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 
 import click
-import numpy as np
+from index_hashes import hashed
 from PIL import Image
 from skimage import data
 
@@ -36,10 +35,7 @@ def pictures() -> dict[str, Image.Image]:
 
 def indices_hash(indices: IndexMaps) -> str:
     """SHA-256 over all index maps as little-endian 16-bit numbers, level by level."""
-    digest = hashlib.sha256()
-    for maps in indices.levels:
-        digest.update(np.ascontiguousarray(maps.numpy().astype("<u2")).tobytes())
-    return digest.hexdigest()
+    return hashed(maps.numpy() for maps in indices.levels)
 
 
 def decoded_indices(codec: Codec, file: bytes) -> IndexMaps:

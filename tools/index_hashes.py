@@ -170,7 +170,7 @@ def files(folder: str, largest: int = 1 << 30) -> Iterator[tuple[str, Path]]:
 
 
 def hashed(maps: Iterable[NDArray[np.int64]]) -> str:
-    """SHA-256 over index maps, as `tools/golden.py` makes it.
+    """SHA-256 over index maps as little-endian 16-bit numbers, level by level.
 
     Args:
         maps: of the levels, coarsest first.
