@@ -173,33 +173,27 @@ class LevelChoice:
         self._condition: tuple[slice, Condition] | None = None
 
     def maps(self, z: Tensor) -> Tensor:
-        """int64 [maps, h, w] on the CPU. z: float [D, h, w]."""
-        return self.settled(z, self.first(z))
-
-    def first(self, z: Tensor) -> Tensor:
-        """Choose by order-0 code lengths."""
-        beam = 1 if self._effort.context else self._effort.beam
-        return self._quantizer.choose(z.permute(1, 2, 0)[None], self._weights[None], beam=beam)[0].cpu()
-
-    def settled(self, z: Tensor, maps: Tensor) -> Tensor:
-        """Do all sweeps of the effort.
+        """Choose by order-0 code lengths, then again in every sweep of the effort.
 
         Args:
             z: latents, float [D, h, w].
-            maps: to begin with, int64 [maps, h, w].
+
+        Returns: int64 [maps, h, w] on the CPU.
         """
+        beam = 1 if self._effort.context else self._effort.beam
+        maps = self._quantizer.choose(z.permute(1, 2, 0)[None], self._weights[None], beam=beam)[0].cpu()
         for _ in range(self._effort.context):
-            maps = self.swept(z, maps, self._effort.beam)
+            maps = self._swept(z, maps)
         return maps
 
-    def swept(self, z: Tensor, maps: Tensor, beam: int) -> Tensor:
+    def _swept(self, z: Tensor, maps: Tensor) -> Tensor:
         """Choose again, by the code lengths under the prior in the context of maps.
 
         Args:
             z: latents, float [D, h, w].
             maps: int64 [maps, h, w].
-            beam: partial choices kept for each position.
         """
+        beam = self._effort.beam
         before, vectors, weights = (self._tiling.split(x) for x in (maps, z, self._weights[None]))
         parts = []
         for part, inside, lengths in self._lengths(before):

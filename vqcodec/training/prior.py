@@ -68,6 +68,9 @@ class Shares:
     enlarged: float = 0.0
 
 
+EVERYTHING = Shares()
+
+
 class CodedTiles:
     """Tiles of photographs as the codec's encoder sees them: random crops through a frozen autoencoder, codes chosen by
     their cost under the priors as they are, at a lambda drawn from the model's range."""
@@ -79,7 +82,7 @@ class CodedTiles:
         priors: Priors,
         images: Sequence[Pixels],
         seed: int = 0,
-        shares: Shares = Shares(),  # noqa: B008
+        shares: Shares = EVERYTHING,
     ) -> None:
         """shares: what of the model and of the pictures is looked at."""
         self.config, self.autoencoder, self.priors, self.levels = config, autoencoder.eval(), priors, shares.levels
@@ -189,7 +192,7 @@ def coded_tiles(
     train: Sequence[Pixels],
     val: Sequence[Pixels],
     settings: TrainConfig,
-    shares: Shares = Shares(),  # noqa: B008
+    shares: Shares = EVERYTHING,
 ) -> tuple[CodedTiles, dict[str, Coded]]:
     """Make the tiles to train priors on, and those that `PriorTask` measures, fixed from here on.
 
