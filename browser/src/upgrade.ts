@@ -67,11 +67,14 @@ export function upgradeImages(root: ParentNode & Node = document, decoder?: Deco
   };
 
   // The browser knows no such file and says so: that is no error yet. Ours are not trusted events.
+  // Which candidate of srcset it chose may be known no sooner.
   const hide = (event: Event) => {
     const { target, isTrusted } = event;
-    if (isTrusted && target instanceof HTMLImageElement && isVq2(sourceOf(target))) event.stopImmediatePropagation();
+    if (!isTrusted || !(target instanceof HTMLImageElement) || !isVq2(sourceOf(target))) return;
+    event.stopImmediatePropagation();
+    look(target);
   };
-  // Candidates of srcset are chosen after the changes, in a task of the browser's.
+  // Sources are chosen after the changes, in a task of the browser's.
   let due = false;
   const all = () => {
     due = false;

@@ -85,6 +85,16 @@ describe.runIf(ready)("images of a page", () => {
     expect(widths).toEqual([150, 75]);
   }, 180_000);
 
+  it("are shown when the browser says late which candidate of srcset it chose", async () => {
+    await page.route("**/*?late", async (route) => {
+      await new Promise((resolve) => setTimeout(resolve, 500));
+      await route.continue();
+    });
+    await page.evaluate((src) => add("late", { srcset: `${src}?late 2x` }), CUP);
+    await until("late load");
+    expect(await page.evaluate(() => events.filter((event) => event.startsWith("late ")))).toEqual(["late load"]);
+  }, 180_000);
+
   it("are loaded when they come near, where they are lazy", async () => {
     const asked: string[] = [];
     page.on("request", (request) => asked.push(new URL(request.url()).search));
