@@ -42,7 +42,7 @@ for path in sorted(Path(sys.argv[1]).iterdir()):
 @click.group()
 @click.option("--few", default=16, show_default=True, help="Pictures of the shorter runs: 8 a process at least.")
 @click.option("--many", default=64, show_default=True, help="Pictures of the longer ones.")
-@click.option("--runs", default=2, show_default=True, help="Take the median of so many.")
+@click.option("--runs", default=2, show_default=True, help="Take the median of N runs.")
 @click.option("-e", "--effort", default=1, show_default=True)
 @click.option("--model", default="", help="Use this model; the default one if none.")
 @click.pass_context

@@ -93,8 +93,8 @@ def counted(models: Sequence[str | None]) -> str:
     default=SIZES,
     help="Set the sizes in megapixels, as in 0.1,1,6; up to 24 by default.",
 )
-@click.option("--runs", default=5, show_default=True, type=click.IntRange(1), help="Take the median of so many runs.")
-@click.option("--seconds", default=20.0, show_default=True, help="Start no run after so many seconds.")
+@click.option("--runs", default=5, show_default=True, type=click.IntRange(1), help="Take the median of N runs.")
+@click.option("--seconds", default=20.0, show_default=True, help="Start no run after N seconds.")
 @click.option("--quick", is_flag=True, help="Measure three small sizes, one run each: about a minute.")
 @click.option(
     "--processes/--no-processes", default=True, help="Measure whole processes and their memory as well (default)."

@@ -136,10 +136,10 @@ def write_csv(path: Path, rows: Sequence[Record]) -> None:
     "--float/--no-float", "floating", default=True, help="Measure the float network too, where tiles are whole."
 )
 @click.option(
-    "--samples", default=0, type=click.IntRange(0), help="Take so many draws for a VAE's importance-weighted bound."
+    "--samples", default=0, type=click.IntRange(0), help="Take N draws for a VAE's importance-weighted bound."
 )
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="cpu", show_default=True)
-@click.option("--threads", type=click.IntRange(1), help="Let PyTorch use so many threads on the CPU.")
+@click.option("--threads", type=click.IntRange(1), help="Use N threads on the CPU.")
 def main(
     paths: tuple[Path, ...],
     models: tuple[str, ...],

@@ -84,9 +84,7 @@ def numbers(_context: click.Context, _option: click.Parameter, value: str) -> tu
 @click.option("-e", "--effort", default=DEFAULT_EFFORT, show_default=True)
 @click.option("--qualities", default=",".join(str(q) for q in range(0, 101, 10)), show_default=True, callback=numbers)
 @click.option("--targets", default="0.2,0.5", show_default=True, callback=numbers, help="Ask for these bits per pixel.")
-@click.option(
-    "--jobs", default=os.cpu_count() or 1, show_default=True, type=click.IntRange(1), help="Use so many processes."
-)
+@click.option("--jobs", default=os.cpu_count() or 1, show_default=True, type=click.IntRange(1), help="Use N processes.")
 def main(
     folders: tuple[Path, ...],
     model: str | None,

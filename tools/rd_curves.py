@@ -118,9 +118,7 @@ def write_page(
     "--avif", type=Numbers(), default=RIVAL_GRIDS[AVIF[0]], help="Set the qualities of all its tunes and samplings."
 )
 @click.option("--jxl", type=Numbers(), default=RIVAL_GRIDS["JPEG XL"], help="Set the qualities; '' leaves JPEG XL out.")
-@click.option(
-    "--jobs", default=os.cpu_count() or 1, show_default=True, type=click.IntRange(1), help="Use so many processes."
-)
+@click.option("--jobs", default=os.cpu_count() or 1, show_default=True, type=click.IntRange(1), help="Use N processes.")
 @click.option("--cache", type=FILE, help="Keep all results in this file of JSON lines.")
 @click.option(
     "--smoothest",
@@ -146,7 +144,7 @@ def write_page(
     default=6,
     show_default=True,
     type=click.IntRange(0),
-    help="Show so many images of a folder in its viewer.",
+    help="Show N images of a folder in its viewer.",
 )
 @click.option("--html-image", multiple=True, help="Show this file in the viewer, instead of evenly spread ones.")
 @click.option("--picture", type=FILE, help="Draw a strip at equal bytes.")

@@ -48,7 +48,7 @@ LABEL = 16
     "--bound-samples",
     default=16,
     show_default=True,
-    help="Take so many draws for the importance-weighted bound; 0: none.",
+    help="Take N draws for the importance-weighted bound; 0: none.",
 )
 @click.option("--picture", type=click.Path(path_type=Path), help="Write the picture to this file.")
 @click.option("--pictured", type=click.Path(exists=True, path_type=Path), help="Reconstruct this image in it.")

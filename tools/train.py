@@ -137,7 +137,7 @@ def terms(commitment: float) -> Any:
 
 
 @click.group(help=script_help(__doc__))
-@click.option("--threads", default=0, help="Compute with so many CPU threads; 0: all.")
+@click.option("--threads", default=0, help="Use N CPU threads; 0 for all.")
 def main(threads: int) -> None:
     if threads:
         torch.set_num_threads(threads)
@@ -243,7 +243,10 @@ def vqvae2(**kw: Any) -> None:
 @click.option("--start", type=EXISTING, help="Go on from this weights file, instead of --out's autoencoder.")
 @click.option("--preset", type=click.Choice(sorted(VQVAE2_PRESETS)), help="Begin from nothing.")
 @click.option(
-    "--unquantized-steps", default=60, show_default=True, help="Train so many steps without quantisers, from nothing."
+    "--unquantized-steps",
+    default=60,
+    show_default=True,
+    help="Train the first N steps without quantisers, from nothing.",
 )
 @click.option(
     "--ramp",

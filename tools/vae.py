@@ -39,7 +39,7 @@ def load(name: str, device: str) -> VAEModel:
 @main.command()
 @model_option
 @device_option
-@click.option("--samples", default=0, help="Take so many draws for the importance-weighted bound; 0: leave it out.")
+@click.option("--samples", default=0, help="Take N draws for the importance-weighted bound; 0: leave it out.")
 @click.option("--seed", default=0)
 @click.option("--crop", default=0, help="Measure the middle square of this side in pixels; 0: whole images.")
 @click.argument("paths", nargs=-1, required=True, type=EXISTING)
@@ -68,7 +68,7 @@ def reconstruct(name: str, device: str, image: Path, target: Path) -> None:
 @main.command()
 @model_option
 @device_option
-@click.option("--steps", default=8, show_default=True, help="Draw so many pictures in the row, both ends included.")
+@click.option("--steps", default=8, show_default=True, help="Draw N pictures in the row, both ends included.")
 @click.option("--crop", default=256, show_default=True, help="Cut squares of this side in pixels from the middle.")
 @click.argument("first", type=EXISTING)
 @click.argument("last", type=EXISTING)

@@ -63,23 +63,23 @@ def collection(command: F) -> F:
             type=click.Choice(["local", "ray"]),
             default="local",
             show_default=True,
-            help="Choose what does it.",
+            help="Choose where the work is done.",
         ),
         click.option(
-            "-j", "--jobs", type=click.IntRange(0), metavar="N", help="Use so many processes; by default one a core."
+            "-j", "--jobs", type=click.IntRange(0), metavar="N", help="Use N processes; by default one a core."
         ),
         click.option(
             "--threads",
             type=click.IntRange(1),
             metavar="N",
-            help="Let each use so many threads; by default the cores divided.",
+            help="Use N threads in each process; by default the cores divided.",
         ),
         click.option("--address", metavar="HOST:PORT", help="Use this Ray cluster; auto: the one of this machine."),
         click.option(
             "--num-gpus",
             type=click.IntRange(1),
             metavar="N",
-            help="Use so many GPUs of a Ray cluster, a model on each.",
+            help="Use N GPUs of a Ray cluster, with a model on each.",
         ),
         click.option("--retry-failed", is_flag=True, help="Try damaged ones again, too."),
         click.option(
@@ -101,10 +101,10 @@ shards = (
         type=click.Choice(["folder", "tar", "parquet"]),
         default="folder",
         show_default=True,
-        help="Store results so.",
+        help="Store the results in this form.",
     ),
     click.option(
-        "--per-shard", type=click.IntRange(1), default=256, show_default=True, help="Put so many results in one."
+        "--per-shard", type=click.IntRange(1), default=256, show_default=True, help="Put N results in each shard."
     ),
 )
 
@@ -126,7 +126,7 @@ def sharded(command: F) -> F:
 @effort_option
 @tune_option
 @click.option("--lossless", is_flag=True, help="Store the pictures themselves, as WebP or PNG.")
-@click.option("--no-fallback", is_flag=True, help="Never store them so unasked.")
+@click.option("--no-fallback", is_flag=True, help="Never store them without loss unless asked to.")
 @model_option
 def encode(
     quality: float | None,

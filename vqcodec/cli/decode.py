@@ -60,7 +60,7 @@ def parse_region(
 @click.option(
     "--preview",
     type=click.Choice([str(scale) for scale in PREVIEW_SCALES]),
-    help="Make a picture so many times smaller, from the coarse levels.",
+    help="Make a picture N times smaller, from the coarse levels.",
 )
 @click.option(
     "--fit",

@@ -29,7 +29,7 @@ MIME = "image/x-vq2"
 )
 @click.option("--remove", is_flag=True, help="Take away what was installed.")
 def install_desktop(prefix: str | None, remove: bool) -> None:
-    """Teach the desktop .vq2 files: their type, and thumbnails in file managers.
+    """Register .vq2 files with the desktop: their type, and their thumbnails.
 
     Writes mime/packages/vqcodec.xml and thumbnailers/vqcodec.thumbnailer, and has the database of types renewed where
     update-mime-database is installed.

@@ -82,9 +82,9 @@ recursive_option = click.option(
     "-r", "--recursive", is_flag=True, help="Take folders with all that is in folders below."
 )
 jobs_option = click.option(
-    "-j", "--jobs", "processes", type=click.IntRange(1), default=1, metavar="N", help="Do so many files at a time."
+    "-j", "--jobs", "processes", type=click.IntRange(1), default=1, metavar="N", help="Process N files at a time."
 )
-skip_option = click.option("--skip-existing", is_flag=True, help="Leave alone what has a result already.")
+skip_option = click.option("--skip-existing", is_flag=True, help="Skip files that have a result already.")
 format_option = click.option(
     "--format", type=click.Choice(list(FORMATS)), help="Write this image format; by default as named, or PNG."
 )
@@ -101,7 +101,7 @@ quality_option = click.option(
 lambda_option = click.option(
     "--lambda", "lmbda", type=Number(0), metavar="X", help="Set the weight of a bit, instead of -q."
 )
-target_bpp_option = click.option("--target-bpp", type=Number(0, min_open=True), help="Fit into so many bits per pixel.")
+target_bpp_option = click.option("--target-bpp", type=Number(0, min_open=True), help="Fit into N bits per pixel.")
 target_psnr_option = click.option(
     "--target-psnr", type=Number(0, min_open=True), metavar="DB", help="Reach at least this PSNR."
 )
@@ -136,8 +136,12 @@ _LIMITS = (
     click.option(
         "--max-pixels", type=click.IntRange(1), metavar="N", help="Refuse larger images; by default over 89 MP."
     ),
-    click.option("--max-memory", callback=parse_size, metavar="SIZE", help="Refuse what takes more; 8GiB by default."),
-    click.option("--max-seconds", type=Number(0, min_open=True), metavar="S", help="Give a file up after so long."),
+    click.option(
+        "--max-memory", callback=parse_size, metavar="SIZE", help="Refuse files that need more; 8GiB by default."
+    ),
+    click.option(
+        "--max-seconds", type=Number(0, min_open=True), metavar="S", help="Give up on a file after S seconds."
+    ),
 )
 
 

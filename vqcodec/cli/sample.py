@@ -41,7 +41,7 @@ def parse_tiles(_context: click.Context, _option: click.Parameter, value: str | 
     type=click.IntRange(1, 1 << 16),
     default=1,
     show_default=True,
-    help="Draw so many images, each of the next seed.",
+    help="Draw N images, each with the next seed.",
 )
 @click.option(
     "--tiles", metavar="WxH", callback=parse_tiles, help="Set the size in tiles of the model; 1x1 by default."
@@ -56,7 +56,7 @@ def parse_tiles(_context: click.Context, _option: click.Parameter, value: str | 
     show_default=True,
     help="Draw likelier indices below 1, less likely ones above.",
 )
-@click.option("--columns", type=click.IntRange(1), help="Put so many images in a row.")
+@click.option("--columns", type=click.IntRange(1), help="Put N images in a row.")
 @click.option("--separate", is_flag=True, help="Write a numbered file for each image: OUT-0, OUT-1...")
 @click.option("--like", metavar="IMAGE", help="Draw around a part of this image or .vq2 file, in its size.")
 @click.option("--keep", type=click.Choice(["top", "upper"]), help="Keep the coarsest level (top), or the upper half.")
