@@ -12,6 +12,7 @@ import torch
 from vqcodec.errors import boundary
 from vqcodec.exact import settings
 from vqcodec.exact.check import check_device
+from vqcodec.model import memory
 
 
 class HasDevice(Protocol):
@@ -48,6 +49,7 @@ def exactly(function: Callable[Concatenate[M, P], T]) -> Callable[Concatenate[M,
     def run(model: M, /, *arguments: P.args, **options: P.kwargs) -> T:
         with (
             boundary(),
+            memory.given_back(),
             settings.needed(),
             torch.inference_mode(),
             torch.autocast("cpu", enabled=False),

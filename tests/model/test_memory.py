@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Free memory is given back to the system: after enough work, once, wherever the C library can."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from vqcodec.model import memory
+from vqcodec.model.precision import exactly
+
+SMALL, LARGE, NUMBER = 1000, 100_000, 600  # bytes; the larger ones are below what glibc asks the system for one by one
+glibc = pytest.mark.skipif(memory._trim() is None, reason="needs malloc_trim of glibc")
+
+
+class Model:
+    """Has all that `exactly` asks for."""
+
+    device = torch.device("cpu")
+
+    @exactly
+    def work(self) -> None:
+        self.nested()
+
+    @exactly
+    def nested(self) -> None:
+        pass
+
+
+@pytest.fixture
+def given(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """The calls of malloc_trim, which is not called."""
+    calls: list[int] = []
+    monkeypatch.setattr(memory, "_work", memory._Work())
+    monkeypatch.setattr(memory, "_trim", lambda: lambda pad: calls.append(pad) or 1)
+    return calls
+
+
+def resident() -> int:
+    """Bytes of this process."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
+
+
+@glibc
+def test_a_model_gives_free_memory_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Model()
+    model.work()  # tests the device
+    kept, large = [], []
+    for _ in range(NUMBER):
+        large.append(b"x" * LARGE)
+        kept.append(b"x" * SMALL)  # lies between two of the others
+    large.clear()
+    before = resident()
+    monkeypatch.setattr(memory, "SECONDS", 0.0)
+    model.work()
+    assert before - resident() > NUMBER * LARGE / 2
+    assert len(kept) == NUMBER
+
+
+def test_not_before_there_was_enough_work(given: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(0, 1000, 2))
+    monkeypatch.setattr(time, "thread_time", lambda: float(next(clock)))
+    for calls in (0, 0, 0, 0, 1, 1, 1, 1, 1, 2):  # two seconds each: blocks inside others are not counted again
+        Model().work()
+        assert len(given) == calls
+    assert set(given) == {0}
+
+
+def test_the_work_of_all_threads_counts_and_of_what_fails(given: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "thread_time", iter(range(0, 1000, 3)).__next__)
+
+    def fail() -> None:
+        with pytest.raises(ZeroDivisionError), memory.given_back():
+            1 / 0  # noqa: B018
+
+    for _ in range(4):
+        thread = threading.Thread(target=fail)
+        thread.start()
+        thread.join()
+    assert given == [0]
+
+
+def test_other_c_libraries_have_no_such_function(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory._trim.cache_clear()
+    monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: object())
+    assert memory._trim() is None
+    memory._trim.cache_clear()
