@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 import sys
 from pathlib import Path
@@ -30,8 +31,9 @@ from vqcodec.training.presets import VQVAE2_PRESETS, VQVAE_PRESETS
 
 # The models of tests are untrained: they do every picture so badly that all files would be lossless. `test_whole.py`
 # puts these back.
-FALLBACK = {"LOOSE": fallback.LOOSE, "GRAPHICS": fallback.GRAPHICS}
+FALLBACK = {"LOOSE": fallback.LOOSE, "GRAPHICS": fallback.GRAPHICS, "SHARP": fallback.SHARP}
 fallback.LOOSE = fallback.GRAPHICS = 0.0
+fallback.SHARP = math.inf
 
 
 ROOT = Path(__file__).resolve().parent.parent

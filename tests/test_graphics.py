@@ -5,16 +5,20 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
 from conftest import FALLBACK
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 import vqcodec
 from vqcodec.codec import Codec
 from vqcodec.encoder import fallback
-from vqcodec.images import metrics
+from vqcodec.encoder.request import Request
+from vqcodec.images import imaging, metrics, whole
+from vqcodec.images.types import Pixels
 
 SIZE = 240, 160
 LINES = ["def encode(image, quality=50):", "    # Choose and pack.", "    return pack(choose(image))", "0123456789"]
@@ -125,6 +129,18 @@ def page() -> Image.Image:
     return Image.fromarray(np.minimum(np.asarray(text().convert("L")), paper).astype(np.uint8))
 
 
+def scan(noise: float = 2, mode: str = "L") -> Image.Image:
+    """The page as a scanner sees it, with noise of that standard deviation."""
+    paper = np.asarray(page().convert(mode)).astype(float)
+    return Image.fromarray(
+        (paper + np.random.default_rng(3).normal(0, noise, paper.shape)).round().clip(0, 255).astype(np.uint8)
+    )
+
+
+def colour_scan() -> Image.Image:
+    return scan(4, "RGB")
+
+
 def shadows() -> Image.Image:
     """Soft shadows and shades, as of a modern desktop, below sharp text."""
     image = Image.blend(gradient(), Image.new("RGB", SIZE, (90, 120, 200)), 0.7)
@@ -140,7 +156,7 @@ def chequered() -> Image.Image:
 
 DRAWINGS: list[Callable[[], Image.Image]] = [
     text, terminal, window, chart, curves, flat, gradient, dithered, palette, pixel_art, map_of_regions, logo, page,
-    shadows, chequered,
+    shadows, chequered, scan, colour_scan,
 ]  # fmt: skip
 
 
@@ -162,3 +178,35 @@ def test_drawings(shipped: Codec, draw: Callable[[], Image.Image], monkeypatch: 
     got = psnr(image, vqcodec.decode(data))
     assert len(data) <= len(png.getvalue())
     assert got >= 30
+
+
+def test_only_sharp_pictures_are_looked_at_again(photo: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A photograph must not wait until a model's picture of it has been made, nor be stored so, however bad that is."""
+    for name, value in FALLBACK.items():
+        monkeypatch.setattr(fallback, name, value)
+    made = []
+
+    def bad(shape: tuple[int, ...]) -> Pixels:
+        made.append(shape)
+        return np.zeros(shape, np.uint8)
+
+    for pixels, looked in ((photo, False), (np.asarray(scan(mode="RGB")), True)):
+        picture = imaging.from_pil(Image.fromarray(pixels))
+        data = bytes(len(pixels) * pixels.shape[1] // 8)  # one bit per pixel
+        got = fallback.chosen(picture, Request(quality=50), (0.06, 2.0), data, partial(bad, pixels.shape))
+        assert (got != data, bool(made)) == (looked, looked)
+
+
+def test_noise_is_weighed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A picture that misses the floor by little is kept where no loss would cost much more."""
+    for name, value in FALLBACK.items():
+        monkeypatch.setattr(fallback, name, value)
+    image = scan()
+    picture, lossless = imaging.from_pil(image), whole.file(imaging.from_pil(image))
+    for error, kept in ((8, True), (12, True), (40, False)):  # 30.1, 26.5 and 16.1 dB
+        pixels = picture.pixels
+        shown = np.where(pixels < 128, pixels + error, pixels - error).astype(np.uint8)
+        data = fallback.chosen(picture, Request(quality=50), (0.06, 2.0), bytes(1000), lambda shown=shown: shown)
+        assert data == (bytes(1000) if kept else lossless)
+    assert fallback.allowance(0) == 0
+    assert fallback.allowance(5.5) == pytest.approx(9.4, abs=0.1)
