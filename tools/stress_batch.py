@@ -12,6 +12,7 @@ every damaged one reported, every result whole and there once. It prints time an
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import json
 import math
@@ -98,6 +99,7 @@ def damage(path: Path, how: str) -> None:
 @click.option("--patience", default=4.0, show_default=True, help="Longest time from new records to a kill, in seconds.")
 def run(folder: Path, dest: Path, options: tuple[str, ...], kills: int, seed: int, patience: float) -> None:
     """Encode the collection, check the results, print figures."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the driver is ended, too
     draw = random.Random(seed)
     command = [sys.executable, "-m", "vqcodec", "batch", "encode", str(folder), str(dest), "--json", *options]
     killed: list[dict[str, Any]] = []
@@ -146,8 +148,10 @@ def run(folder: Path, dest: Path, options: tuple[str, ...], kills: int, seed: in
 
 
 def started(command: list[str]) -> subprocess.Popen[bytes]:
-    """Start a driver in a session of its own."""
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True)
+    """Start a driver in a session of its own, which ends with this process."""
+    driver = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True)
+    atexit.register(driver.kill)
+    return driver
 
 
 def recorded(dest: Path) -> dict[str, Any]:

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Free memory is given back to the system: after enough work, once, wherever the C library can."""
+"""What a process keeps: small caches; free memory is given back, after enough work, wherever the C library can."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -84,6 +87,35 @@ def test_the_work_of_all_threads_counts_and_of_what_fails(given: list[int], monk
         thread.start()
         thread.join()
     assert given == [0]
+
+
+def test_caches_by_shape_are_bounded_ahead_of_the_first_convolution() -> None:
+    """In a process of its own, by what oneDNN prepares again for shapes that it saw 200 shapes ago."""
+    script = """
+import torch
+from vqcodec import load_model
+load_model()
+with torch.inference_mode():
+    for width in [*range(64, 264), *range(64, 84)]:
+        torch.nn.functional.conv2d(torch.zeros(1, 16, 64, width), torch.zeros(16, 16, 3, 3))
+"""
+    environment = {name: value for name, value in os.environ.items() if name not in memory.CACHES}
+    environment["ONEDNN_VERBOSE"] = "2"
+    run = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    prepared = [line for line in run.stdout.splitlines() if "create:cache_miss" in line and ",convolution," in line]
+    if not prepared:
+        pytest.skip("this PyTorch does not convolve with oneDNN, or does not say so")
+    assert len(prepared) == 220  # 200 where the caches have 1,024 entries
+
+
+def test_the_user_says_how_large_caches_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = (*memory.CACHES, "DNNL_PRIMITIVE_CACHE_CAPACITY")
+    for name in names:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("LRU_CACHE_CAPACITY", "7")
+    monkeypatch.setenv("DNNL_PRIMITIVE_CACHE_CAPACITY", "8")
+    memory.bound_caches()
+    assert [os.environ.get(name) for name in names] == ["7", None, "8"]
 
 
 def test_other_c_libraries_have_no_such_function(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from vqcodec.config import ModelConfig, VAEConfig, is_vae
 from vqcodec.errors import ModelError
-from vqcodec.model import inventory, schema, weights
+from vqcodec.model import inventory, memory, schema, weights
 from vqcodec.nets.autoencoder import Autoencoder
 
 C = TypeVar("C")
@@ -93,6 +93,7 @@ def _read(
     check: Callable[[C, Mapping[str, weights.Entry]], None],
 ) -> Weights[C]:
     """Configuration and header are checked first: no tensor is allocated of a file that lies about them."""
+    memory.bound_caches()
     try:
         config = configure(file.meta.get("model"))
     except ModelError as error:
