@@ -136,6 +136,12 @@ def terms(commitment: float) -> Any:
     return decorate
 
 
+def unquantized(steps: int) -> Any:
+    """How a run from nothing begins."""
+    text = "Train the first N steps without quantisers, from nothing."
+    return click.option("--unquantized-steps", default=steps, show_default=True, help=text)
+
+
 @click.group(help=script_help(__doc__))
 @click.option("--threads", default=0, help="Use N CPU threads; 0 for all.")
 def main(threads: int) -> None:
@@ -171,6 +177,7 @@ def autoencoder(
     ssimulacra2: float,
     shape: str,
     silent: float,
+    unquantized_steps: int,
     start: Path | None,
     device: str,
     **kw: Any,
@@ -189,6 +196,7 @@ def autoencoder(
         ssimulacra2: weight of what is missing to a perfect SSIMULACRA2.
         shape: of a crop's square error in the loss.
         silent: part of the crops that get nothing of the finest level.
+        unquantized_steps: steps without quantisers at the begin.
         start: weights file to begin with.
         device: to train on.
     """
@@ -198,7 +206,7 @@ def autoencoder(
         if lmbdas is not None:
             model = dataclasses.replace(model, lmbdas=lmbdas)
         images = load_images(data), load_images(val, limit=24)
-        special = AutoencoderTraining(commitment, ms_ssim, ssimulacra2, shape, silent)
+        special = AutoencoderTraining(commitment, ms_ssim, ssimulacra2, shape, silent, unquantized_steps)
         task = AutoencoderTask(model, config, special, *images)
         if start is not None:
             click.echo(f"starts from {exporting.start_from(task.module, start)}")
@@ -211,6 +219,7 @@ def autoencoder(
 @lmbdas
 @start
 @terms(0.25)
+@unquantized(AutoencoderTraining.unquantized_steps)
 @settings(AUTOENCODER)
 def vqvae(**kw: Any) -> None:
     """Train a VQ-VAE, the autoencoder of one level.
@@ -227,6 +236,7 @@ def vqvae(**kw: Any) -> None:
 @lmbdas
 @start
 @terms(0.05)
+@unquantized(AutoencoderTraining.unquantized_steps)
 @settings(AUTOENCODER)
 def vqvae2(**kw: Any) -> None:
     """Train a VQ-VAE-2, the autoencoder of several levels.
@@ -242,12 +252,7 @@ def vqvae2(**kw: Any) -> None:
 @lmbdas
 @click.option("--start", type=EXISTING, help="Go on from this weights file, instead of --out's autoencoder.")
 @click.option("--preset", type=click.Choice(sorted(VQVAE2_PRESETS)), help="Begin from nothing.")
-@click.option(
-    "--unquantized-steps",
-    default=60,
-    show_default=True,
-    help="Train the first N steps without quantisers, from nothing.",
-)
+@unquantized(60)
 @click.option(
     "--ramp",
     nargs=2,

@@ -155,22 +155,35 @@ def test_a_batch_that_cannot_be_shared_is_refused(monkeypatch):
 
 
 def test_the_tool_under_torchrun(tmp_path):
-    """Autoencoder and prior in two processes, a checkpoint of both, and one process that goes on from it."""
+    """An autoencoder, then priors with it, in two processes; one process goes on from their checkpoint."""
     (tmp_path / "photos").mkdir()
     for i, photo in enumerate(photos()):
         Image.fromarray(photo).save(tmp_path / "photos" / f"{i}.png")
     where = ["--out", str(tmp_path / "run"), "--data", str(tmp_path / "photos"), "--val", str(tmp_path / "photos")]
     two = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(free_port())]
     tool = str(ROOT / "tools" / "train.py")
-    short = ["--device", "cpu", "--no-bf16", "--batch", "4", "--validate-every", "4"]
+    short = ["--device", "cpu", "--no-bf16", "--batch", "4", "--validate-every", "12"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     for command in (
-        [*two, tool, "vqvae2", *where, "--preset", "tiny", "--crop", "64", "--steps", "160", *short],
+        [
+            *two,
+            tool,
+            "vqvae2",
+            *where,
+            "--preset",
+            "tiny",
+            "--crop",
+            "64",
+            "--steps",
+            "12",
+            "--unquantized-steps",
+            "4",
+            *short,
+        ],
         [*two, tool, "joint", *where, "--crop", "64", "--steps", "2", *short],
-        [*two, tool, "prior", *where, "--steps", "4", *short],
-        [tool, "prior", *where, "--steps", "8", *short],
+        [tool, "joint", *where, "--crop", "64", "--steps", "4", *short],
     ):
         done = subprocess.run([sys.executable, *command], capture_output=True, text=True, env=environment, check=False)
         assert done.returncode == 0, done.stderr[-3000:]
-    meta = weights.load(tmp_path / "run" / "prior.ckpt.safetensors")[1]
-    assert meta["step"] == 8
+    meta = weights.load(tmp_path / "run" / "joint.ckpt.safetensors")[1]
+    assert meta["step"] == 4

@@ -24,14 +24,15 @@ PRESETS = {
 
 
 @pytest.mark.parametrize("name", sorted(PRESETS))
-def test_every_codec_preset_trains(tmp_path, name):
+def test_every_codec_preset_trains(tmp_path, name, monkeypatch):
     """Autoencoder for some steps, quantised from the second; then its priors on its indices: losses are finite, and
     every parameter that can move moves."""
+    monkeypatch.setattr("vqcodec.training.prior.MEASURED", 1)  # tiles at each trade-off
     model = PRESETS[name]
     side = model.tile_size
     photo = [np.ascontiguousarray(data.astronaut()[100 : 100 + side, 100 : 100 + side])]
     config = TrainConfig(
-        steps=4, batch=1, crop=min(128, side), validate_every=100, log_every=100, warmup=1, bf16=False, ema=0.5
+        steps=3, batch=1, crop=min(128, side), validate_every=100, log_every=100, warmup=1, bf16=False, ema=0.5
     )
     special = AutoencoderTraining(unquantized_steps=1, kmeans_batches=16)
     task = AutoencoderTask(model, config, special, photo, photo)
@@ -49,7 +50,7 @@ def test_every_codec_preset_trains(tmp_path, name):
 
 @pytest.mark.parametrize("name", sorted(VAE_PRESETS))
 def test_every_vae_preset_trains(tmp_path, photos, name):
-    config = TrainConfig(steps=4, batch=2, validate_every=100, log_every=100, warmup=1, bf16=False)
+    config = TrainConfig(steps=2, batch=2, validate_every=100, log_every=100, warmup=1, bf16=False)
     task = VAETask(VAE_PRESETS[name], config, VAETraining(), photos, photos[:1])
     before = {k: v.clone() for k, v in task.module.named_parameters()}
     assert train(task, config, tmp_path).name == "vae.best.safetensors"

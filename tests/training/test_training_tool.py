@@ -46,9 +46,9 @@ def test_light_model_from_nothing(tmp_path, photos, photo_folder):
             "--crop",
             "64",
             "--steps",
-            "70",
+            "50",
         ]
-        + ["--batch", "4", "--unquantized-steps", "10", "--ramp", "20", "40"],
+        + ["--batch", "4", "--unquantized-steps", "10", "--ramp", "15", "30"],
         ["export", "--out", tmp_path / "run", "--val", photo_folder, target],
     )
     codec = Codec.load(registry.find(target), "cpu")
@@ -129,7 +129,7 @@ def test_from_photographs_to_a_vae(tmp_path, photos, photo_folder):
     common = ["--out", tmp_path / "run", "--data", photo_folder, "--val", photo_folder, "--no-bf16"]
     target = tmp_path / "new.safetensors"
     said = run_tool(
-        ["vae", *common, "--preset", "tiny", "--steps", "300", "--learning-rate", "2e-3"],
+        ["vae", *common, "--preset", "tiny", "--steps", "150", "--learning-rate", "4e-3"],
         ["export", "--out", tmp_path / "run", "--val", photo_folder, target],
     )
     assert "ELBO" in said
