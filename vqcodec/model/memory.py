@@ -18,9 +18,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import cast
 
-CACHES = {"LRU_CACHE_CAPACITY": "128", "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "128"}
-"""Entries of the caches, by the environment variables that PyTorch and oneDNN read with the first convolution. A
-picture needs a dozen, of which five are new where sizes are mixed: 0.3 ms each."""
+CACHES = {"LRU_CACHE_CAPACITY": "32", "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "32"}
+"""Entries of the caches, by the environment variables that PyTorch and oneDNN read with the first convolution. To encode
+and decode a picture takes 15; where sizes are mixed five are new each time, 0.3 ms each, whatever the caches hold."""
 
 SECONDS = 10.0
 """Work, in seconds of a thread, after which free memory is given back: that, and asking for it again, takes 0.1 s where
