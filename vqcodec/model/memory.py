@@ -19,8 +19,11 @@ from contextlib import contextmanager
 from typing import cast
 
 CACHES = {"LRU_CACHE_CAPACITY": "32", "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "32"}
-"""Entries of the caches, by the environment variables that PyTorch and oneDNN read with the first convolution. To encode
-and decode a picture takes 15; where sizes are mixed five are new each time, 0.3 ms each, whatever the caches hold."""
+"""Entries of the caches, by the environment variables that PyTorch and oneDNN read with the first convolution.
+
+It takes 15 to encode and decode a picture; where sizes are mixed five are new each time, 0.3 ms each, whatever the
+caches hold.
+"""
 
 SECONDS = 10.0
 """Work, in seconds of a thread, after which free memory is given back: that, and asking for it again, takes 0.1 s where
