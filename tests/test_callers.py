@@ -74,6 +74,7 @@ CALLERS: dict[str, Callable[[], contextlib.AbstractContextManager[object]]] = {
     "double": lambda: called(torch.set_default_dtype, torch.float64, torch.float32),
     "half": lambda: called(torch.set_default_dtype, torch.bfloat16, torch.float32),
     "meta": lambda: called(torch.set_default_device, "meta", None),
+    "a GPU, whether there is one or not": lambda: called(torch.set_default_device, "cuda", None),
     "meta, in a block": lambda: torch.device("meta"),
     "deterministic": lambda: called(torch.use_deterministic_algorithms, True, False),
     "autocast": lambda: torch.autocast("cpu", dtype=torch.bfloat16),

@@ -33,7 +33,7 @@ def key() -> tuple[Any, ...]:
     """Return all settings that could change a product, to be compared with another time's."""
     return (
         torch.get_default_dtype(),
-        str(torch.get_default_device()),
+        _default_device(),
         _matmul_precision(),
         *(_backend(f"{name}.fp32_precision") for name in _PRECISIONS),
         *map(_backend, _FLAGS),
@@ -44,13 +44,21 @@ def key() -> tuple[Any, ...]:
 @contextlib.contextmanager
 def needed() -> Iterator[None]:
     """Run a block, and what it calls, with the settings that the contract needs. For any number of threads."""
-    elsewhere = torch.get_default_device().type != "cpu"  # of this thread alone; the context costs time in every call
+    elsewhere = _default_device() != "cpu"  # of this thread alone; the context costs time in every call
     _held.take()
     try:
         with torch.device("cpu") if elsewhere else contextlib.nullcontext():
             yield
     finally:
         _held.give_back()
+
+
+def _default_device() -> str:
+    """Where new tensors of this thread go. PyTorch 2.4 cannot be asked: it fails after a None, and overlooks blocks."""
+    try:
+        return str(torch.empty(0).device)
+    except (AssertionError, RuntimeError):  # a device that this machine, or this PyTorch, has not
+        return "missing"
 
 
 def _backend(name: str) -> Any:
