@@ -165,7 +165,7 @@ def test_closed_and_full_streams(folder: Path, arguments: str, redirection: str,
 
 
 SLOW = """
-import signal, sys, time
+import os, signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has its jobs in the background ignore it
 from vqcodec.batch import overlap
 from vqcodec.cli import main
@@ -180,7 +180,7 @@ files.write = write
 from vqcodec import codec
 def encode(self, image, **options):
     if image.width == 40:
-        print("coding", file=sys.stderr, flush=True)
+        os.write(2, b"coding\\n")  # in one piece, as another thread writes, too
         time.sleep(600)
     return b"coded"
 codec.Codec.encode = encode
