@@ -41,7 +41,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 Images = Iterable[tuple[str, Image.Image]]  # with their names
 
 
-class Found(NamedTuple):
+class Report(NamedTuple):
     """Of one model: a record an image, a summary, and that as text."""
 
     rows: list[Record]
@@ -74,7 +74,7 @@ def without_metadata(image: Image.Image) -> Image.Image:
     return imaging.to_pil(replace(imaging.from_pil(image), icc=None, exif=None, xmp=None))
 
 
-def of_codec(codec: Codec, images: Images, floats: Sequence[LevelPrior] | None, metadata: bool) -> Found:
+def of_codec(codec: Codec, images: Images, floats: Sequence[LevelPrior] | None, metadata: bool) -> Report:
     """Encode all images, and take the files apart.
 
     Args:
@@ -88,10 +88,10 @@ def of_codec(codec: Codec, images: Images, floats: Sequence[LevelPrior] | None, 
         click.echo(f"{codec.name}: {name}", err=True)
         files.append(rates.encoded_rates(codec, image if metadata else without_metadata(image), name, floats))
     title = f"{codec.name} ({codec.identity.hex()})"
-    return Found(list(map(bits_per_dim.record, files)), bits_per_dim.summary(files), bits_per_dim.text(title, files))
+    return Report(list(map(bits_per_dim.record, files)), bits_per_dim.summary(files), bits_per_dim.text(title, files))
 
 
-def of_vae(model: VAEModel, images: Images, samples: int) -> Found:
+def of_vae(model: VAEModel, images: Images, samples: int) -> Report:
     """Measure the bounds of all images.
 
     Args:
@@ -104,7 +104,7 @@ def of_vae(model: VAEModel, images: Images, samples: int) -> Found:
         click.echo(f"{model.name}: {name}", err=True)
         measured.append((name, model.figures(np.array(image.convert("RGB")), samples=samples, seed=i)))
         rows.append(bits_per_dim.vae_record(name, image.width, image.height, measured[-1][1]))
-    return Found(rows, bits_per_dim.vae_summary(measured), bits_per_dim.vae_text(model.name, measured))
+    return Report(rows, bits_per_dim.vae_summary(measured), bits_per_dim.vae_text(model.name, measured))
 
 
 def write_csv(path: Path, rows: Sequence[Record]) -> None:

@@ -23,7 +23,7 @@ from vqcodec.evaluation.workers import Workers
 from vqcodec.images.listing import images_of
 
 
-class Found(NamedTuple):
+class Checked(NamedTuple):
     """Of one image. points: bytes and PSNR by rising quality. targets: bytes of the file over bytes asked for; 0 where
     the encoder said that it cannot reach the target."""
 
@@ -38,7 +38,7 @@ class Found(NamedTuple):
         return sum(below[0] >= above[0] or below[1] >= above[1] for below, above in pairs)
 
 
-def check(path: Path, model: str | None, effort: int, qualities: Sequence[float], targets: Sequence[float]) -> Found:
+def check(path: Path, model: str | None, effort: int, qualities: Sequence[float], targets: Sequence[float]) -> Checked:
     """Encode an image at all qualities and all targets.
 
     Args:
@@ -63,7 +63,7 @@ def check(path: Path, model: str | None, effort: int, qualities: Sequence[float]
             hits.append(len(codec.encode(image, size=asked, effort=effort, fallback=False)) / asked)
         except ImageError:
             hits.append(0.0)
-    return Found(path.name, tuple(points), tuple(hits))
+    return Checked(path.name, tuple(points), tuple(hits))
 
 
 def numbers(_context: click.Context, _option: click.Parameter, value: str) -> tuple[float, ...]:

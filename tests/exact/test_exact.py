@@ -151,8 +151,8 @@ def test_a_second_implementation_gives_the_same(config, above):
             for batch, symbols, frequencies in coded(prior, level, part):
                 rows = zip(batch.positions.tolist(), symbols.view(-1, batch.groups), strict=True)
                 groups = frequencies.view(-1, batch.groups, prior.codes(batch.stage))
-                for (position, indices), own_frequencies in zip(rows, groups, strict=True):
-                    row = (batch.step, batch.stage, position, indices.tolist(), own_frequencies.tolist())
+                for (position, indices), row_frequencies in zip(rows, groups, strict=True):
+                    row = (batch.step, batch.stage, position, indices.tolist(), row_frequencies.tolist())
                     assert row == next(expected)
             assert next(expected, None) is None
 
