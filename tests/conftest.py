@@ -29,7 +29,7 @@ from vqcodec.prior.export import to_integers
 from vqcodec.prior.network import LevelPrior
 from vqcodec.training.presets import VQVAE2_PRESETS, VQVAE_PRESETS
 
-# The models of tests are untrained: they do every picture so badly that all files would be lossless. `test_whole.py`
+# The models of tests are untrained: they do every picture so badly that all files would be lossless. `falling`
 # puts these back.
 FALLBACK = {"LOOSE": fallback.LOOSE, "GRAPHICS": fallback.GRAPHICS, "SHARP": fallback.SHARP}
 fallback.LOOSE = fallback.GRAPHICS = 0.0
@@ -64,6 +64,13 @@ def _threads():
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def falling(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fallback as it is for everyone."""
+    for name, value in FALLBACK.items():
+        monkeypatch.setattr(fallback, name, value)
 
 
 @pytest.fixture(scope="session")

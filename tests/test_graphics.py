@@ -9,7 +9,6 @@ from functools import partial
 
 import numpy as np
 import pytest
-from conftest import FALLBACK
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
@@ -168,9 +167,8 @@ def psnr(image: Image.Image, decoded: Image.Image) -> float:
 
 
 @pytest.mark.parametrize("draw", DRAWINGS, ids=lambda draw: draw.__name__)
-def test_drawings(shipped: Codec, draw: Callable[[], Image.Image], monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in FALLBACK.items():
-        monkeypatch.setattr(fallback, name, value)
+@pytest.mark.usefixtures("falling")
+def test_drawings(shipped: Codec, draw: Callable[[], Image.Image]) -> None:
     image = draw()
     png = io.BytesIO()
     image.save(png, "PNG", optimize=True)
@@ -180,10 +178,9 @@ def test_drawings(shipped: Codec, draw: Callable[[], Image.Image], monkeypatch: 
     assert got >= 30
 
 
-def test_only_sharp_pictures_are_looked_at_again(photo: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("falling")
+def test_only_sharp_pictures_are_looked_at_again(photo: NDArray[np.uint8]) -> None:
     """A photograph must not wait until a model's picture of it has been made, nor be stored so, however bad that is."""
-    for name, value in FALLBACK.items():
-        monkeypatch.setattr(fallback, name, value)
     made = []
 
     def bad(shape: tuple[int, ...]) -> Pixels:
@@ -197,10 +194,9 @@ def test_only_sharp_pictures_are_looked_at_again(photo: NDArray[np.uint8], monke
         assert (got != data, bool(made)) == (looked, looked)
 
 
-def test_noise_is_weighed(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("falling")
+def test_noise_is_weighed() -> None:
     """A picture that misses the floor by little is kept where no loss would cost much more."""
-    for name, value in FALLBACK.items():
-        monkeypatch.setattr(fallback, name, value)
     image = scan()
     picture, lossless = imaging.from_pil(image), whole.file(imaging.from_pil(image))
     for error, kept in ((8, True), (12, True), (40, False)):  # 30.1, 26.5 and 16.1 dB

@@ -12,24 +12,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from conftest import FALLBACK
 from PIL import Image, ImageDraw
 
 import vqcodec
 import vqcodec.pillow_plugin
 from vqcodec.cli import main
 from vqcodec.codec import Codec
-from vqcodec.encoder import fallback
 from vqcodec.format import container
 from vqcodec.format.info import describe
 from vqcodec.images import imaging, metrics, whole
-
-
-@pytest.fixture
-def falling(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The fallback as it is for everyone."""
-    for name, value in FALLBACK.items():
-        monkeypatch.setattr(fallback, name, value)
 
 
 def drawing(mode: str = "RGB", size: tuple[int, int] = (300, 200)) -> Image.Image:

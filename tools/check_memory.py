@@ -47,7 +47,7 @@ def main(model: str, number: int, smallest: int, largest: int, effort: int, deco
         if decode:
             codec.decode(data)
         pixels += width * height
-        sizes.append(resident())
+        sizes.append(resident() >> 20)
         if i % 10 == 9:
             click.echo(f"{i + 1} pictures: {sizes[-1]} MB", err=True)
     quarters = [sizes[first * number // 4 : (first + 1) * number // 4] for first in range(4)]
@@ -62,8 +62,8 @@ def main(model: str, number: int, smallest: int, largest: int, effort: int, deco
 
 
 def resident() -> int:
-    """Resident memory of this process, in MB."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") >> 20
+    """Resident memory of this process, in bytes."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 if __name__ == "__main__":

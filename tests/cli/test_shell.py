@@ -212,6 +212,7 @@ def test_signals(folder: Path, number: int, status: int, line: str | None) -> No
     said += running.stderr.read().decode().splitlines()
     assert running.wait(timeout=120) == status
     assert time.monotonic() - started < 120  # not the ten minutes of the work, however busy the machine is
+    assert said.count(missing) == 1
     if line is not None:
         assert said[-1] == line
         assert said[-2].startswith("0 of 3 files, 1 failed, 2 not begun")

@@ -9,10 +9,10 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import torch
+from conftest import load_tool
 
 from vqcodec.model import memory
 from vqcodec.model.precision import exactly
@@ -45,15 +45,9 @@ def given(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     return calls
 
 
-def resident() -> int:
-    """Bytes of this process."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
-
-
 @glibc
 def test_a_model_gives_free_memory_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = Model()
+    model, resident = Model(), load_tool("check_memory").resident
     model.work()  # tests the device
     kept, large = [], []
     for _ in range(NUMBER):

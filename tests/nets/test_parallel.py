@@ -155,7 +155,7 @@ def test_a_batch_that_cannot_be_shared_is_refused(monkeypatch):
 
 
 def test_the_tool_under_torchrun(tmp_path):
-    """An autoencoder, then priors with it, in two processes; one process goes on from their checkpoint."""
+    """Autoencoder and prior in two processes, a checkpoint of both, and one process that goes on from it."""
     (tmp_path / "photos").mkdir()
     for i, photo in enumerate(photos()):
         Image.fromarray(photo).save(tmp_path / "photos" / f"{i}.png")
@@ -181,9 +181,10 @@ def test_the_tool_under_torchrun(tmp_path):
             *short,
         ],
         [*two, tool, "joint", *where, "--crop", "64", "--steps", "2", *short],
-        [tool, "joint", *where, "--crop", "64", "--steps", "4", *short],
+        [*two, tool, "prior", *where, "--steps", "4", *short],
+        [tool, "prior", *where, "--steps", "8", *short],
     ):
         done = subprocess.run([sys.executable, *command], capture_output=True, text=True, env=environment, check=False)
         assert done.returncode == 0, done.stderr[-3000:]
-    meta = weights.load(tmp_path / "run" / "joint.ckpt.safetensors")[1]
-    assert meta["step"] == 4
+    meta = weights.load(tmp_path / "run" / "prior.ckpt.safetensors")[1]
+    assert meta["step"] == 8
