@@ -20,7 +20,7 @@ from skimage import data
 
 from vqcodec.codec import Codec
 from vqcodec.config import AutoencoderConfig, LevelConfig, ModelConfig, PriorConfig
-from vqcodec.encoder import fallback
+from vqcodec.encoder import fallback, noise
 from vqcodec.indices.arrays import Indices, extract
 from vqcodec.model import registry, weights
 from vqcodec.model.loading import pack_model
@@ -31,9 +31,13 @@ from vqcodec.training.presets import VQVAE2_PRESETS, VQVAE_PRESETS
 
 # The models of tests are untrained: they do every picture so badly that all files would be lossless. `falling`
 # puts these back.
-FALLBACK = {"LOOSE": fallback.LOOSE, "GRAPHICS": fallback.GRAPHICS, "SHARP": fallback.SHARP}
-fallback.LOOSE = fallback.GRAPHICS = 0.0
-fallback.SHARP = math.inf
+FALLBACK = [
+    (module, name, getattr(module, name))
+    for module, names in ((fallback, ("LOOSE", "GRAPHICS")), (noise, ("SHARP", "PAY")))
+    for name in names
+]
+fallback.LOOSE = fallback.GRAPHICS = noise.PAY = 0.0
+noise.SHARP = math.inf
 
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -69,8 +73,8 @@ def _threads():
 @pytest.fixture
 def falling(monkeypatch: pytest.MonkeyPatch) -> None:
     """The fallback as it is for everyone."""
-    for name, value in FALLBACK.items():
-        monkeypatch.setattr(fallback, name, value)
+    for module, name, value in FALLBACK:
+        monkeypatch.setattr(module, name, value)
 
 
 @pytest.fixture(scope="session")

@@ -126,7 +126,7 @@ def sharded(command: F) -> F:
 @effort_option
 @tune_option
 @click.option("--lossless", is_flag=True, help="Store the pictures themselves, as WebP or PNG.")
-@click.option("--no-fallback", is_flag=True, help="Never store them without loss unless asked to.")
+@click.option("--no-fallback", is_flag=True, help="Never store the pictures themselves unless asked to.")
 @model_option
 def encode(
     quality: float | None,

@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 @target_psnr_option
 @click.option("--target-ssimulacra2", type=Number(0, 100, min_open=True), help="Reach at least this SSIMULACRA2 score.")
 @click.option("--lossless", is_flag=True, help="Store the picture itself, as WebP or PNG.")
-@click.option("--no-fallback", is_flag=True, help="Never store it without loss unless asked to.")
+@click.option("--no-fallback", is_flag=True, help="Never store the picture itself unless asked to.")
 @click.option("--strip", is_flag=True, help="Leave out EXIF and XMP; the picture is turned as they say.")
 @model_option
 @click.option("--verify/--no-verify", default=None, help="Decode the result and compare; by default where it is cheap.")

@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Graphics, recognised by the outcome: where a picture is smaller without loss than what the model made of it, or the
-model does not reach the quality that was asked for, the file holds the picture itself."""
+model does not reach the quality that was asked for, the file holds the picture itself; that of a scan in few tones,
+where it would be large with all its noise."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 
+from vqcodec.encoder import noise
 from vqcodec.encoder.request import DEFAULT_QUALITY, Request, quality_of
 from vqcodec.errors import ImageError
 from vqcodec.images import metrics, whole
@@ -18,7 +19,6 @@ from vqcodec.images.types import Pixels
 
 LOOSE = 3.0  # an estimate may be so many times too high
 GRAPHICS = 2.5  # bits per dim, of an estimate: photographs take more, but for very smooth ones
-SHARP = 3000.0  # variance within blocks of 8x8 pixels that a bit per dim of the upper three bits buys, at least
 FAIR = 4.0  # times the model's file: what graphics may cost without loss wherever the model misses the floor
 FLOOR = 24.0, 36.0  # dB that graphics have at least, at quality 0 and 100
 
@@ -48,34 +48,20 @@ def chosen(
             return least
         return least - allowance(8 * (size - len(data)) / dims)
 
-    if estimate > LOOSE * limit and not graphics:
-        if asked.sized or asked.aimed or not noisy_graphics(picture, allowed(estimate)):
-            return data
-    file = whole.file(picture)
-    if len(file) <= limit:
+    free = not (asked.sized or asked.aimed)
+    toned = free and noise.tones_pay(picture, least, len(data))
+    dear = estimate > LOOSE * limit and not graphics and not (free and noise.sharp(picture, allowed(estimate)))
+    if dear and not toned:
+        return data
+    file = b"" if dear else whole.file(picture)
+    if 0 < len(file) <= limit:
         return file
-    if asked.sized or asked.aimed:
+    if not free:
         return data
     reached = metrics.psnr(picture.pixels, as_seen(decoded(), picture.mode))
-    return data if reached >= allowed(len(file)) else file
-
-
-def noisy_graphics(picture: Picture, least: float) -> bool:
-    """Look for sharp drawings under the noise of a scanner, which alone makes them large without loss.
-
-    Letters have a high contrast for few bits, once the lower bits, where the noise is, are left out: measured on 185
-    photographs a bit per dim buys a variance of at most 2,200, on drawings with noise of sigma 2 of 2,800 to 17,000.
-
-    Args:
-        picture: the image.
-        least: dB that a model's picture of it must have. That has hardly more error than what varies within blocks.
-    """
-    parts = whole.sample(picture)
-    variance = _variance_in_blocks(parts.pixels)
-    if variance < metrics.PEAK**2 / 10 ** (least / 10):
-        return False
-    coarse = whole.estimate(replace(parts, pixels=np.right_shift(parts.pixels, 5, dtype=np.uint8)))
-    return variance > SHARP * 8 * coarse / (parts.pixels.shape[0] * parts.pixels.shape[1] * len(picture.mode))
+    if toned and reached < least and (few := noise.in_few_tones(picture, least, len(data))):
+        return few
+    return data if dear or reached >= allowed(len(file)) else file
 
 
 def allowance(bits: float) -> float:
@@ -88,17 +74,6 @@ def allowance(bits: float) -> float:
         bits: per dim, that the file without loss takes more.
     """
     return 10 * math.log10(1 + 2 * math.log(2) * max(0.0, bits))
-
-
-def _variance_in_blocks(pixels: Pixels, side: int = 8) -> float:
-    """Mean variance of a channel within the whole blocks of a picture; 0 of one that has none."""
-    rows, columns = pixels.shape[0] // side, pixels.shape[1] // side
-    if not rows * columns:
-        return 0.0
-    inside = pixels[: rows * side, : columns * side]
-    means = inside.reshape(rows, side, -1).sum(axis=1, dtype=np.float32).reshape(rows, columns, side, -1).mean(axis=2)
-    values = inside.astype(np.float32).ravel()
-    return float(values @ values) / values.size - float(np.mean(np.square(means / side)))
 
 
 def rescued(picture: Picture, asked: Request, error: ImageError) -> bytes:

@@ -19,8 +19,9 @@ class FileInfo:
     lossless_bytes, the sum of level_bytes, and overhead_bytes (framing of the streams and chunks that readers skip).
     `metadata_bytes` in turn is icc_bytes + exif_bytes + xmp_bytes, each None where there is no such block. `rate` is
     the trade-off, 0 (the best pictures) to 255 (the smallest files), and 0 for a model that
-    has no such range. A `lossless` file holds its picture itself: it has no model, levels, tiles and groups. `deep`:
-    whether its streams were decoded, too (`damage.verify`), and not its checksums alone compared.
+    has no such range. A `lossless` file holds its picture itself, in few tones if it was a noisy scan: it has no model,
+    levels, tiles and groups. `deep`: whether its streams were decoded, too (`damage.verify`), and not its checksums
+    alone compared.
     """
 
     width: int

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Graphics under the noise of a scanner, which makes them large without loss: recognised, and stored in few tones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from vqcodec.images import metrics, whole
+from vqcodec.images.imaging import Picture
+from vqcodec.images.tones import in_tones
+from vqcodec.images.types import Pixels
+
+SHARP = 3000.0  # variance within blocks of 8x8 pixels that a bit per dim of the upper three bits buys, at least
+STEPS = 8, 16, 32, 64  # between the tones
+PAY = 1.5  # times the model's file: what a picture in few tones may cost
+LOOSE = 1.2  # an estimate of it may be so many times too high
+
+
+def sharp(picture: Picture, least: float) -> bool:
+    """Look for drawings with sharp edges under noise, which alone makes them large without loss.
+
+    Letters have a high contrast for few bits, once the lower bits, where the noise is, are left out: measured on 185
+    photographs a bit per dim buys a variance of at most 2,200, on drawings with noise of sigma 2 of 2,800 to 17,000.
+
+    Args:
+        picture: the image.
+        least: dB that a model's picture of it must have. That has hardly more error than what varies within blocks.
+    """
+    parts = whole.sample(picture)
+    variance = _variance_in_blocks(parts.pixels)
+    if variance < _error(least):
+        return False
+    coarse = whole.estimate(replace(parts, pixels=np.right_shift(parts.pixels, 5, dtype=np.uint8)))
+    return variance > SHARP * 8 * coarse / (parts.pixels.shape[0] * parts.pixels.shape[1] * len(picture.mode))
+
+
+def tones_pay(picture: Picture, least: float, size: int) -> bool:
+    """Look by an estimate whether a picture in few tones could take the place of a model's.
+
+    Photographs take 2 to 9 times as much as the model at quality 50 (20 of them were measured).
+
+    Args:
+        picture: the image.
+        least: dB that it must have.
+        size: bytes of the model's file.
+    """
+    parts = whole.sample(picture)
+    if _variance_in_blocks(parts.pixels) < _error(least):
+        return False
+    scale = picture.pixels.size / parts.pixels.size
+    return any(scale * whole.estimate(toned) <= LOOSE * PAY * size for toned in list(_toned(parts, least))[-2:])
+
+
+def in_few_tones(picture: Picture, least: float, size: int) -> bytes:
+    """Make the file of a picture in few tones: the most tones that take no more than the model's file, or the smallest
+    file that takes little more; empty where there is none.
+
+    Args:
+        picture: noisy graphics.
+        least: dB that it must have.
+        size: bytes of the model's file.
+    """
+    smallest = b""
+    for toned in _toned(picture, least):
+        file = whole.file(toned)
+        if len(file) <= size:
+            return file
+        if len(file) <= PAY * size and not 0 < len(smallest) <= len(file):
+            smallest = file
+    return smallest
+
+
+def _toned(picture: Picture, least: float) -> Iterator[Picture]:
+    """The picture in fewer and fewer tones, as long as it has so many dB."""
+    for step in STEPS:
+        toned = replace(picture, pixels=in_tones(picture.pixels, step))
+        if metrics.psnr(picture.pixels, toned.pixels) < least:
+            break
+        yield toned
+
+
+def _error(psnr: float) -> float:
+    """The mean squared error of a picture with that many dB."""
+    return metrics.PEAK**2 / 10 ** (psnr / 10)
+
+
+def _variance_in_blocks(pixels: Pixels, side: int = 8) -> float:
+    """Mean variance of a channel within the whole blocks of a picture; 0 of one that has none."""
+    rows, columns = pixels.shape[0] // side, pixels.shape[1] // side
+    if not rows * columns:
+        return 0.0
+    inside = pixels[: rows * side, : columns * side]
+    means = inside.reshape(rows, side, -1).sum(axis=1, dtype=np.float32).reshape(rows, columns, side, -1).mean(axis=2)
+    values = inside.astype(np.float32).ravel()
+    return float(values @ values) / values.size - float(np.mean(np.square(means / side)))
