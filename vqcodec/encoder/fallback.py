@@ -36,7 +36,7 @@ def chosen(
         decoded: what it decodes to, uint8 [H, W, 3].
     """
     height, width = picture.pixels.shape[:2]
-    dims = width * height * len(picture.mode)
+    dims = whole.dims(picture)
     target = asked.target(width * height)
     limit = len(data) if target is None else target
     estimate = whole.estimate(picture)

@@ -15,8 +15,7 @@ from vqcodec.images.types import Pixels
 
 SHARP = 3000.0  # variance within blocks of 8x8 pixels that a bit per dim of the upper three bits buys, at least
 STEPS = 8, 16, 32, 64  # between the tones
-PAY = 1.5  # times the model's file: what a picture in few tones may cost
-LOOSE = 1.2  # an estimate of it may be so many times too high
+LOOSE = 1.2  # an estimate of a picture in few tones may be so many times too high
 
 
 def sharp(picture: Picture, least: float) -> bool:
@@ -34,7 +33,7 @@ def sharp(picture: Picture, least: float) -> bool:
     if variance < _error(least):
         return False
     coarse = whole.estimate(replace(parts, pixels=np.right_shift(parts.pixels, 5, dtype=np.uint8)))
-    return variance > SHARP * 8 * coarse / (parts.pixels.shape[0] * parts.pixels.shape[1] * len(picture.mode))
+    return variance > SHARP * 8 * coarse / whole.dims(parts)
 
 
 def tones_pay(picture: Picture, least: float, size: int) -> bool:
@@ -51,26 +50,22 @@ def tones_pay(picture: Picture, least: float, size: int) -> bool:
     if _variance_in_blocks(parts.pixels) < _error(least):
         return False
     scale = picture.pixels.size / parts.pixels.size
-    return any(scale * whole.estimate(toned) <= LOOSE * PAY * size for toned in list(_toned(parts, least))[-2:])
+    return any(scale * whole.estimate(toned) <= LOOSE * size for toned in list(_toned(parts, least))[-2:])
 
 
 def in_few_tones(picture: Picture, least: float, size: int) -> bytes:
-    """Make the file of a picture in few tones: the most tones that take no more than the model's file, or the smallest
-    file that takes little more; empty where there is none.
+    """Make the file of a picture in the most tones that take no more than a model's file; empty where there is none.
 
     Args:
         picture: noisy graphics.
         least: dB that it must have.
         size: bytes of the model's file.
     """
-    smallest = b""
     for toned in _toned(picture, least):
         file = whole.file(toned)
         if len(file) <= size:
             return file
-        if len(file) <= PAY * size and not 0 < len(smallest) <= len(file):
-            smallest = file
-    return smallest
+    return b""
 
 
 def _toned(picture: Picture, least: float) -> Iterator[Picture]:

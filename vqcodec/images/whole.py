@@ -82,6 +82,14 @@ def estimate(picture: Picture) -> float:
     return size * picture.pixels.size / parts.pixels.size
 
 
+def dims(picture: Picture) -> int:
+    """Count the samples of a picture that are stored: a grey one in RGB has one a pixel, as one of mode L."""
+    height, width = picture.pixels.shape[:2]
+    first = picture.pixels[:, :, :1]
+    grey = picture.mode.startswith("L") or bool((picture.pixels == first).all())
+    return height * width * ((1 if grey else 3) + (picture.alpha is not None))
+
+
 def sample(picture: Picture) -> Picture:
     """Put evenly spaced parts of a picture above a megapixel together; a smaller one is its sample itself."""
     height, width = picture.pixels.shape[:2]
