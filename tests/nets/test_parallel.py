@@ -175,16 +175,16 @@ def test_the_tool_under_torchrun(tmp_path):
             "--crop",
             "64",
             "--steps",
-            "12",
+            "6",
             "--unquantized-steps",
-            "4",
+            "2",
             *short,
         ],
         [*two, tool, "joint", *where, "--crop", "64", "--steps", "2", *short],
-        [*two, tool, "prior", *where, "--steps", "4", *short],
-        [tool, "prior", *where, "--steps", "8", *short],
+        [*two, tool, "prior", *where, "--steps", "2", *short],
+        [tool, "prior", *where, "--steps", "4", *short],
     ):
         done = subprocess.run([sys.executable, *command], capture_output=True, text=True, env=environment, check=False)
         assert done.returncode == 0, done.stderr[-3000:]
     meta = weights.load(tmp_path / "run" / "prior.ckpt.safetensors")[1]
-    assert meta["step"] == 8
+    assert meta["step"] == 4
