@@ -116,7 +116,7 @@ def choose(books: Codebooks, vectors: Tensor, weights: Tensor, lengths: CodeLeng
 
     Args:
         books: of the level.
-        vectors: float [M, D].
+        vectors: float [M, D], of half precision too.
         weights: float [M], of a bit.
         lengths: of the codes at the M positions.
         beam: partial choices that are kept at every position from stage to stage; 1: greedily the best code.
@@ -148,14 +148,15 @@ class _Search:
     ) -> None:
         self.books, self.level, self.lengths, self.beam = books, books.level, lengths, beam
         self.rows, self.scale = rows, scales[rows]
-        moved = vectors[rows] @ books.metric.t()
+        chosen_for = vectors[rows].float()
+        moved = chosen_for @ books.metric.t()
         self.cost = (moved.square().sum(1) * self.scale)[:, None]
         self.residual = (moved * self.scale[:, None])[:, None]
         self.chosen = torch.zeros(len(rows), 1, self.level.maps, dtype=torch.int16, device=rows.device)
         self.earlier: Tensor | None = None
         self.here = torch.arange(len(rows), device=rows.device)
         self.since = torch.zeros_like(rows)  # stages without a better ending
-        self.best = vectors.new_full((len(rows),), math.inf)
+        self.best = chosen_for.new_full((len(rows),), math.inf)
         self.stages = torch.zeros_like(rows)
         self.indices = torch.zeros(len(rows), self.level.maps, dtype=torch.int16, device=rows.device)
 

@@ -53,7 +53,7 @@ def features(
 
 @timed("network")
 def latent(model: Autoencoder, i: int, features: Tensor, state: Tensor | None, limit: int = STRIP_PIXELS) -> Tensor:
-    """As `Autoencoder.latent`, of one image, in strips.
+    """As `Autoencoder.latent`, of one image, in strips; in half precision where it is cut.
 
     Args:
         model: the autoencoder.
@@ -66,10 +66,12 @@ def latent(model: Autoencoder, i: int, features: Tensor, state: Tensor | None, l
     inputs = [(x, stride) for x in (features, state) if x is not None]
     reach = 3 * stride  # two blocks, and one position to spare: so little that strips can be narrow
 
-    def step(level_input: Tensor, above: Tensor | None = None) -> Tensor:
-        return model.latent(i, _single(level_input), above)
-
     large = features.shape[2] * features.shape[3] * stride**2 > limit
+
+    def step(level_input: Tensor, above: Tensor | None = None) -> Tensor:
+        z = model.latent(i, _single(level_input), None if above is None else _single(above))
+        return z.half() if large else z
+
     return _in_strips(step, inputs, stride, reach, limit // 4 if large else limit)
 
 
@@ -82,7 +84,8 @@ def descend(
     tradeoff: float | None = None,
     limit: int = STRIP_PIXELS,
 ) -> Tensor:
-    """As `Autoencoder.descend` of one image, from a level to the next finer one, in strips.
+    """As `Autoencoder.descend` of one image, from a level to the next finer one, in strips; in half precision where
+    it is cut, so for encoders only.
 
     Args:
         model: the autoencoder.
@@ -96,8 +99,11 @@ def descend(
     tradeoffs = _tradeoffs(model, tradeoff)
     inputs = [(x, stride) for x in (quantized, state) if x is not None]
 
+    large = quantized.shape[2] * quantized.shape[3] * stride**2 > limit
+
     def step(level_input: Tensor, above: Tensor | None = None) -> Tensor:
-        return model.descend(i, level_input, above, tradeoffs)
+        finer_state = model.descend(i, _single(level_input), None if above is None else _single(above), tradeoffs)
+        return finer_state.half() if large else finer_state
 
     return _in_strips(step, inputs, finer, _descend_reach(model.config, i), limit)
 
