@@ -41,6 +41,7 @@ noise.SHARP = math.inf
 
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tools"))  # as for a script that runs: some import others
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -4,20 +4,15 @@
 from __future__ import annotations
 
 import json
-import sys
 
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from golden import FOLDER, MODELS, decoded_indices, indices_hash, pictures
 from skimage.metrics import peak_signal_noise_ratio
 
 import vqcodec
 from vqcodec.format import container
-
-sys.path.insert(0, str(ROOT / "tools"))
-
-from golden import FOLDER, MODELS, decoded_indices, indices_hash, pictures
 
 GOLDEN = {model: json.loads((FOLDER / model / "golden.json").read_text()) for model in MODELS}
 FILES = [(model, name) for model in MODELS for name in sorted(GOLDEN[model]["indices"])]
