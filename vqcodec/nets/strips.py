@@ -41,7 +41,7 @@ def features(
     for i in reversed(range(len(model.config.levels) - 1)):
         finer, coarser = model.config.levels[i + 1].stride, model.config.levels[i].stride
         coarsened = _in_strips(
-            lambda x, i=i: model.coarsen(i, _single(x)),
+            lambda x, i=i: model.coarsen(i, x),
             [(by_level[0], finer)],
             coarser,
             _coarsen_reach(model.config, i),
@@ -69,7 +69,7 @@ def latent(model: Autoencoder, i: int, features: Tensor, state: Tensor | None, l
     large = features.shape[2] * features.shape[3] * stride**2 > limit
 
     def step(level_input: Tensor, above: Tensor | None = None) -> Tensor:
-        z = model.latent(i, _single(level_input), None if above is None else _single(above))
+        z = model.latent(i, level_input, above)
         return z.half() if large else z
 
     return _in_strips(step, inputs, stride, reach, limit // 4 if large else limit)
@@ -102,7 +102,7 @@ def descend(
     large = quantized.shape[2] * quantized.shape[3] * stride**2 > limit
 
     def step(level_input: Tensor, above: Tensor | None = None) -> Tensor:
-        finer_state = model.descend(i, _single(level_input), None if above is None else _single(above), tradeoffs)
+        finer_state = model.descend(i, level_input, above, tradeoffs)
         return finer_state.half() if large else finer_state
 
     return _in_strips(step, inputs, finer, _descend_reach(model.config, i), limit)
@@ -141,14 +141,15 @@ def _descend_reach(config: AutoencoderConfig, i: int) -> int:
 def _in_strips(
     step: Callable[..., Tensor], inputs: Sequence[tuple[Tensor, int]], stride: int, reach: int, limit: int
 ) -> Tensor:
-    """A step on tensors [1, C, H / stride, W / stride], each with its stride, that gives one of another stride.
+    """A step on tensors [1, C, H / stride, W / stride], each with its stride, that gives one of another stride. It gets
+    those of half precision in single precision.
 
     reach: rows of pixels on either side that a result depends on; limit: pixels of a strip.
     """
     tensor, scale = inputs[0]
     height, width = tensor.shape[2] * scale, tensor.shape[3] * scale
     if height * width <= limit:
-        return step(*(x for x, _ in inputs))
+        return step(*(_single(x) for x, _ in inputs))
     unit = max(stride, *(s for _, s in inputs))
     around = -(-reach // unit) * unit
     rows = max(unit, around, (limit // width - 2 * around) // unit * unit)  # else nearly all work would be overlap
@@ -156,7 +157,7 @@ def _in_strips(
     for top in range(0, height, rows):
         bottom, first = min(height, top + rows), max(0, top - around)
         last = min(height, bottom + around)
-        part = step(*(x[:, :, first // s : last // s] for x, s in inputs))
+        part = step(*(_single(x[:, :, first // s : last // s]) for x, s in inputs))
         if result is None:
             shape = (1, part.shape[1], height // stride, width // stride)
             result = part.new_empty(shape).contiguous(memory_format=torch.channels_last)
