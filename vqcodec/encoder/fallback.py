@@ -49,8 +49,11 @@ def chosen(
         return least - allowance(8 * (size - len(data)) / dims)
 
     free = not (asked.sized or asked.aimed)
-    toned = free and noise.tones_pay(picture, least, len(data))
-    dear = estimate > LOOSE * limit and not graphics and not (free and noise.sharp(picture, allowed(estimate)))
+    parts = whole.sample(picture)
+    variance = noise.variance_in_blocks(parts.pixels) if free else 0.0
+    sample = parts.pixels.size / picture.pixels.size
+    toned = free and noise.tones_pay(parts, variance, least, len(data) * sample)
+    dear = estimate > LOOSE * limit and not graphics and not (free and noise.sharp(parts, variance, allowed(estimate)))
     if dear and not toned:
         return data
     file = b"" if dear else whole.file(picture)
