@@ -33,6 +33,7 @@ from vqcodec.training.prior import validate as validate_priors
 from vqcodec.training.schedule import OPTIMIZERS, SETTINGS, TrainConfig
 from vqcodec.training.vae import VAETask, VAETraining
 from vqcodec.training.vae import validate as validate_vae
+from vqcodec.training.widen import carried, widened
 
 VAE = TrainConfig(batch=32, crop=64, learning_rate=7e-4, optimizer="muon")
 AUTOENCODER = TrainConfig(batch=12, optimizer="muon")
@@ -260,6 +261,7 @@ def vqvae2(**kw: Any) -> None:
     show_default=True,
     help="Let the weight of a bit grow between these steps, from nothing.",
 )
+@click.option("--products", type=click.IntRange(1), help="Give the finest level of --start so many product stages.")
 @click.option("--enlarged", default=0.0, show_default=True, help="Make this part of the crops smooth.")
 @click.option("--prior-share", default=1.0, show_default=True, help="Train the priors on this part of the crops.")
 @terms(0.05)
@@ -273,6 +275,7 @@ def joint(
     preset: str | None,
     unquantized_steps: int,
     ramp: tuple[int, int],
+    products: int | None,
     enlarged: float,
     prior_share: float,
     commitment: float,
@@ -296,7 +299,9 @@ def joint(
         if preset is not None:
             sizes = VQVAE2_PRESETS[preset]
         elif start is not None:
-            sizes, model, priors = exporting.load_model_file(start)
+            before, *trained = exporting.load_model_file(start)
+            sizes = widened(before, products, lmbdas)
+            model, priors = carried(before, *trained, sizes)
         else:
             model, meta = exporting.load_autoencoder(out / "autoencoder.ckpt.safetensors")
             sizes = ModelConfig.from_dict(meta["model"])

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A trained model carried over to one with more product stages or a wider range of lambdas, to be trained further."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from vqcodec.config import ModelConfig
+from vqcodec.nets.autoencoder import Autoencoder
+from vqcodec.prior.network import LevelPrior, offsets
+from vqcodec.training.prior import Priors
+
+SHRUNK = 0.6  # what is left after a product stage of 64 codes on 8 dimensions, in units of what was there before
+SILENT = 4.0  # nats by which code 0 of a new product stage begins more likely than in the stage before
+
+
+def widened(config: ModelConfig, products: int | None, lmbdas: tuple[float, float] | None) -> ModelConfig:
+    """Make the configuration of the wider model.
+
+    Args:
+        config: of the model that was trained.
+        products: product stages of its finest level; None: as many as it has.
+        lmbdas: its range; None: the same.
+
+    Raises: ValueError where stages would be taken away, or the level has none to go on from.
+    """
+    auto = config.autoencoder
+    *coarser, finest = auto.levels
+    if products is not None and products != finest.products:
+        if not 0 < finest.products < products:
+            raise ValueError(f"a level of {finest.products} product stages cannot go on with {products}")
+        finest = dataclasses.replace(finest, products=products)
+    auto = dataclasses.replace(auto, levels=(*coarser, finest))
+    return dataclasses.replace(config, autoencoder=auto, lmbdas=lmbdas or config.lmbdas)
+
+
+@torch.no_grad()
+def carried(
+    before: ModelConfig, model: Autoencoder, priors: Priors, wider: ModelConfig
+) -> tuple[Autoencoder, Priors]:
+    """Make the wider model from the trained one. New stages begin as smaller copies of the last, which say nothing to
+    the priors and are mostly silent; what depends on the trade-off is read off at the same lambda.
+
+    Args:
+        before: configuration of the trained model.
+        model: its autoencoder.
+        priors: its priors.
+        wider: from `widened`.
+    """
+    new_model, new_priors = Autoencoder(wider.autoencoder), Priors(wider)
+    places = _Places(before.lmbdas, wider.lmbdas)
+    state = {k: places.points(v) if k.endswith(".logs") else v for k, v in model.state_dict().items()}
+    new_model.load_state_dict(_with_products(state, new_model.state_dict()))
+    if before.lmbdas != wider.lmbdas:
+        for quantizer in new_model.level_quantizers():
+            if quantizer.rate_weight:
+                quantizer.rate_weight.fill_(math.sqrt(math.prod(wider.lmbdas)))
+    for old, new in zip(priors.levels(), new_priors.levels(), strict=True):
+        _carry_prior(old, new, places)
+    return new_model, new_priors
+
+
+class _Places:
+    """Where places of the wider range of lambdas lie in the range before."""
+
+    def __init__(self, before: tuple[float, float], wider: tuple[float, float]) -> None:
+        self.before, self.wider = before, wider
+
+    def _at(self, places: Tensor) -> Tensor:
+        """Places, float [n] in 0..1, to those in the range before, cut to it."""
+        (low, high), (first, last) = self.before, self.wider
+        if self.before == self.wider or not low:
+            return places
+        logs = math.log(first) + places * math.log(last / first)
+        return ((logs - math.log(low)) / math.log(high / low)).clamp(0, 1)
+
+    def points(self, table: Tensor) -> Tensor:
+        """A table of vectors at equal distances from 0 to 1, [points, C], read off anew."""
+        at = self._at(torch.linspace(0, 1, len(table))) * (len(table) - 1)
+        below = at.floor().clamp(max=max(0, len(table) - 2)).long()
+        weight = (at - below)[:, None].to(table)
+        return table[below] * (1 - weight) + table[(below + 1).clamp(max=len(table) - 1)] * weight
+
+    def rows(self, table: Tensor) -> Tensor:
+        """A table of one vector for every interval of equal length, [intervals, C], read off anew."""
+        at = self._at((torch.arange(len(table)) + 0.5) / len(table))
+        return table[(at * len(table)).long().clamp(max=len(table) - 1)]
+
+
+def _with_products(state: Mapping[str, Tensor], shapes: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Give quantisers their new product stages."""
+    grown = {}
+    for name, value in state.items():
+        more = shapes[name].shape[0] - value.shape[0] if value.dim() else 0
+        if more:  # of the product stages, along the first axis
+            factor = SHRUNK if name.endswith(("product_codebooks", "product_sums")) else 1.0
+            value = torch.cat([value, *(value[-1:] * factor**i for i in range(1, more + 1))])
+        grown[name] = value
+    return grown
+
+
+def _carry_prior(old: LevelPrior, new: LevelPrior, places: _Places) -> None:
+    """Copy what both priors have; what only the new one has says nothing at first."""
+    shapes = new.state_dict()
+    state = {}
+    for name, value in old.state_dict().items():
+        if name == "rate":
+            value = places.rows(value)
+        elif name == "stage" and len(value) < len(shapes[name]):
+            value = torch.cat([value, value[-1:].expand(len(shapes[name]) - len(value), -1)])
+        elif value.shape != shapes[name].shape:  # rows of codes: those of new stages come last
+            value = torch.cat([value, value.new_zeros(len(shapes[name]) - len(value), *value.shape[1:])])
+        state[name] = value
+    level = new.level
+    silence = torch.zeros(level.groups, level.group_codes)
+    silence[:, 0] = SILENT
+    for stage in range(old.level.stages, level.stages):
+        last = f"heads.{old.level.stages - 1}"
+        state[f"heads.{stage}.weight"] = state[f"{last}.weight"].clone()
+        state[f"heads.{stage}.bias"] = state[f"{last}.bias"] + silence.flatten()
+    if offsets(old.level)[:-1] != offsets(level)[: old.level.maps]:
+        raise ValueError("the levels number their codes differently")
+    new.load_state_dict(state)
