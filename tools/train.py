@@ -296,6 +296,8 @@ def joint(
     with parallel.processes(device) as name:
         config = configured(JOINT, name, kw)
         model, priors = None, None
+        if products is not None and (preset is not None or start is None):
+            raise click.UsageError("--products goes with --start")
         if preset is not None:
             sizes = VQVAE2_PRESETS[preset]
         elif start is not None:
@@ -307,17 +309,8 @@ def joint(
             sizes = ModelConfig.from_dict(meta["model"])
         if lmbdas is not None:
             sizes = dataclasses.replace(sizes, lmbdas=lmbdas)
-        special = AutoencoderTraining(
-            commitment,
-            ms_ssim,
-            ssimulacra2,
-            shape,
-            silent,
-            unquantized_steps,
-            ramp=ramp,
-            prior_share=prior_share,
-            enlarged=enlarged,
-        )
+        losses = commitment, ms_ssim, ssimulacra2, shape, silent, unquantized_steps
+        special = AutoencoderTraining(*losses, ramp=ramp, prior_share=prior_share, enlarged=enlarged)
         task = JointTask(sizes, config, special, load_images(data), load_images(val, limit=24), fresh=model is None)
         if model is not None:
             task.autoencoder.load_state_dict(model.state_dict())

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from conftest import load_tool
+from conftest import load_tool, save_untrained
 from PIL import Image
 
 from vqcodec.codec import Codec
@@ -16,6 +16,7 @@ from vqcodec.model import registry, weights
 from vqcodec.model.loading import pack_model
 from vqcodec.prior.export import to_integers
 from vqcodec.training.export import load_model_file, load_priors
+from vqcodec.training.presets import VQVAE2_PRESETS
 from vqcodec.vae.model import VAEModel
 
 
@@ -87,6 +88,17 @@ def test_going_on_from_a_weights_file(tmp_path, photo_folder, tiny_models):
     meta = weights.load_meta(tmp_path / "more.safetensors")
     assert meta["model"]["rates"] == [0.1, 1.0]
     assert sorted(meta["training"]) == ["commit", "joint", "prior"]
+
+
+def test_more_stages_on_a_weights_file(tmp_path, photo_folder):
+    common = ["joint", "--out", tmp_path / "run", "--data", photo_folder, "--val", photo_folder, "--crop", "64"]
+    refused = CliRunner().invoke(load_tool("train").main, [str(c) for c in (*common, "--products", "2")])
+    assert refused.exit_code == 2
+    assert "--start" in refused.output
+    save_untrained(tmp_path / "tiny-light.safetensors", VQVAE2_PRESETS["tiny-light"])
+    more = ("--no-bf16", "--batch", "2", "--steps", "1", "--start", tmp_path / "tiny-light.safetensors")
+    run_tool([*common, *more, "--products", "2"])
+    assert load_priors(tmp_path / "run" / "joint.ckpt.safetensors")[0].levels()[-1].level.products == 2
 
 
 def test_the_coarsest_priors_alone(tmp_path, photo_folder, tiny_models):

@@ -40,9 +40,7 @@ def widened(config: ModelConfig, products: int | None, lmbdas: tuple[float, floa
 
 
 @torch.no_grad()
-def carried(
-    before: ModelConfig, model: Autoencoder, priors: Priors, wider: ModelConfig
-) -> tuple[Autoencoder, Priors]:
+def carried(before: ModelConfig, model: Autoencoder, priors: Priors, wider: ModelConfig) -> tuple[Autoencoder, Priors]:
     """Make the wider model from the trained one. New stages begin as smaller copies of the last, which say nothing to
     the priors and are mostly silent; what depends on the trade-off is read off at the same lambda.
 
