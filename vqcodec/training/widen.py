@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vqcodec.config import ModelConfig
 from vqcodec.nets.autoencoder import Autoencoder
-from vqcodec.prior.network import LevelPrior, offsets
+from vqcodec.prior.network import LevelPrior
 from vqcodec.training.prior import Priors
 
 SHRUNK = 0.6  # what is left after a product stage of 64 codes on 8 dimensions, in units of what was there before
@@ -51,30 +51,30 @@ def carried(before: ModelConfig, model: Autoencoder, priors: Priors, wider: Mode
         wider: from `widened`.
     """
     new_model, new_priors = Autoencoder(wider.autoencoder), Priors(wider)
-    places = _Places(before.lmbdas, wider.lmbdas)
-    state = {k: places.points(v) if k.endswith(".logs") else v for k, v in model.state_dict().items()}
+    tradeoffs = _Tradeoffs(before.lmbdas, wider.lmbdas)
+    state = {k: tradeoffs.points(v) if k.endswith(".logs") else v for k, v in model.state_dict().items()}
     new_model.load_state_dict(_with_products(state, new_model.state_dict()))
     if before.lmbdas != wider.lmbdas:
         for quantizer in new_model.level_quantizers():
             if quantizer.rate_weight:
                 quantizer.rate_weight.fill_(math.sqrt(math.prod(wider.lmbdas)))
     for old, new in zip(priors.levels(), new_priors.levels(), strict=True):
-        _carry_prior(old, new, places)
+        _carry_prior(old, new, tradeoffs)
     return new_model, new_priors
 
 
-class _Places:
-    """Where places of the wider range of lambdas lie in the range before."""
+class _Tradeoffs:
+    """Where trade-offs of the wider range of lambdas lie in the range before."""
 
     def __init__(self, before: tuple[float, float], wider: tuple[float, float]) -> None:
         self.before, self.wider = before, wider
 
-    def _at(self, places: Tensor) -> Tensor:
-        """Places, float [n] in 0..1, to those in the range before, cut to it."""
+    def _at(self, tradeoffs: Tensor) -> Tensor:
+        """Trade-offs, float [n] in 0..1, to those in the range before, cut to it."""
         (low, high), (first, last) = self.before, self.wider
         if self.before == self.wider or not low:
-            return places
-        logs = math.log(first) + places * math.log(last / first)
+            return tradeoffs
+        logs = math.log(first) + tradeoffs * math.log(last / first)
         return ((logs - math.log(low)) / math.log(high / low)).clamp(0, 1)
 
     def points(self, table: Tensor) -> Tensor:
@@ -102,25 +102,22 @@ def _with_products(state: Mapping[str, Tensor], shapes: Mapping[str, Tensor]) ->
     return grown
 
 
-def _carry_prior(old: LevelPrior, new: LevelPrior, places: _Places) -> None:
-    """Copy what both priors have; what only the new one has says nothing at first."""
+def _carry_prior(old: LevelPrior, new: LevelPrior, tradeoffs: _Tradeoffs) -> None:
+    """Copy what both priors have. Codes of new stages are numbered last, and their embeddings begin as zeros."""
     shapes = new.state_dict()
     state = {}
     for name, value in old.state_dict().items():
         if name == "rate":
-            value = places.rows(value)
+            value = tradeoffs.rows(value)
         elif name == "stage" and len(value) < len(shapes[name]):
             value = torch.cat([value, value[-1:].expand(len(shapes[name]) - len(value), -1)])
-        elif value.shape != shapes[name].shape:  # rows of codes: those of new stages come last
+        elif value.shape != shapes[name].shape:  # `embed` and `told`
             value = torch.cat([value, value.new_zeros(len(shapes[name]) - len(value), *value.shape[1:])])
         state[name] = value
-    level = new.level
+    level, last = new.level, f"heads.{old.level.stages - 1}"
     silence = torch.zeros(level.groups, level.group_codes)
     silence[:, 0] = SILENT
     for stage in range(old.level.stages, level.stages):
-        last = f"heads.{old.level.stages - 1}"
-        state[f"heads.{stage}.weight"] = state[f"{last}.weight"].clone()
+        state[f"heads.{stage}.weight"] = state[f"{last}.weight"]
         state[f"heads.{stage}.bias"] = state[f"{last}.bias"] + silence.flatten()
-    if offsets(old.level)[:-1] != offsets(level)[: old.level.maps]:
-        raise ValueError("the levels number their codes differently")
     new.load_state_dict(state)
