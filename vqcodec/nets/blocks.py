@@ -112,12 +112,21 @@ class Gains(nn.Module):
             x: float [N, C, h, w].
             tradeoffs: float [N] or [1] in 0..1.
         """
+        return x * self.at(tradeoffs).exp()[:, :, None, None].to(x.dtype)
+
+    def at(self, tradeoffs: Tensor) -> Tensor:
+        """Interpolate the logarithms of the gains between the learned vectors.
+
+        Args:
+            tradeoffs: float [N] in 0..1.
+
+        Returns: float [N, C].
+        """
         position = tradeoffs.clamp(0, 1) * (len(self.logs) - 1)
         below = position.floor().clamp(max=max(0, len(self.logs) - 2)).long()
         weight = (position - below)[:, None]
         above = (below + 1).clamp(max=len(self.logs) - 1)
-        logs = self.logs[below] * (1 - weight) + self.logs[above] * weight
-        return x * logs.exp()[:, :, None, None].to(x.dtype)
+        return self.logs[below] * (1 - weight) + self.logs[above] * weight
 
 
 def features(

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from vqcodec.config import ModelConfig
 from vqcodec.nets.autoencoder import Autoencoder
+from vqcodec.nets.blocks import Gains
 from vqcodec.prior.network import LevelPrior
 from vqcodec.training.prior import Priors
 
@@ -52,8 +53,11 @@ def carried(before: ModelConfig, model: Autoencoder, priors: Priors, wider: Mode
     """
     new_model, new_priors = Autoencoder(wider.autoencoder), Priors(wider)
     tradeoffs = _Tradeoffs(before.lmbdas, wider.lmbdas)
-    state = {k: tradeoffs.points(v) if k.endswith(".logs") else v for k, v in model.state_dict().items()}
-    new_model.load_state_dict(_with_products(state, new_model.state_dict()))
+    new_model.load_state_dict(_with_products(model.state_dict(), new_model.state_dict()))
+    for old_gains, new_gains in zip(model.gains.values(), new_model.gains.values(), strict=True):
+        assert isinstance(old_gains, Gains)
+        assert isinstance(new_gains, Gains)
+        new_gains.logs.copy_(old_gains.at(tradeoffs.at(torch.linspace(0, 1, len(new_gains.logs)))))
     if before.lmbdas != wider.lmbdas:
         for quantizer in new_model.level_quantizers():
             if quantizer.rate_weight:
@@ -69,7 +73,7 @@ class _Tradeoffs:
     def __init__(self, before: tuple[float, float], wider: tuple[float, float]) -> None:
         self.before, self.wider = before, wider
 
-    def _at(self, tradeoffs: Tensor) -> Tensor:
+    def at(self, tradeoffs: Tensor) -> Tensor:
         """Trade-offs, float [n] in 0..1, to those in the range before, cut to it."""
         (low, high), (first, last) = self.before, self.wider
         if self.before == self.wider or not low:
@@ -77,16 +81,9 @@ class _Tradeoffs:
         logs = math.log(first) + tradeoffs * math.log(last / first)
         return ((logs - math.log(low)) / math.log(high / low)).clamp(0, 1)
 
-    def points(self, table: Tensor) -> Tensor:
-        """A table of vectors at equal distances from 0 to 1, [points, C], read off anew."""
-        at = self._at(torch.linspace(0, 1, len(table))) * (len(table) - 1)
-        below = at.floor().clamp(max=max(0, len(table) - 2)).long()
-        weight = (at - below)[:, None].to(table)
-        return table[below] * (1 - weight) + table[(below + 1).clamp(max=len(table) - 1)] * weight
-
     def rows(self, table: Tensor) -> Tensor:
         """A table of one vector for every interval of equal length, [intervals, C], read off anew."""
-        at = self._at((torch.arange(len(table)) + 0.5) / len(table))
+        at = self.at((torch.arange(len(table)) + 0.5) / len(table))
         return table[(at * len(table)).long().clamp(max=len(table) - 1)]
 
 
