@@ -25,7 +25,7 @@ from vqcodec.nets.quantizer import ResidualQuantizer
 from vqcodec.training.autoencoder import AutoencoderTask, AutoencoderTraining
 from vqcodec.training.loop import train
 from vqcodec.training.presets import VQVAE2_PRESETS, VQVAE_PRESETS
-from vqcodec.training.prior import Priors, PriorTask, coded_tiles
+from vqcodec.training.prior import Coded, Priors, PriorTask, coded_tiles
 from vqcodec.training.schedule import TrainConfig
 
 CONFIG = TrainConfig(
@@ -146,6 +146,52 @@ def test_priors_follow_the_joint_batch(tmp_path):
         for n in ("of-2", "of-1")
     ]
     assert [row["loss"] for row in lines[0]] == pytest.approx([row["loss"] for row in lines[1]], rel=1e-3)
+
+
+class OneRankSilent:
+    """Tiles whose positions all stop at once on the second rank, and use every stage on the first."""
+
+    def __init__(self) -> None:
+        self.generator = torch.Generator().manual_seed(0)
+
+    def batch(self, number: int) -> Coded:
+        levels = VQVAE2_PRESETS["tiny-light"].autoencoder.levels
+        rows = parallel.rank_rows(number)
+        maps = []
+        for level in levels:
+            side = 64 // level.stride
+            drawn = torch.randint(1, 8, (number, level.maps, side, side), generator=self.generator)
+            drawn[number // 2 :] = 0
+            maps.append(drawn[rows])
+        return Coded(maps, torch.linspace(0, 1, number)[rows])
+
+
+def train_with_a_silent_rank(folder: Path) -> None:
+    config = VQVAE2_PRESETS["tiny-light"]
+    config_train = TrainConfig(steps=4, batch=4, validate_every=100, log_every=1, warmup=2, bf16=False)
+    torch.manual_seed(0)
+    tiles = OneRankSilent()
+    task = PriorTask(config, config_train, Priors(config), tiles, {k: tiles.batch(2) for k in ("train", "val")})
+    train(task, config_train, folder / f"of-{parallel.world()}")
+    state = task.module.state_dict()
+    weights.save(folder / f"rank-{parallel.rank()}-of-{parallel.world()}.safetensors", state, {})
+
+
+def test_stages_that_one_rank_does_not_use_are_trained_by_the_others(tmp_path):
+    in_two_processes(train_with_a_silent_rank, tmp_path)
+    torch.set_num_threads(1)
+    train_with_a_silent_rank(tmp_path)
+    first, second, alone = (
+        weights.load(tmp_path / f"rank-{name}.safetensors")[0] for name in ("0-of-2", "1-of-2", "0-of-1")
+    )
+    torch.manual_seed(0)
+    start = Priors(VQVAE2_PRESETS["tiny-light"]).state_dict()
+    assert all(torch.equal(first[k], second[k]) for k in first)
+    last = [k for k in alone if k.startswith("1.heads.3")]
+    assert last
+    for name in last:
+        assert not torch.equal(first[name], start[name])
+        torch.testing.assert_close(first[name], alone[name], rtol=0, atol=2e-3, msg=name)
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(monkeypatch):

@@ -68,6 +68,7 @@ class JointTask(AutoencoderTask):
 
     name = "joint"
     scales = {"priors": PRIOR_SCALE}  # noqa: RUF012
+    partial = True
     module: Joint
 
     def __init__(

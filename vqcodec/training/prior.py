@@ -223,6 +223,7 @@ class PriorTask(Task):
     """Loss: nats per position, summed over levels. The best checkpoint is the one with the lowest validation rate."""
 
     name = "prior"
+    partial = True
     module: Priors
 
     def __init__(
