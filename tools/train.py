@@ -262,6 +262,7 @@ def vqvae2(**kw: Any) -> None:
     help="Let the weight of a bit grow between these steps, from nothing.",
 )
 @click.option("--products", type=click.IntRange(1), help="Give the finest level of --start so many product stages.")
+@click.option("--kept", is_flag=True, help="Train codebooks and priors only, not the networks of the autoencoder.")
 @click.option("--enlarged", default=0.0, show_default=True, help="Make this part of the crops smooth.")
 @click.option("--prior-share", default=1.0, show_default=True, help="Train the priors on this part of the crops.")
 @terms(0.05)
@@ -276,6 +277,7 @@ def joint(
     unquantized_steps: int,
     ramp: tuple[int, int],
     products: int | None,
+    kept: bool,
     enlarged: float,
     prior_share: float,
     commitment: float,
@@ -296,8 +298,8 @@ def joint(
     with parallel.processes(device) as name:
         config = configured(JOINT, name, kw)
         model, priors = None, None
-        if products is not None and (preset is not None or start is None):
-            raise click.UsageError("--products goes with --start")
+        if (products is not None or kept) and (preset is not None or start is None):
+            raise click.UsageError("--products and --kept go with --start")
         if preset is not None:
             sizes = VQVAE2_PRESETS[preset]
         elif start is not None:
@@ -307,10 +309,10 @@ def joint(
         else:
             model, meta = exporting.load_autoencoder(out / "autoencoder.ckpt.safetensors")
             sizes = ModelConfig.from_dict(meta["model"])
-        if lmbdas is not None:
+        if lmbdas is not None and start is None:
             sizes = dataclasses.replace(sizes, lmbdas=lmbdas)
         losses = commitment, ms_ssim, ssimulacra2, shape, silent, unquantized_steps
-        special = AutoencoderTraining(*losses, ramp=ramp, prior_share=prior_share, enlarged=enlarged)
+        special = AutoencoderTraining(*losses, ramp, prior_share, enlarged, kept)
         task = JointTask(sizes, config, special, load_images(data), load_images(val, limit=24), fresh=model is None)
         if model is not None:
             task.autoencoder.load_state_dict(model.state_dict())

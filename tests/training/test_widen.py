@@ -5,12 +5,18 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 from conftest import untrained
+from skimage import data
 
+from vqcodec.training.autoencoder import AutoencoderTraining
+from vqcodec.training.joint import JointTask
+from vqcodec.training.loop import train
 from vqcodec.training.presets import VQVAE2_PRESETS
 from vqcodec.training.prior import Priors
+from vqcodec.training.schedule import TrainConfig
 from vqcodec.training.widen import carried, widened
 
 LIGHT = VQVAE2_PRESETS["tiny-light"]
@@ -55,14 +61,53 @@ def test_gains_and_embeddings_go_with_their_lambdas():
     model, priors = trained()
     new_model, new_priors = carried(LIGHT, model, priors, wider)
     before, after = model.gains["stem"].logs, new_model.gains["stem"].logs
-    assert torch.allclose(after[0], before[0])
-    assert torch.allclose(after[1], before[0])
-    assert torch.allclose(after[2], before[2])
+    points = LIGHT.autoencoder.gains
+    assert len(after) == 2 * points - 1
+    torch.testing.assert_close(after, torch.cat([before[:1].expand(points - 1, -1), before]))
     rows = LIGHT.priors[0].tradeoffs
     old, new = priors.levels()[0].rate, new_priors.levels()[0].rate
-    assert torch.equal(new[: rows // 2], old[:1].expand(rows // 2, -1))
-    assert torch.equal(new[rows // 2 :], old[torch.arange(rows // 2) * 2 + 1])
+    assert torch.equal(new, torch.cat([old[:1].expand(rows, -1), old]))
     assert all(q.rate_weight == pytest.approx(low) for q in new_model.level_quantizers() if q.rate_weight)
+
+
+def test_a_part_of_a_distance_makes_points_denser():
+    """Points at half the distance, and one more below."""
+    low, high = LIGHT.lmbdas
+    half = (high / low) ** (1 / (2 * (LIGHT.autoencoder.gains - 1)))
+    wider = widened(LIGHT, None, (low / half, high))
+    model, priors = trained()
+    new_model, _ = carried(LIGHT, model, priors, wider)
+    before, after = model.gains["head"].logs, new_model.gains["head"].logs
+    assert len(after) == 2 * len(before)
+    torch.testing.assert_close(after[1::2], before)
+    torch.testing.assert_close(after[0], before[0])
+    torch.testing.assert_close(after[2], (before[0] + before[1]) / 2)
+
+
+def test_points_that_fit_nowhere_stay_as_many():
+    low, high = LIGHT.lmbdas
+    wider = widened(LIGHT, None, (low / 1.37, high * 1.11))
+    assert wider.autoencoder.gains == LIGHT.autoencoder.gains
+    assert [p.tradeoffs for p in wider.priors] == [p.tradeoffs for p in LIGHT.priors]
+
+
+def test_a_kept_autoencoder_stays_while_codebooks_and_priors_are_trained(tmp_path):
+    model, priors = trained()
+    wider = widened(LIGHT, 2, None)
+    photos = [np.ascontiguousarray(data.chelsea()[:128, :128])]
+    config = TrainConfig(steps=3, batch=2, crop=64, warmup=1, validate_every=100, bf16=False)
+    task = JointTask(wider, config, AutoencoderTraining(kept=True), photos, photos)
+    new_model, new_priors = carried(LIGHT, model, priors, wider)
+    task.autoencoder.load_state_dict(new_model.state_dict())
+    task.module.priors.load_state_dict(new_priors.state_dict())
+    train(task, config, tmp_path)
+    after = task.autoencoder.state_dict()
+    for name, value in new_model.state_dict().items():
+        follows = any(part in name for part in ("codebooks", "counts", "sums", "bits"))
+        assert follows or torch.equal(after[name], value), name
+    assert not torch.equal(after["quantizers.1.product_codebooks"], new_model.quantizers[1].product_codebooks)
+    trained_priors = task.module.priors.state_dict()
+    assert not torch.equal(trained_priors["1.heads.0.weight"], new_priors.state_dict()["1.heads.0.weight"])
 
 
 def test_the_same_model_stays_itself():

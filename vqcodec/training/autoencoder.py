@@ -46,7 +46,8 @@ class AutoencoderTraining:
     nothing of the finest level, so that the coarser ones learn to stand alone (quantiser dropout, Zeghidour et al.
     2021, section III.C). ramp: steps between which the lambda grows from nothing. prior_share: share of the crops of a
     batch that are chosen under the priors and train them, where those are trained too: they take more of the time than
-    the autoencoder. enlarged: share of the crops that are smooth, see `CropSampler`.
+    the autoencoder. enlarged: share of the crops that are smooth, see `CropSampler`. kept: leave the networks of an
+    autoencoder that is trained with its priors as they are; codebooks and priors follow.
 
     Every crop draws its own weight of a bit from the model's range of lambdas, log-uniformly, so that one model serves
     them all. It begins to grow when every codebook has learned something worth its bits, and concerns all levels but
@@ -62,6 +63,7 @@ class AutoencoderTraining:
     ramp: tuple[int, int] = (300, 900)
     prior_share: float = 1.0
     enlarged: float = 0.0
+    kept: bool = False
 
     def __post_init__(self) -> None:
         if self.shape not in SHAPES:

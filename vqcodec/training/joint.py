@@ -83,6 +83,8 @@ class JointTask(AutoencoderTask):
         """As of `AutoencoderTask`. fresh: from scratch, else the quantisers are on from the first step."""
         super().__init__(model_config, config, special, train, val)
         self.fresh = fresh
+        if special.kept:
+            self.autoencoder.requires_grad_(False)
 
     def wrapped(self) -> nn.Module:
         return Joint(self.autoencoder, Priors(self.model))
@@ -100,7 +102,9 @@ class JointTask(AutoencoderTask):
         if self.fresh:
             return super().before(step, clock, config)
         self.ramp = 1.0  # the quantisers are on, the codebooks as they were trained
-        if step % METRIC_STEPS == 0:
+        if self.special.kept:
+            self.autoencoder.normalize.eval()
+        elif step % METRIC_STEPS == 0:
             self.measure_metric(config, METRIC_SHARE)
         return False
 
@@ -117,8 +121,11 @@ class JointTask(AutoencoderTask):
             weights = self.ramp * lambdas.at(self.model, tradeoffs)
             some = max(1, round(self.special.prior_share * len(image)))
             coded = network(image, weights, tradeoffs, self.silenced(tradeoffs), self.ramp >= 1, some)
+        rate = {"train/nats_per_position": coded.nats}
+        if self.special.kept:
+            return coded.nats.sum(), rate
         loss, scalars = self.distortion(coded.result, image, tradeoffs)
-        return loss + coded.nats.sum(), scalars | {"train/nats_per_position": coded.nats}
+        return loss + coded.nats.sum(), scalars | rate
 
     def validate(self, config: TrainConfig, images: bool) -> Report:
         """Measure PSNR, and bits under the priors, at five trade-offs.

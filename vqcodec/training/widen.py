@@ -18,10 +18,15 @@ from vqcodec.training.prior import Priors
 
 SHRUNK = 0.6  # what is left after a product stage of 64 codes on 8 dimensions, in units of what was there before
 SILENT = 4.0  # nats by which code 0 of a new product stage begins more likely than in the stage before
+FINER = 4  # the most by which points may become denser, so that those before are among them
+FITS = 0.02  # of the distance of two points, how far those before may be from one
 
 
 def widened(config: ModelConfig, products: int | None, lmbdas: tuple[float, float] | None) -> ModelConfig:
     """Make the configuration of the wider model.
+
+    Gains and embeddings of the trade-off get more points where that puts the points before among them: a model whose
+    range grows by a whole number of their distances, or of parts of them, is the same inside the range before.
 
     Args:
         config: of the model that was trained.
@@ -36,8 +41,13 @@ def widened(config: ModelConfig, products: int | None, lmbdas: tuple[float, floa
         if not 0 < finest.products < products:
             raise ValueError(f"a level of {finest.products} product stages cannot go on with {products}")
         finest = dataclasses.replace(finest, products=products)
-    auto = dataclasses.replace(auto, levels=(*coarser, finest))
-    return dataclasses.replace(config, autoencoder=auto, lmbdas=lmbdas or config.lmbdas)
+    wider = lmbdas or config.lmbdas
+    tradeoffs = _Tradeoffs(config.lmbdas, wider)
+    auto = dataclasses.replace(auto, levels=(*coarser, finest), gains=tradeoffs.number(auto.gains, 1))
+    priors = tuple(
+        dataclasses.replace(prior, tradeoffs=tradeoffs.number(prior.tradeoffs, 0)) for prior in config.priors
+    )
+    return dataclasses.replace(config, autoencoder=auto, priors=priors, lmbdas=wider)
 
 
 @torch.no_grad()
@@ -73,6 +83,20 @@ class _Tradeoffs:
     def __init__(self, before: tuple[float, float], wider: tuple[float, float]) -> None:
         self.before, self.wider = before, wider
 
+    def number(self, count: int, ends: int) -> int:
+        """Count the points that the wider range needs, so that those before are among them; as many as before where
+        up to FINER times as dense ones do not fit. ends: 1 for points from end to end, 0 for rows that fill a range."""
+        (low, high), (first, last) = self.before, self.wider
+        intervals = count - ends
+        if self.before == self.wider or not low or intervals < 1:
+            return count
+        for finer in range(1, FINER + 1):
+            distance = math.log(high / low) / (intervals * finer)
+            more = [math.log(low / first) / distance, math.log(last / high) / distance]
+            if all(abs(x - round(x)) < FITS and x > -FITS for x in more):
+                return intervals * finer + sum(round(x) for x in more) + ends
+        return count
+
     def at(self, tradeoffs: Tensor) -> Tensor:
         """Trade-offs, float [n] in 0..1, to those in the range before, cut to it."""
         (low, high), (first, last) = self.before, self.wider
@@ -81,9 +105,9 @@ class _Tradeoffs:
         logs = math.log(first) + tradeoffs * math.log(last / first)
         return ((logs - math.log(low)) / math.log(high / low)).clamp(0, 1)
 
-    def rows(self, table: Tensor) -> Tensor:
-        """A table of one vector for every interval of equal length, [intervals, C], read off anew."""
-        at = self.at((torch.arange(len(table)) + 0.5) / len(table))
+    def rows(self, table: Tensor, number: int) -> Tensor:
+        """A table of one vector for every interval of equal length, [intervals, C], read off anew, [number, C]."""
+        at = self.at((torch.arange(number) + 0.5) / number)
         return table[(at * len(table)).long().clamp(max=len(table) - 1)]
 
 
@@ -105,7 +129,7 @@ def _carry_prior(old: LevelPrior, new: LevelPrior, tradeoffs: _Tradeoffs) -> Non
     state = {}
     for name, value in old.state_dict().items():
         if name == "rate":
-            value = tradeoffs.rows(value)
+            value = tradeoffs.rows(value, len(shapes[name]))
         elif name == "stage" and len(value) < len(shapes[name]):
             value = torch.cat([value, value[-1:].expand(len(shapes[name]) - len(value), -1)])
         elif value.shape != shapes[name].shape:  # `embed` and `told`
