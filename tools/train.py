@@ -312,7 +312,7 @@ def joint(
         if lmbdas is not None and start is None:
             sizes = dataclasses.replace(sizes, lmbdas=lmbdas)
         losses = commitment, ms_ssim, ssimulacra2, shape, silent, unquantized_steps
-        special = AutoencoderTraining(*losses, ramp, prior_share, enlarged, kept)
+        special = AutoencoderTraining(*losses, ramp=ramp, prior_share=prior_share, enlarged=enlarged, kept=kept)
         task = JointTask(sizes, config, special, load_images(data), load_images(val, limit=24), fresh=model is None)
         if model is not None:
             task.autoencoder.load_state_dict(model.state_dict())
