@@ -97,7 +97,7 @@ def drawn(width: int, height: int) -> Image.Image:
     channels = np.arange(len(mode) if mode != "L" else 1)
     ramps = (5 * x * (channels + 1) + 9 * y + 40 * ((x // 7 + y // 5) % 2)) % 256
     pixels = np.clip(ramps + rng.integers(-30, 31, ramps.shape), 0, 255).astype(np.uint8)
-    return Image.fromarray(pixels.squeeze(2) if mode == "L" else pixels, mode)
+    return Image.fromarray(pixels.squeeze(2) if mode == "L" else pixels)
 
 
 def around(codec: Codec, width: int, height: int) -> int:
