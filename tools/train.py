@@ -325,13 +325,13 @@ def joint(
 @data
 @click.option("--levels", type=click.IntRange(1), help="Train this many levels only, the coarsest; all by default.")
 @click.option("--enlarged", default=0.0, show_default=True, help="Enlarge this share of the tiles from small parts.")
+@click.option("--beam", default=1, show_default=True, help="Choose codes with a beam of N; encoders do with 8.")
+@click.option("--fresh", type=int, help="Code N tiles a step, and draw the batch from all that were coded so far.")
 @settings(PRIOR, "crop")
 def prior(
     out: Path,
     data: tuple[Path, ...],
     val: tuple[Path, ...],
-    levels: int | None,
-    enlarged: float,
     device: str,
     **kw: Any,
 ) -> None:
@@ -340,6 +340,7 @@ def prior(
     \b
     python tools/train.py prior --data photos --val others --out run --minutes 60
     """
+    shares = Shares(**{f.name: kw.pop(f.name) for f in dataclasses.fields(Shares)})
     with parallel.processes(device) as name:
         config = configured(PRIOR, name, kw)
         source = exporting.latest(out)
@@ -349,7 +350,6 @@ def prior(
         sizes = ModelConfig.from_dict(meta["model"])
         priors = exporting.load_priors(source)[0] if meta["name"] == "joint" else Priors(sizes)
         priors.to(config.device)
-        shares = Shares(levels, enlarged)
         tiles = coded_tiles(sizes, model, priors, load_images(data), load_images(val), config, shares)
         train(PriorTask(sizes, config, priors, *tiles, model), config, out)
 

@@ -12,9 +12,11 @@ from conftest import untrained
 from PIL import Image
 
 from vqcodec.model import lambdas
+from vqcodec.nets.choice import OrderZero
+from vqcodec.nets.quantizer import ResidualQuantizer
 from vqcodec.training.data import CropSampler, grid, load_images
 from vqcodec.training.presets import VQVAE2_PRESETS
-from vqcodec.training.prior import CodedTiles, Priors
+from vqcodec.training.prior import Coded, CodedTiles, Pool, Priors
 
 
 def test_images_from_folders_zips_and_files(tmp_path, photos):
@@ -81,6 +83,52 @@ def test_tiles_are_what_the_encoder_makes_of_them(photos):
         assert torch.equal(plain[0], coarse)
         bits = [float(fine(maps, [coarse]).mean()) for maps in (plain[1], fine_maps)]
     assert bits[1] < 0.95 * bits[0]
+
+
+def test_a_beam_finds_cheaper_codes():
+    torch.manual_seed(0)
+    quantizer = ResidualQuantizer(VQVAE2_PRESETS["base"].autoencoder.levels[-1]).eval()
+    z = 0.5 * torch.randn(2, 6, 6, quantizer.level.dim)
+    weight = 0.01
+    costs = {}
+    for beam in (1, 8):
+        quantizer.beam = beam
+        result = quantizer(z, torch.full((2,), weight), lambda maps: OrderZero(quantizer.tables()))
+        bits = sum(
+            table[index].sum() for table, index in zip(quantizer.tables(), result.indices.unbind(1), strict=True)
+        )
+        costs[beam] = float((z - result.quantized).square().sum() + weight * bits)
+    assert costs[8] < 0.98 * costs[1]
+
+
+class Numbered:
+    """Tiles that say in their only index which they are."""
+
+    def __init__(self):
+        self.generator = torch.Generator().manual_seed(0)
+        self.next = 0
+
+    def batch(self, number):
+        here = torch.arange(self.next, self.next + number)
+        self.next += number
+        return Coded([here[:, None, None, None], -here[:, None, None, None]], here / 1000)
+
+
+def test_a_pool_draws_from_what_was_coded_before():
+    source = Numbered()
+    pool = Pool(source, fresh=2, size=40)
+    first = pool.batch(6)
+    assert source.next == 6  # as many as a batch has, before any can be drawn again
+    assert [list(level.shape) for level in first.maps] == [[6, 1, 1, 1]] * 2
+    drawn = [pool.batch(6) for _ in range(60)]
+    assert source.next == 6 + 2 * 60
+    for coded in drawn:
+        number = coded.maps[0].flatten()
+        assert torch.equal(coded.maps[1].flatten(), -number)
+        torch.testing.assert_close(coded.tradeoffs, number / 1000)
+    last = drawn[-1].maps[0]
+    assert last.min() >= source.next - 40
+    assert len(torch.cat([coded.maps[0].flatten() for coded in drawn]).unique()) > 90
 
 
 def test_enlarged_crops_are_smooth(photos):

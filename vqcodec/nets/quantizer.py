@@ -60,6 +60,7 @@ class ResidualQuantizer(nn.Module):
         s, k, d = level.codebooks, level.codes, level.dim
         self.level = level
         self.enabled = True  # False: the input passes unquantised (warm-up before the k-means init)
+        self.beam = 1  # partial choices that `forward` keeps where codes are chosen a second time
         self._register("", (s,), k, d)
         if level.products:
             self._register("product_", (level.products, level.groups), level.group_codes, d // level.groups)
@@ -120,7 +121,7 @@ class ResidualQuantizer(nn.Module):
             if refine is not None:
                 some = slice(n if refined is None else refined)
                 lengths = refine(self._maps(choice, latents)[some])
-                again = self._chosen(latents[some], None if lmbdas is None else lmbdas[some], lengths)
+                again = self._chosen(latents[some], None if lmbdas is None else lmbdas[some], lengths, self.beam)
                 choice = Choice(*(torch.cat([b, a[len(b) :]]) for a, b in zip(choice, again, strict=True)))
             maps = self._maps(choice, latents)
             if silent is not None:

@@ -62,10 +62,15 @@ class Shares:
         levels: code and train so many levels, the coarsest, of which a batch may then have many more tiles; None:
             all.
         enlarged: share of the tiles that are smooth, see `CropSampler`.
+        beam: partial choices that are kept while codes are chosen; encoders keep 8 by default.
+        fresh: tiles that are coded for a batch, all of which it draws from those that were coded before, too; None: a
+            batch has new ones only.
     """
 
     levels: int | None = None
     enlarged: float = 0.0
+    beam: int = 1
+    fresh: int | None = None
 
 
 EVERYTHING = Shares()
@@ -85,7 +90,8 @@ class CodedTiles:
         shares: Shares = EVERYTHING,
     ) -> None:
         """shares: what of the model and of the pictures is looked at."""
-        self.config, self.autoencoder, self.priors, self.levels = config, autoencoder.eval(), priors, shares.levels
+        self.config, self.autoencoder, self.priors = config, autoencoder.eval(), priors
+        self.levels, self.beam = shares.levels, shares.beam
         self.crops = CropSampler(images, config.tile_size, seed, shares.enlarged)
         self.generator = self.crops.generator
         self.device = next(autoencoder.parameters()).device
@@ -106,9 +112,44 @@ class CodedTiles:
         with torch.no_grad():
             lmbdas = lambdas.at(self.config, tradeoffs)
             lengths = partial(self.priors.lengths, tradeoffs=tradeoffs) if self.config.lmbdas[1] else None
+            for quantizer in self.autoencoder.level_quantizers():
+                quantizer.beam = self.beam
             maps = self.autoencoder.encode(image, lmbdas, lengths, tradeoffs, self.levels)
         self.priors.train(training)
         return Coded([m.contiguous() for m in maps], tradeoffs)
+
+
+class Pool:
+    """Tiles that are drawn from all that were coded so far: coding takes longer than training on what was coded.
+
+    What is in it goes with the process: a run that goes on from a checkpoint fills it anew.
+    """
+
+    def __init__(self, tiles: CodedTiles, fresh: int, size: int = 8192) -> None:
+        """fresh: tiles that are coded for a batch, by all ranks together. size: of the pool, on this rank; the oldest
+        tiles leave it."""
+        self.tiles, self.fresh, self.size = tiles, fresh, size
+        self.generator = tiles.generator
+        self._maps: list[list[Tensor]] = []  # int16, of every level, by tile
+        self._tradeoffs: list[Tensor] = []
+
+    def batch(self, number: int) -> Coded:
+        """Code some tiles, and draw a batch from the pool.
+
+        Args:
+            number: of tiles, over all ranks.
+        """
+        rows = parallel.rank_rows(number)
+        while True:
+            coded = self.tiles.batch(self.fresh)
+            self._maps += [list(maps) for maps in zip(*(level.short().cpu() for level in coded.maps), strict=True)]
+            self._tradeoffs += coded.tradeoffs.cpu()
+            if len(self._maps) >= rows.stop - rows.start:
+                break
+        del self._maps[: -self.size], self._tradeoffs[: -self.size]
+        drawn = torch.randint(len(self._maps), (number,), generator=self.generator)[rows].tolist()
+        maps = [torch.stack(level).long() for level in zip(*(self._maps[i] for i in drawn), strict=True)]
+        return Coded(maps, torch.stack([self._tradeoffs[i] for i in drawn]))
 
 
 def level_nats(priors: Priors, coded: Coded, exact: bool = True) -> list[list[float]]:
@@ -193,7 +234,7 @@ def coded_tiles(
     val: Sequence[Pixels],
     settings: TrainConfig,
     shares: Shares = EVERYTHING,
-) -> tuple[CodedTiles, dict[str, Coded]]:
+) -> tuple[CodedTiles | Pool, dict[str, Coded]]:
     """Make the tiles to train priors on, and those that `PriorTask` measures, fixed from here on.
 
     Args:
@@ -208,11 +249,11 @@ def coded_tiles(
     tiles = CodedTiles(config, autoencoder, priors, train, settings.seed, shares)
     measured = {}
     for name, images in (("train", train), ("val", val)):
-        fixed = CodedTiles(config, autoencoder, priors, images, 1, Shares(shares.levels))
+        fixed = CodedTiles(config, autoencoder, priors, images, 1, Shares(shares.levels, beam=shares.beam))
         parts = [fixed.batch(MEASURED, tradeoff) for tradeoff in (TRADEOFFS if config.lmbdas[1] else TRADEOFFS[:1])]
         maps = [torch.cat(level) for level in zip(*(part.maps for part in parts), strict=True)]
         measured[name] = Coded(maps, torch.cat([part.tradeoffs for part in parts]))
-    return tiles, measured
+    return tiles if shares.fresh is None else Pool(tiles, shares.fresh), measured
 
 
 def _on(device: str, coded: Coded) -> Coded:
