@@ -81,6 +81,16 @@ def configured(defaults: TrainConfig, device: str, options: dict[str, Any]) -> T
     return dataclasses.replace(defaults, device=device, **options)
 
 
+def taken(options: dict[str, Any], kind: type[Any]) -> dict[str, Any]:
+    """Take the options out that are fields of a dataclass.
+
+    Args:
+        options: of the command.
+        kind: the dataclass.
+    """
+    return {f.name: options.pop(f.name) for f in dataclasses.fields(kind) if f.name in options}
+
+
 def data(command: Any) -> Any:
     """Where the photographs are."""
     command = click.option(
@@ -137,6 +147,10 @@ def terms(commitment: float) -> Any:
     return decorate
 
 
+beam = click.option("--beam", default=1, show_default=True, help="Choose codes with a beam of N; encoders do with 8.")
+"""How hard codes are searched for in training."""
+
+
 def unquantized(steps: int) -> Any:
     """How a run from nothing begins."""
     text = "Train the first N steps without quantisers, from nothing."
@@ -173,12 +187,6 @@ def autoencoder(
     val: tuple[Path, ...],
     preset: str,
     lmbdas: tuple[float, float] | None,
-    commitment: float,
-    ms_ssim: float,
-    ssimulacra2: float,
-    shape: str,
-    silent: float,
-    unquantized_steps: int,
     start: Path | None,
     device: str,
     **kw: Any,
@@ -192,22 +200,16 @@ def autoencoder(
         val: photographs to measure on.
         preset: name of the model's sizes.
         lmbdas: lowest and highest weight of a bit; None: the preset's.
-        commitment: weight of the commitment loss.
-        ms_ssim: weight of 1 - MS-SSIM.
-        ssimulacra2: weight of what is missing to a perfect SSIMULACRA2.
-        shape: of a crop's square error in the loss.
-        silent: part of the crops that get nothing of the finest level.
-        unquantized_steps: steps without quantisers at the begin.
         start: weights file to begin with.
         device: to train on.
     """
+    special = AutoencoderTraining(**taken(kw, AutoencoderTraining))
     with parallel.processes(device) as name:
         config = configured(AUTOENCODER, name, kw)
         model = presets[preset]
         if lmbdas is not None:
             model = dataclasses.replace(model, lmbdas=lmbdas)
         images = load_images(data), load_images(val, limit=24)
-        special = AutoencoderTraining(commitment, ms_ssim, ssimulacra2, shape, silent, unquantized_steps)
         task = AutoencoderTask(model, config, special, *images)
         if start is not None:
             click.echo(f"starts from {exporting.start_from(task.module, start)}")
@@ -265,6 +267,7 @@ def vqvae2(**kw: Any) -> None:
 @click.option("--kept", is_flag=True, help="Train codebooks and priors only, not the networks of the autoencoder.")
 @click.option("--enlarged", default=0.0, show_default=True, help="Make this part of the crops smooth.")
 @click.option("--prior-share", default=1.0, show_default=True, help="Train the priors on this part of the crops.")
+@beam
 @terms(0.05)
 @settings(JOINT)
 def joint(
@@ -274,17 +277,7 @@ def joint(
     lmbdas: tuple[float, float] | None,
     start: Path | None,
     preset: str | None,
-    unquantized_steps: int,
-    ramp: tuple[int, int],
     products: int | None,
-    kept: bool,
-    enlarged: float,
-    prior_share: float,
-    commitment: float,
-    ms_ssim: float,
-    ssimulacra2: float,
-    shape: str,
-    silent: float,
     device: str,
     **kw: Any,
 ) -> None:
@@ -295,10 +288,11 @@ def joint(
     python tools/train.py joint --preset light --data photos --val others --out run --minutes 600
     python tools/train.py joint --start models/vq2-light.safetensors --data photos --val others --out run --minutes 60
     """
+    special = AutoencoderTraining(**taken(kw, AutoencoderTraining))
     with parallel.processes(device) as name:
         config = configured(JOINT, name, kw)
         model, priors = None, None
-        if (products is not None or kept) and (preset is not None or start is None):
+        if (products is not None or special.kept) and (preset is not None or start is None):
             raise click.UsageError("--products and --kept go with --start")
         if preset is not None:
             sizes = VQVAE2_PRESETS[preset]
@@ -311,8 +305,6 @@ def joint(
             sizes = ModelConfig.from_dict(meta["model"])
         if lmbdas is not None and start is None:
             sizes = dataclasses.replace(sizes, lmbdas=lmbdas)
-        losses = commitment, ms_ssim, ssimulacra2, shape, silent, unquantized_steps
-        special = AutoencoderTraining(*losses, ramp=ramp, prior_share=prior_share, enlarged=enlarged, kept=kept)
         task = JointTask(sizes, config, special, load_images(data), load_images(val, limit=24), fresh=model is None)
         if model is not None:
             task.autoencoder.load_state_dict(model.state_dict())
@@ -325,7 +317,7 @@ def joint(
 @data
 @click.option("--levels", type=click.IntRange(1), help="Train this many levels only, the coarsest; all by default.")
 @click.option("--enlarged", default=0.0, show_default=True, help="Enlarge this share of the tiles from small parts.")
-@click.option("--beam", default=1, show_default=True, help="Choose codes with a beam of N; encoders do with 8.")
+@beam
 @click.option("--fresh", type=int, help="Code N tiles a step, and draw the batch from all that were coded so far.")
 @settings(PRIOR, "crop")
 def prior(
@@ -340,7 +332,7 @@ def prior(
     \b
     python tools/train.py prior --data photos --val others --out run --minutes 60
     """
-    shares = Shares(**{f.name: kw.pop(f.name) for f in dataclasses.fields(Shares)})
+    shares = Shares(**taken(kw, Shares))
     with parallel.processes(device) as name:
         config = configured(PRIOR, name, kw)
         source = exporting.latest(out)

@@ -47,7 +47,8 @@ class AutoencoderTraining:
     2021, section III.C). ramp: steps between which the lambda grows from nothing. prior_share: share of the crops of a
     batch that are chosen under the priors and train them, where those are trained too: they take more of the time than
     the autoencoder. enlarged: share of the crops that are smooth, see `CropSampler`. kept: leave the networks of an
-    autoencoder that is trained with its priors as they are; codebooks and priors follow.
+    autoencoder that is trained with its priors as they are; codebooks and priors follow. beam: partial choices that
+    are kept where codes are chosen under the priors; encoders keep 8 by default.
 
     Every crop draws its own weight of a bit from the model's range of lambdas, log-uniformly, so that one model serves
     them all. It begins to grow when every codebook has learned something worth its bits, and concerns all levels but
@@ -64,6 +65,7 @@ class AutoencoderTraining:
     prior_share: float = 1.0
     enlarged: float = 0.0
     kept: bool = False
+    beam: int = 1
 
     def __post_init__(self) -> None:
         if self.shape not in SHAPES:

@@ -83,6 +83,8 @@ class JointTask(AutoencoderTask):
         """As of `AutoencoderTask`. fresh: from scratch, else the quantisers are on from the first step."""
         super().__init__(model_config, config, special, train, val)
         self.fresh = fresh
+        for quantizer in self.autoencoder.level_quantizers():
+            quantizer.beam = special.beam
         if special.kept:
             self.autoencoder.requires_grad_(False)
 
