@@ -147,7 +147,13 @@ def terms(commitment: float) -> Any:
     return decorate
 
 
-beam = click.option("--beam", default=1, show_default=True, help="Choose codes with a beam of N; encoders do with 8.")
+beam = click.option(
+    "--beam",
+    default=1,
+    type=click.IntRange(1),
+    show_default=True,
+    help="Choose codes with a beam of N; encoders do with 8.",
+)
 """How hard codes are searched for in training."""
 
 
@@ -318,7 +324,9 @@ def joint(
 @click.option("--levels", type=click.IntRange(1), help="Train this many levels only, the coarsest; all by default.")
 @click.option("--enlarged", default=0.0, show_default=True, help="Enlarge this share of the tiles from small parts.")
 @beam
-@click.option("--fresh", type=int, help="Code N tiles a step, and draw the batch from all that were coded so far.")
+@click.option(
+    "--fresh", type=click.IntRange(1), help="Code N tiles a step, and draw the batch from all that were coded so far."
+)
 @settings(PRIOR, "crop")
 def prior(
     out: Path,

@@ -125,7 +125,7 @@ class Pool:
     What is in it goes with the process: a run that goes on from a checkpoint fills it anew.
     """
 
-    def __init__(self, tiles: CodedTiles, fresh: int, size: int = 8192) -> None:
+    def __init__(self, tiles: Tiles, fresh: int, size: int = 8192) -> None:
         """fresh: tiles that are coded for a batch, by all ranks together. size: of the pool, on this rank; the oldest
         tiles leave it."""
         self.tiles, self.fresh, self.size = tiles, fresh, size
