@@ -54,6 +54,19 @@ def in_two_processes(work, folder: Path) -> None:
     torch.multiprocessing.spawn(join, args=(free_port(), work.__name__, str(folder)), nprocs=2)
 
 
+def save(folder: Path, tensors: dict[str, torch.Tensor]) -> None:
+    weights.save(folder / f"{parallel.rank()}-of-{parallel.world()}.safetensors", tensors, {})
+
+
+def together_and_alone(work, folder: Path) -> tuple[dict[str, torch.Tensor], ...]:
+    """What `work` saves in the first of two processes, in the second, and in one alone."""
+    in_two_processes(work, folder)
+    torch.set_num_threads(1)
+    work(folder)
+    first, second, alone = (weights.load(folder / f"{n}.safetensors")[0] for n in ("0-of-2", "1-of-2", "0-of-1"))
+    return first, second, alone
+
+
 def photos() -> list[np.ndarray]:
     return [np.ascontiguousarray(image[:256, :320]) for image in (data.chelsea(), data.coffee(), data.astronaut())]
 
@@ -61,17 +74,11 @@ def photos() -> list[np.ndarray]:
 def train_autoencoder(folder: Path) -> None:
     task = AutoencoderTask(VQVAE2_PRESETS["tiny"], CONFIG, SPECIAL, photos(), photos()[:1])
     train(task, CONFIG, folder / f"of-{parallel.world()}")
-    state = task.module.state_dict()
-    weights.save(folder / f"rank-{parallel.rank()}-of-{parallel.world()}.safetensors", state, {})
+    save(folder, task.module.state_dict())
 
 
 def test_codebooks_are_identical_and_losses_those_of_the_joint_batch(tmp_path):
-    in_two_processes(train_autoencoder, tmp_path)
-    torch.set_num_threads(1)
-    train_autoencoder(tmp_path)
-    first, second, alone = (
-        weights.load(tmp_path / f"rank-{name}.safetensors")[0] for name in ("0-of-2", "1-of-2", "0-of-1")
-    )
+    first, second, alone = together_and_alone(train_autoencoder, tmp_path)
     assert all(torch.equal(first[k], second[k]) for k in first)
     logs = []
     for name in ("of-2", "of-1"):
@@ -108,15 +115,12 @@ def quantize(folder: Path) -> None:
     commitment = parallel.total(result.commitment.mean()) / parallel.world()
     results = {"normal": normal, "gradient": joint.grad[rows], "indices": result.indices, "commitment": commitment}
     buffers = {f"{i}.{k}": v for i, m in enumerate((norm, quantizer)) for k, v in m.state_dict().items()}
-    weights.save(folder / f"{parallel.rank()}-of-{parallel.world()}.safetensors", results | buffers, {})
+    save(folder, results | buffers)
 
 
 def test_one_step_of_norm_and_quantizer_is_that_of_the_joint_batch(tmp_path):
     """Statistics, gradients, k-means, moving averages and restarts: to rounding."""
-    in_two_processes(quantize, tmp_path)
-    torch.set_num_threads(1)
-    quantize(tmp_path)
-    first, second, alone = (weights.load(tmp_path / f"{n}.safetensors")[0] for n in ("0-of-2", "1-of-2", "0-of-1"))
+    first, second, alone = together_and_alone(quantize, tmp_path)
     for name, value in alone.items():
         if name in ("normal", "gradient", "indices"):
             joined = torch.cat([first[name], second[name]])
@@ -173,17 +177,11 @@ def train_with_a_silent_rank(folder: Path) -> None:
     tiles = OneRankSilent()
     task = PriorTask(config, config_train, Priors(config), tiles, {k: tiles.batch(2) for k in ("train", "val")})
     train(task, config_train, folder / f"of-{parallel.world()}")
-    state = task.module.state_dict()
-    weights.save(folder / f"rank-{parallel.rank()}-of-{parallel.world()}.safetensors", state, {})
+    save(folder, task.module.state_dict())
 
 
 def test_stages_that_one_rank_does_not_use_are_trained_by_the_others(tmp_path):
-    in_two_processes(train_with_a_silent_rank, tmp_path)
-    torch.set_num_threads(1)
-    train_with_a_silent_rank(tmp_path)
-    first, second, alone = (
-        weights.load(tmp_path / f"rank-{name}.safetensors")[0] for name in ("0-of-2", "1-of-2", "0-of-1")
-    )
+    first, second, alone = together_and_alone(train_with_a_silent_rank, tmp_path)
     torch.manual_seed(0)
     start = Priors(VQVAE2_PRESETS["tiny-light"]).state_dict()
     assert all(torch.equal(first[k], second[k]) for k in first)

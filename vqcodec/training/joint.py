@@ -68,7 +68,7 @@ class JointTask(AutoencoderTask):
 
     name = "joint"
     scales = {"priors": PRIOR_SCALE}  # noqa: RUF012
-    partial = True
+    find_unused = True
     module: Joint
 
     def __init__(

@@ -46,13 +46,13 @@ class Task(ABC):
         name: of its files.
         module: what is trained; its forward gives the loss's parts, so that gradients are averaged over processes.
         scales: multiples of the learning rate by prefix of the parameters' names; those are never optimised by Muon.
-        partial: whether a rank's part of a batch may leave parameters without a gradient, such as the heads of stages
-            that none of its positions uses.
+        find_unused: whether a rank's part of a batch may leave parameters without a gradient, such as the heads of
+            stages that none of its positions uses.
     """
 
     name: str
     scales: ClassVar[Mapping[str, float]] = {}
-    partial: ClassVar[bool] = False
+    find_unused: ClassVar[bool] = False
     module: nn.Module
     generator: torch.Generator  # of the data: its state is the position in them
 
@@ -184,7 +184,7 @@ def _prepare(task: Task, config: TrainConfig) -> nn.Module:
         task.module.compile()
     if parallel.world() == 1:
         return task.module
-    return DistributedDataParallel(task.module, find_unused_parameters=task.partial)
+    return DistributedDataParallel(task.module, find_unused_parameters=task.find_unused)
 
 
 def _optimizer(task: Task, config: TrainConfig) -> torch.optim.Optimizer:

@@ -91,7 +91,9 @@ class CodedTiles:
     ) -> None:
         """shares: what of the model and of the pictures is looked at."""
         self.config, self.autoencoder, self.priors = config, autoencoder.eval(), priors
-        self.levels, self.beam = shares.levels, shares.beam
+        self.levels = shares.levels
+        for quantizer in autoencoder.level_quantizers():
+            quantizer.beam = shares.beam
         self.crops = CropSampler(images, config.tile_size, seed, shares.enlarged)
         self.generator = self.crops.generator
         self.device = next(autoencoder.parameters()).device
@@ -112,8 +114,6 @@ class CodedTiles:
         with torch.no_grad():
             lmbdas = lambdas.at(self.config, tradeoffs)
             lengths = partial(self.priors.lengths, tradeoffs=tradeoffs) if self.config.lmbdas[1] else None
-            for quantizer in self.autoencoder.level_quantizers():
-                quantizer.beam = self.beam
             maps = self.autoencoder.encode(image, lmbdas, lengths, tradeoffs, self.levels)
         self.priors.train(training)
         return Coded([m.contiguous() for m in maps], tradeoffs)
@@ -264,7 +264,7 @@ class PriorTask(Task):
     """Loss: nats per position, summed over levels. The best checkpoint is the one with the lowest validation rate."""
 
     name = "prior"
-    partial = True
+    find_unused = True
     module: Priors
 
     def __init__(
