@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from vqcodec.config import LevelConfig
-from vqcodec.nets.quantizer import DECAY, EPSILON, ResidualQuantizer
+from vqcodec.nets.quantizer import DECAY, EPSILON, Dropout, ResidualQuantizer
 
 LEVEL = LevelConfig(stride=4, codebooks=3, codes=8, dim=5)
 
@@ -131,3 +131,24 @@ def test_kmeans_init_uses_every_code_and_lowers_the_error_by_stage():
 def test_wrong_shape_raises():
     with pytest.raises(ValueError, match=r"\[N, H, W, 5\]"):
         quantizer()(torch.zeros(1, 5, 2, 2))
+
+
+def test_dropout():
+    """Silent images get nothing of the level; of others the latents pass, gradient and all, and codes are chosen."""
+    level = LevelConfig(8, 3, 16, 4, stop=True)
+    torch.manual_seed(0)
+    learning = ResidualQuantizer(level).train()
+    learning.initialize(torch.randn(400, 4))
+    z = torch.randn(3, 2, 2, 4, requires_grad=True)
+    dropout = Dropout(torch.tensor([True, False, False]), torch.tensor([False, True, False]))
+    result = learning(z, dropout=dropout)
+    assert not result.quantized[0].any()
+    assert not result.indices[0].any()
+    assert result.commitment[0] == 0
+    assert torch.equal(result.quantized[1], z[1])
+    assert result.indices[1].any()
+    assert result.commitment[1] > 0
+    assert not torch.equal(result.quantized[2], z[2])
+    result.quantized.sum().backward()
+    assert z.grad.flatten(1).amin(1).tolist() == [0, 1, 1]
+    assert z.grad.flatten(1).amax(1).tolist() == [0, 1, 1]

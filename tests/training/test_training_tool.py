@@ -44,6 +44,8 @@ def test_light_model_from_nothing(tmp_path, photos, photo_folder):
             "log",
             "--silent",
             "0.2",
+            "--passed",
+            "0.2",
             "--crop",
             "64",
             "--steps",

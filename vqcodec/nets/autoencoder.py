@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from vqcodec.config import AutoencoderConfig
 from vqcodec.nets.blocks import Gains, LatentNorm, LevelNorm, Upsample, blocks, initialize
 from vqcodec.nets.choice import CodeLengths
-from vqcodec.nets.quantizer import ResidualQuantizer
+from vqcodec.nets.quantizer import Dropout, ResidualQuantizer
 
 Lengths = Callable[[Sequence[Tensor], Tensor], CodeLengths]
 
@@ -86,7 +86,7 @@ class Autoencoder(nn.Module):
         lmbdas: Tensor | None = None,
         lengths: Lengths | None = None,
         tradeoffs: Tensor | None = None,
-        silent: Tensor | None = None,
+        dropout: Dropout | None = None,
         refined: int | None = None,
     ) -> Reconstruction:
         """Encode images, choose codes and decode them.
@@ -97,12 +97,12 @@ class Autoencoder(nn.Module):
             lengths: gives a level's code lengths in the context of its maps and the coarser ones', each int64
                 [N, maps, h, w], coarsest first.
             tradeoffs: where the lambdas lie in the model's range, float [N] in 0..1, for the gains (None: the middle).
-            silent: bool [levels, N], images that get nothing of a level.
+            dropout: of the quantisers of all levels.
             refined: how many images are chosen by `lengths` (see `ResidualQuantizer.forward`).
 
         Raises: ValueError on another shape.
         """
-        indices, commitments, state = self._levels(image, lmbdas, lengths, True, tradeoffs, silent, refined)
+        indices, commitments, state = self._levels(image, lmbdas, lengths, True, tradeoffs, dropout, refined)
         return Reconstruction(self.to_pixels(state, tradeoffs), indices, commitments)
 
     def scaled(self, name: str, x: Tensor, tradeoffs: Tensor | None) -> Tensor:
@@ -126,7 +126,7 @@ class Autoencoder(nn.Module):
         lengths: Lengths | None,
         last: bool,
         tradeoffs: Tensor | None = None,
-        silent: Tensor | None = None,
+        dropout: Dropout | None = None,
         refined: int | None = None,
         number: int | None = None,
     ) -> tuple[list[Tensor], list[Tensor], Tensor]:
@@ -145,7 +145,8 @@ class Autoencoder(nn.Module):
             refine = None
             if lengths is not None and chosen_by_cost:
                 refine = partial(lengths, [maps[:refined] for maps in indices])
-            result = self.quantizers[i](z, weights, refine, None if silent is None else silent[i], refined)
+            of_level = None if dropout is None else Dropout(*(images[i] for images in dropout))
+            result = self.quantizers[i](z, weights, refine, of_level, refined)
             indices.append(result.indices)
             commitments.append(result.commitment)
             if last or i + 1 < number:

@@ -32,6 +32,15 @@ class Quantized(NamedTuple):
     commitment: Tensor
 
 
+class Dropout(NamedTuple):
+    """Images of which a level's quantiser does not do its work in training (quantiser dropout, Zeghidour et al. 2021,
+    section III.C), bool [N], of all levels [levels, N]. silent: they get nothing of the level, which may stop. passed:
+    their latents reach the decoder as they are; codes are chosen none the less."""
+
+    silent: Tensor
+    passed: Tensor
+
+
 class ResidualQuantizer(nn.Module):
     """S codebooks of K codewords, stage s quantises what stages 0..s-1 left (one stage: plain VQ); then product stages.
 
@@ -94,7 +103,7 @@ class ResidualQuantizer(nn.Module):
         z: Tensor,
         lmbdas: Tensor | None = None,
         refine: Callable[[Tensor], CodeLengths] | None = None,
-        silent: Tensor | None = None,
+        dropout: Dropout | None = None,
         refined: int | None = None,
     ) -> Quantized:
         """Choose codes, update the codebooks in training, and pass gradients straight through.
@@ -104,7 +113,7 @@ class ResidualQuantizer(nn.Module):
             lmbdas: weights of a bit, float [N]; None: `rate_weight`.
             refine: gives the code lengths in the context of maps, int64 [n, maps, H, W]: codes are then chosen a second
                 time, by them.
-            silent: bool [N], images that get nothing of this level (in training, if it may stop).
+            dropout: of this level.
             refined: how many of the first images `refine` is asked for (None: all).
 
         Raises: ValueError on another shape.
@@ -124,8 +133,8 @@ class ResidualQuantizer(nn.Module):
                 again = self._chosen(latents[some], None if lmbdas is None else lmbdas[some], lengths, self.beam)
                 choice = Choice(*(torch.cat([b, a[len(b) :]]) for a, b in zip(choice, again, strict=True)))
             maps = self._maps(choice, latents)
-            if silent is not None:
-                maps = maps * ~silent[:, None, None, None]
+            if dropout is not None:
+                maps = maps * ~dropout.silent[:, None, None, None]
             quantized = self.lookup(maps)
             if self.training:
                 self._follow(latents.flatten(0, 2), choice)
@@ -134,11 +143,12 @@ class ResidualQuantizer(nn.Module):
             commitment = (errors @ self.metric.t()).square().sum(3).mean((1, 2)) / (3 * self.level.stride**2)
         else:
             commitment = errors.square().mean((1, 2, 3))
-        if silent is not None:
-            commitment = commitment * ~silent
         straight_through = z + (quantized.to(z.dtype) - z).detach()
-        if silent is not None:  # nothing of the latent arrives
-            straight_through = torch.where(silent[:, None, None, None], quantized.to(z.dtype), straight_through)
+        if dropout is not None:
+            commitment = commitment * ~dropout.silent
+            silent, passed = (images[:, None, None, None] for images in dropout)
+            straight_through = torch.where(silent, quantized.to(z.dtype), straight_through)
+            straight_through = torch.where(passed, z, straight_through)
         return Quantized(straight_through, maps, commitment)
 
     @torch.no_grad()

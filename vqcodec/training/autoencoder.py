@@ -18,6 +18,7 @@ from vqcodec.model import lambdas
 from vqcodec.nets import parallel
 from vqcodec.nets.autoencoder import Autoencoder, Reconstruction
 from vqcodec.nets.quality import MS_SSIM_MIN_CROP, ms_ssim, psnr
+from vqcodec.nets.quantizer import Dropout
 from vqcodec.prior.network import live_stages
 from vqcodec.training import eye, linear
 from vqcodec.training.crops import CropTask
@@ -44,11 +45,14 @@ class AutoencoderTraining:
     0.01 its gradient is about as large as that of the square error. shape: of the square error of a crop in the loss:
     itself (mse), its root, or its logarithm, which is what a mean PSNR counts. silent: share of the crops that get
     nothing of the finest level, so that the coarser ones learn to stand alone (quantiser dropout, Zeghidour et al.
-    2021, section III.C). ramp: steps between which the lambda grows from nothing. prior_share: share of the crops of a
-    batch that are chosen under the priors and train them, where those are trained too: they take more of the time than
-    the autoencoder. enlarged: share of the crops that are smooth, see `CropSampler`. kept: leave the networks of an
-    autoencoder that is trained with its priors as they are; codebooks and priors follow. beam: partial choices that
-    are kept where codes are chosen under the priors; encoders keep 8 by default.
+    2021, section III.C). passed: share of those of the lowest lambda, falling to none in the middle of the range, whose
+    finest latents reach the decoder as they are: without, the encoder makes up for what codes leave out, and is no
+    inverse of the decoder where they leave out little. ramp: steps between which the lambda grows from nothing.
+    prior_share: share of the crops of a batch that are chosen under the priors and train them, where those are trained
+    too: they take more of the time than the autoencoder. enlarged: share of the crops that are smooth, see
+    `CropSampler`. kept: leave the networks of an autoencoder that is trained with its priors as they are; codebooks and
+    priors follow. beam: partial choices that are kept where codes are chosen under the priors; encoders keep 8 by
+    default.
 
     Every crop draws its own weight of a bit from the model's range of lambdas, log-uniformly, so that one model serves
     them all. It begins to grow when every codebook has learned something worth its bits, and concerns all levels but
@@ -59,6 +63,7 @@ class AutoencoderTraining:
     ssimulacra2: float = 0.0
     shape: str = "mse"
     silent: float = 0.0
+    passed: float = 0.0
     unquantized_steps: int = 150
     kmeans_batches: int = 24
     ramp: tuple[int, int] = (300, 900)
@@ -174,13 +179,19 @@ class AutoencoderTask(CropTask):
         draws = torch.rand(config.batch, generator=self.generator)[parallel.rank_rows(config.batch)]
         return crops, draws.to(config.device)
 
-    def silenced(self, tradeoffs: Tensor) -> Tensor | None:
-        """Draw which crops get nothing of the finest level, bool [levels, N], by the share asked for."""
-        if not self.special.silent:
+    def dropout(self, tradeoffs: Tensor) -> Dropout | None:
+        """Draw of which crops the finest level's quantiser does not do its work, by the shares asked for.
+
+        Args:
+            tradeoffs: of the crops, float [N] in 0..1.
+        """
+        shares = self.special.silent, self.special.passed * (1 - 2 * tradeoffs.cpu())
+        if not self.special.silent and not self.special.passed:
             return None
-        silent = torch.zeros(len(self.model.autoencoder.levels), len(tradeoffs), dtype=torch.bool)
-        silent[-1] = torch.rand(len(tradeoffs), generator=self.generator) < self.special.silent
-        return silent.to(tradeoffs.device)
+        drawn = torch.zeros(2, len(self.model.autoencoder.levels), len(tradeoffs), dtype=torch.bool)
+        for images, share in zip(drawn, shares, strict=True):
+            images[-1] = torch.rand(len(tradeoffs), generator=self.generator) < share
+        return Dropout(*drawn.to(tradeoffs.device))
 
     def _shaped(self, error: Tensor, importance: Tensor) -> Tensor:
         """The square error of every crop, float [N] in units of PIXEL_VARIANCE, as it counts in the loss. importance:
@@ -227,7 +238,7 @@ class AutoencoderTask(CropTask):
         image, tradeoffs = batch
         with torch.autocast(config.device_type, torch.bfloat16, enabled=config.bf16):
             weights = self.ramp * lambdas.at(self.model, tradeoffs)
-            result = network(image, weights, None, tradeoffs, self.silenced(tradeoffs))
+            result = network(image, weights, None, tradeoffs, self.dropout(tradeoffs))
         return self.distortion(result, image, tradeoffs)
 
     def before(self, step: int, clock: Clock, config: TrainConfig) -> bool:

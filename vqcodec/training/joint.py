@@ -16,6 +16,7 @@ from vqcodec.images.types import Pixels
 from vqcodec.model import lambdas
 from vqcodec.nets.autoencoder import Autoencoder, Reconstruction
 from vqcodec.nets.quality import psnr
+from vqcodec.nets.quantizer import Dropout
 from vqcodec.prior.network import live_stages
 from vqcodec.training.autoencoder import METRIC_SHARE, METRIC_STEPS, AutoencoderTask, AutoencoderTraining
 from vqcodec.training.data import to_device
@@ -43,7 +44,7 @@ class Joint(nn.Module):
         self.autoencoder, self.priors = autoencoder, priors
 
     def forward(
-        self, image: Tensor, lmbdas: Tensor | None, tradeoffs: Tensor, silent: Tensor | None, refine: bool, some: int
+        self, image: Tensor, lmbdas: Tensor | None, tradeoffs: Tensor, dropout: Dropout | None, refine: bool, some: int
     ) -> Coded:
         """Encode images, and price their codes under the priors.
 
@@ -51,12 +52,12 @@ class Joint(nn.Module):
             image: float [N, 3, H, W] in 0..1.
             lmbdas: weights of a bit, float [levels, N].
             tradeoffs: of these weights, float [N] in 0..1.
-            silent: as of `Autoencoder.forward`.
+            dropout: as of `Autoencoder.forward`.
             refine: choose codes by what they cost under the priors.
             some: how many images, the first ones, are chosen so and train the priors.
         """
         lengths = partial(self.priors.lengths, tradeoffs=tradeoffs[:some]) if refine else None
-        result: Reconstruction = self.autoencoder(image, lmbdas, lengths, tradeoffs, silent, some)
+        result: Reconstruction = self.autoencoder(image, lmbdas, lengths, tradeoffs, dropout, some)
         return Coded(result, self.priors([maps[:some].contiguous() for maps in result.indices], tradeoffs[:some]))
 
 
@@ -122,7 +123,7 @@ class JointTask(AutoencoderTask):
         with torch.autocast(config.device_type, torch.bfloat16, enabled=config.bf16):
             weights = self.ramp * lambdas.at(self.model, tradeoffs)
             some = max(1, round(self.special.prior_share * len(image)))
-            coded = network(image, weights, tradeoffs, self.silenced(tradeoffs), self.ramp >= 1, some)
+            coded = network(image, weights, tradeoffs, self.dropout(tradeoffs), self.ramp >= 1, some)
         rate = {"train/nats_per_position": coded.nats}
         if self.special.kept:
             return coded.nats.sum(), rate

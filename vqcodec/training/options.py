@@ -110,6 +110,8 @@ def terms(commitment: float) -> Any:
         command = click.option("--shape", type=click.Choice(SHAPES), default="mse", show_default=True, help=text)(
             command
         )
+        text = "Pass the finest latents of this part of the crops of the lowest lambda on as they are."
+        command = click.option("--passed", default=0.0, show_default=True, help=text)(command)
         text = "Give this part of the crops nothing of the finest level."
         command = click.option("--silent", default=0.0, show_default=True, help=text)(command)
         text = "Weigh what is missing to a perfect SSIMULACRA2, in units of 100 points."
