@@ -55,3 +55,7 @@ def test_every_vae_preset_trains(tmp_path, photos, name):
     before = {k: v.clone() for k, v in task.module.named_parameters()}
     assert train(task, config, tmp_path).name == "vae.best.safetensors"
     assert all(not torch.equal(v, before[k]) for k, v in task.module.named_parameters())
+
+
+def test_a_preset_is_what_ships(shipped):
+    assert shipped.config == VQVAE2_PRESETS["light"]

@@ -6,7 +6,7 @@ from __future__ import annotations
 from vqcodec.config import AutoencoderConfig, LevelConfig, ModelConfig, PriorConfig, VAEConfig
 
 # Named presets of VQ-VAE-2. `paper` has the sizes of the paper (section 3.1 and appendix); `base` is what ships as
-# vq2-base; `light` is the second generation, to be trained by `joint` from nothing; `tiny` and `tiny-light` are for
+# vq2-base; `light` what ships as vq2-light, to be trained by `joint` from nothing; `tiny` and `tiny-light` are for
 # tests.
 VQVAE2_PRESETS: dict[str, ModelConfig] = {
     "paper": ModelConfig(
@@ -55,7 +55,7 @@ VQVAE2_PRESETS["light"] = ModelConfig(
         levels=(
             LevelConfig(32, 6, 256, 32, stop=True),
             LevelConfig(16, 6, 256, 32, stop=True),
-            LevelConfig(8, 8, 256, 96, stop=True, products=1, groups=12, group_codes=64),
+            LevelConfig(8, 8, 256, 96, stop=True, products=2, groups=12, group_codes=64),
         ),
         widths=(192, 160, 160),
         encoder_blocks=(5, 2, 2),
@@ -63,7 +63,7 @@ VQVAE2_PRESETS["light"] = ModelConfig(
         patch=8,
         overlap=False,
         norm="level",
-        gains=5,
+        gains=10,
     ),
     priors=tuple(
         PriorConfig(
@@ -74,12 +74,12 @@ VQVAE2_PRESETS["light"] = ModelConfig(
             out_blocks=2,
             order="seven",
             out_channels=64,
-            tradeoffs=32,
+            tradeoffs=36,
             cond_above=True,
         )
         for coarsest in (True, False, False)
     ),
-    lmbdas=(0.001, 4.0),
+    lmbdas=(0.0003546, 4.0),
 )
 VQVAE2_PRESETS["tiny-light"] = ModelConfig(
     AutoencoderConfig(
