@@ -103,6 +103,17 @@ def test_search_at_the_ends() -> None:
     assert search(lambda weight: 9, lambda weight: 9, 90, LMBDAS, 100) == math.inf
 
 
+def test_a_step_just_above_the_target_is_left_behind():
+    """Weights of two attempts give one size, a little too large: the next has to lie beyond both."""
+
+    def size(weight):
+        return 4_010 if weight < 0.3 else 3_980
+
+    weight = search(size, lambda weight: 4_200 * (weight / 0.28) ** -0.2, 4_000, LMBDAS)
+    assert 0.3 <= weight < 0.4
+
+
+
 def test_the_place_is_a_byte_on_a_logarithmic_scale() -> None:
     config = dataclasses.replace(VQVAE2_PRESETS["tiny"], lmbdas=LMBDAS)
     low, high = LMBDAS

@@ -131,7 +131,8 @@ def _power(points: Points, wanted: float, usual: float) -> float:
 
 def _expected(points: Points, wanted: float, usual: float) -> float:
     """Logarithm of the weight where the size is expected, strictly between the nearest points on either side."""
-    weight, size = min(points, key=lambda point: abs(point[1] - wanted))
+    # Of points of one size that on the side of the wanted one: from the other the way would lead to it again.
+    weight, size = min(points, key=lambda point: (abs(point[1] - wanted), point[0] * (-1 if point[1] > wanted else 1)))
     weight += (wanted - size) / _power(points, wanted, usual)
     above = max((w for w, s in points if s > wanted), default=-math.inf)
     below = min((w for w, s in points if s <= wanted), default=math.inf)
