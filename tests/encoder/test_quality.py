@@ -113,7 +113,6 @@ def test_a_step_just_above_the_target_is_left_behind():
     assert 0.3 <= weight < 0.4
 
 
-
 def test_the_place_is_a_byte_on_a_logarithmic_scale() -> None:
     config = dataclasses.replace(VQVAE2_PRESETS["tiny"], lmbdas=LMBDAS)
     low, high = LMBDAS
