@@ -68,20 +68,9 @@ def taken(options: dict[str, Any], kind: type[Any]) -> dict[str, Any]:
 
 def data(command: Any) -> Any:
     """Where the photographs are."""
-    command = click.option(
-        "--val",
-        multiple=True,
-        type=EXISTING,
-        required=True,
-        help="Measure on these images, a folder or zip; repeatable.",
-    )(command)
-    command = click.option(
-        "--data",
-        multiple=True,
-        type=EXISTING,
-        required=True,
-        help="Train on these photographs, a folder or zip; repeatable.",
-    )(command)
+    for flag, text in (("--val", "Measure on these images"), ("--data", "Train on these photographs")):
+        text += ", a folder or zip; repeatable."
+        command = click.option(flag, multiple=True, type=EXISTING, required=True, help=text)(command)
     return click.option("--out", type=PATH, required=True, help="Keep the run in this folder.")(command)
 
 
