@@ -104,7 +104,7 @@ def test_what_is_no_source() -> None:
         ({"effort": 2.5}, TypeError, "the effort must be a whole number"),
         ({"effort": None}, TypeError, "the effort must be a whole number"),
         ({"effort": 10}, ValueError, "1 to 9"),
-        ({"tune": 3}, TypeError, "tune must be psnr or ssim, not 3"),
+        ({"tune": 3}, TypeError, "tune must be one of eye, psnr, ssim, not 3"),
         ({"tune": "vmaf"}, ValueError, "tune must be"),
         ({"psnr": 30, "bpp": 1}, ValueError, "give one of"),
         ({"qualty": 5}, TypeError, "encode\\(\\) has no option 'qualty'"),

@@ -33,7 +33,7 @@ from vqcodec.format.container import MODES
 from vqcodec.images import imaging
 from vqcodec.model.tiling import BAND, GROUP_TILES, LARGE
 
-MODELS = ("vq2-light", "vq2-base", "vqvae-base")
+MODELS = ("vq2-light", "vq2-light-psnr", "vq2-base", "vqvae-base")
 Size = tuple[int, int]
 
 

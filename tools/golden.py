@@ -20,7 +20,7 @@ from vqcodec.format import container
 from vqcodec.model.maps import IndexMaps
 
 FOLDER = Path(__file__).resolve().parent.parent / "tests" / "golden"
-MODELS = ("vq2-light", "vq2-base", "vqvae-base")
+MODELS = ("vq2-light", "vq2-light-psnr", "vq2-base", "vqvae-base")
 
 
 def pictures() -> dict[str, Image.Image]:

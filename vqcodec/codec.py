@@ -62,7 +62,7 @@ class Codec(IndexCodec):
             size: bytes that the file may have at most.
             bpp: the same in bits per pixel.
             effort: 1 (fast) to 9 (small).
-            tune: psnr or ssim, see `encoder.request.Request`.
+            tune: eye, psnr or ssim, see `encoder.request.Request`.
             psnr: dB that the picture shall have at least.
             ssimulacra2: the same by that measure; needs the extra `eval`.
             lossless: store the picture itself, whatever else is asked.
@@ -140,16 +140,17 @@ class Codec(IndexCodec):
         return chooser(self, image, asked).maps(lmbda_asked(asked, self.config.lmbdas))
 
 
-def load_model(name: str | os.PathLike[str] | None = None, device: str = "auto") -> Codec:
+def load_model(name: str | os.PathLike[str] | None = None, device: str = "auto", tune: str = DEFAULT_TUNE) -> Codec:
     """Load an installed model, and keep it for the next call.
 
     Args:
-        name: of the model, or path of a weights file; None: the default model.
+        name: of the model, or path of a weights file; None: the default model of the tune.
         device: `auto` (a GPU if there is one), `cpu` or `cuda`.
+        tune: eye, psnr or ssim.
 
     Raises: ModelError if there is no such model.
     """
-    return _load(registry.find(name), pick_device(device))
+    return _load(registry.find(name, tune), pick_device(device))
 
 
 def load_identity(identity: bytes, device: str = "auto") -> Codec:
@@ -170,16 +171,22 @@ def _load(model: registry.ModelFile, device: str) -> Codec:
 
 
 def encode(
-    image: ImageSource, *, model: str | os.PathLike[str] | None = None, device: str = "auto", **options: Any
+    image: ImageSource,
+    *,
+    model: str | os.PathLike[str] | None = None,
+    device: str = "auto",
+    tune: str = DEFAULT_TUNE,
+    **options: Any,
 ) -> bytes:
     """Encode an image with a model. Further options are those of `Codec.encode`.
 
     Args:
         image: as of `Codec.encode`.
-        model: name or path; None: the default model.
+        model: name or path; None: the default model of the tune.
         device: as of `load_model`.
+        tune: eye, psnr or ssim.
     """
-    return load_model(model, device).encode(image, **options)
+    return load_model(model, device, tune).encode(image, tune=tune, **options)
 
 
 def decode(data: Source, *, device: str = "auto", limits: Limits = DEFAULT_LIMITS, **part: Any) -> Image.Image:

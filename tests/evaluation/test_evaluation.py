@@ -157,13 +157,13 @@ def test_ours_is_a_list_over_models_and_qualities(monkeypatch: pytest.MonkeyPatc
     assert [point.setting for point in points] == ["a", "a q40", "b", "b q40"]
     assert {point.name for point in points} == {codecs.OURS}
     assert [point.encode(drawing()) for point in points] == [b"file"] * 4
-    usual = {"effort": 5, "tune": "psnr", "fallback": False}
+    usual = {"effort": 5, "tune": "eye", "fallback": False}
     expected = [("a", {"quality": None, **usual}), ("a", {"quality": 40, **usual})]
     assert asked == [*expected, *(("there/b.safetensors", options) for _, options in expected)]
 
 
 def test_a_curve_for_every_effort_and_tune() -> None:
-    points = codecs.ours(["a"], [10, 40], efforts=(5, 1), tunes=("psnr", "ssim"))
+    points = codecs.ours(["a"], [10, 40], efforts=(5, 1), tunes=("eye", "ssim"))
     names = ["vqcodec", "vqcodec ssim", "vqcodec e1", "vqcodec e1 ssim"]
     assert [point.name for point in points] == [name for name in names for _ in range(2)]
     assert [point.setting for point in points][::2] == ["a q10", "a q10 ssim", "a q10 e1", "a q10 e1 ssim"]

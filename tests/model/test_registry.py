@@ -60,6 +60,16 @@ def test_find_by_name_and_path(model_dirs: list[Path], monkeypatch: pytest.Monke
     assert registry.find().name == "beta"
 
 
+def test_the_model_of_a_tune_stands_in_for_the_default(model_dirs: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = model_dirs
+    monkeypatch.setattr(registry, "DEFAULT_MODEL", "beta")
+    assert registry.find(None, "psnr").name == "beta"
+    shutil.copy(first / "alpha.safetensors", second / "beta-psnr.safetensors")
+    assert registry.find(None, "psnr").name == "beta-psnr"
+    assert registry.find(None, "eye").name == "beta"
+    assert registry.find("alpha", "psnr").name == "alpha"
+
+
 @pytest.mark.parametrize("wanted", ["gamma", "gamma.safetensors", "no/such/place", ""])
 def test_missing_models(model_dirs: list[Path], wanted: str) -> None:
     with pytest.raises(ModelError):

@@ -76,8 +76,10 @@ def encode_many(
 def encode_task(**options: Any) -> Task:
     """Describe what `encode_many` does to a picture. Raises ModelError if the model is not installed, ValueError on
     options that `Codec.encode` does not take."""
-    model = model_name(options.pop("model", None), options.pop("device", "auto"))
-    from vqcodec.encoder.request import Request
+    from vqcodec.encoder.request import DEFAULT_TUNE, Request
+
+    tune = options.get("tune") or DEFAULT_TUNE
+    model = model_name(options.pop("model", None), options.pop("device", "auto"), tune)
 
     asked = {name: value for name, value in options.items() if name not in ("lossless", "fallback", "verify")}
     Request(**asked)

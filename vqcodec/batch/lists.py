@@ -61,12 +61,13 @@ def encode(image: ImageSource | Iterable[ImageSource], **options: Unpack[Options
         ssimulacra2: the same by that measure, up to 100; needs the extra `eval`.
         lmbda: weight of a bit against squared error, from 0; for experiments.
         effort: 1 (fast) to 9 (small), 5 by default.
-        tune: "psnr" (the default), or "ssim", which moves bits to smooth places.
+        tune: "eye" (the default); "psnr", by a model that was trained for squared error; or "ssim", which moves bits to
+            smooth places.
         lossless: store the picture itself.
         fallback: store graphics so where that is smaller or the model does them badly; on by default.
         verify: decode the indices again and compare.
         strip: leave out EXIF and XMP, and turn the picture as they say; the ICC profile stays.
-        model: name of an installed model, or path of a weights file; None: the default model.
+        model: name of an installed model, or path of a weights file; None: the default model of the tune.
         device: auto (the default: a GPU if there is one), cpu or cuda.
 
     Returns: the bytes of a `.vq2` file, with EXIF, ICC profile and XMP of the image; or a list of such.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vqcodec.encoder.request import DEFAULT_TUNE
 from vqcodec.errors import VqcodecError
 from vqcodec.images.files import describe
 
@@ -43,7 +44,8 @@ class Encoder:
 
             torch.set_num_threads(threads)
         given: dict[str, Any] = dict(options)
-        self._codec = codec.load_model(given.pop("model", None), given.pop("device", "auto"))
+        tune = given.get("tune", DEFAULT_TUNE)
+        self._codec = codec.load_model(given.pop("model", None), given.pop("device", "auto"), tune)
         self._column, self._options = column, given
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, Any]:

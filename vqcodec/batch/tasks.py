@@ -267,16 +267,17 @@ class IndicesTask:
             return image.size
 
 
-def model_name(name: str | os.PathLike[str] | None, device: str = "auto") -> ModelName:
+def model_name(name: str | os.PathLike[str] | None, device: str = "auto", tune: str | None = None) -> ModelName:
     """Look up a model as it is installed here.
 
     Args:
-        name: or path; None: the default model.
+        name: or path; None: the default model of the tune.
         device: `auto`, `cpu` or `cuda`.
+        tune: eye, psnr or ssim.
 
     Raises: ModelError.
     """
-    model = registry.find(name)
+    model = registry.find(name, tune)
     is_path = name is not None and (os.fspath(name) != model.name or isinstance(name, os.PathLike))
     return ModelName(str(model.path.resolve()) if is_path else model.name, model.identity, device)
 

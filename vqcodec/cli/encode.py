@@ -114,13 +114,13 @@ def encode(
     from vqcodec.batch import Steps
     from vqcodec.model import registry
 
-    registry.find(model)
+    registry.find(model, tune)
 
     @functools.cache
     def loaded() -> Any:
         from vqcodec import codec
 
-        return codec.load_model(model, device)
+        return codec.load_model(model, device, tune)
 
     def read(job: Job) -> tuple[int, Image.Image]:
         files.check_target(job.target, force, job.make_folders, skip_existing)

@@ -106,7 +106,11 @@ target_psnr_option = click.option(
     "--target-psnr", type=Number(0, min_open=True), metavar="DB", help="Reach at least this PSNR."
 )
 tune_option = click.option(
-    "--tune", type=click.Choice(list(TUNES)), default=DEFAULT_TUNE, show_default=True, help="Choose what to optimise."
+    "--tune",
+    type=click.Choice(list(TUNES)),
+    default=DEFAULT_TUNE,
+    show_default=True,
+    help="Optimise what people see, squared error, or SSIM.",
 )
 effort_option = click.option(
     "-e",

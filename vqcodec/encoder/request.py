@@ -12,11 +12,12 @@ from vqcodec.errors import ModelError
 
 DEFAULT_QUALITY = 50.0
 DEFAULT_EFFORT = 5
-DEFAULT_TUNE = "psnr"
+DEFAULT_TUNE = "eye"
 VERIFIED_FROM = 8
 """Effort from which verifying a file of a target costs under a twentieth of encoding it."""
-TUNES = {"psnr": 0.0, "ssim": 0.25}
-"""Power of the local contrast that lambdas are multiplied by (`encoder.emphasis`)."""
+TUNES = {"eye": 0.0, "psnr": 0.0, "ssim": 0.25}
+"""Power of the local contrast that lambdas are multiplied by (`encoder.emphasis`). What sets psnr apart from eye is the
+model, where none is named (`model.registry.find`)."""
 MARGIN = 2.0
 """The scale goes beyond the range of lambdas that a model was trained for by this factor, at both ends."""
 
@@ -29,7 +30,8 @@ class Request:
 
     Args:
         effort: 1 to 9, see `Effort`.
-        tune: "psnr" for the least squared error, "ssim" to move bits from where contrast hides errors to smooth places.
+        tune: "eye" for what people see, "psnr" for the least squared error, "ssim" to move bits from where contrast
+            hides errors to smooth places.
 
     Raises ValueError on anything else, TypeError on what is no number.
     """
@@ -62,9 +64,9 @@ class Request:
         if self.effort not in EFFORTS:
             raise ValueError(f"the effort must be 1 to 9, not {self.effort}")
         if not isinstance(self.tune, str):
-            raise TypeError(f"tune must be {' or '.join(TUNES)}, not {self.tune!r}")
+            raise TypeError(f"tune must be one of {', '.join(TUNES)}, not {self.tune!r}")
         if self.tune not in TUNES:
-            raise ValueError(f"tune must be {' or '.join(TUNES)}, not {self.tune!r}")
+            raise ValueError(f"tune must be one of {', '.join(TUNES)}, not {self.tune!r}")
 
     @property
     def sized(self) -> bool:

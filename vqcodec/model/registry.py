@@ -54,21 +54,24 @@ def installed() -> list[ModelFile]:
     return list(models.values())
 
 
-def find(name_or_path: str | os.PathLike[str] | None = None) -> ModelFile:
-    """Find the model of that name, `DEFAULT_MODEL` for None, or the weights file at that path.
+def find(name_or_path: str | os.PathLike[str] | None = None, tune: str | None = None) -> ModelFile:
+    """Find the model of that name, or the weights file at that path.
 
-    A string is a path when it ends in `.safetensors` or holds a directory separator. Raises `ModelError` where
-    there is no such model.
+    Args:
+        name_or_path: a string is a path when it ends in `.safetensors` or holds a directory separator; None: the model
+            that was trained for `tune`, `DEFAULT_MODEL-TUNE`, else `DEFAULT_MODEL`.
+        tune: what an encoder optimises.
+
+    Raises `ModelError` where there is no such model.
     """
+    if name_or_path is None and tune is not None and (path := _file(f"{DEFAULT_MODEL}-{tune}")) is not None:
+        return _found(path)
     wanted = DEFAULT_MODEL if name_or_path is None else os.fspath(name_or_path)
     if isinstance(name_or_path, os.PathLike) or wanted.endswith(SUFFIX) or Path(wanted).name != wanted:
         return _describe(Path(wanted))
-    for path in _files():
-        if path.stem == wanted:
-            model = _describe(path)
-            _warn_of_shadow(model)
-            return model
-    raise ModelError(f"model '{wanted}' is not installed; {_advice()}")
+    if (path := _file(wanted)) is None:
+        raise ModelError(f"model '{wanted}' is not installed; {_advice()}")
+    return _found(path)
 
 
 def find_identity(identity: bytes) -> ModelFile:
@@ -111,6 +114,17 @@ def directories() -> list[Path]:
     return folders
 
 
+def _file(name: str) -> Path | None:
+    """The first weights file of that name; None if there is none."""
+    return next((path for path in _files() if path.stem == name), None)
+
+
+def _found(path: Path) -> ModelFile:
+    model = _describe(path)
+    _warn_of_shadow(model)
+    return model
+
+
 def _files() -> Iterator[Path]:
     for directory in directories():
         yield from _weights_in(directory)
@@ -131,7 +145,7 @@ def _warn_of_shadow(model: ModelFile) -> None:
             identity = _describe(shipped).identity
             if identity != model.identity:
                 text = f"{ENVIRONMENT}: {model.path} stands for '{model.name}', not the shipped model of that name"
-                warnings.warn(text, stacklevel=3)
+                warnings.warn(text, stacklevel=4)
 
 
 def _readable() -> Iterator[ModelFile]:
