@@ -109,7 +109,11 @@ def write_page(
     "-e", "--effort", "efforts", type=Numbers(), default=(DEFAULT_EFFORT,), help="Draw a curve for each effort."
 )
 @click.option(
-    "--tune", "tunes", multiple=True, type=click.Choice(list(TUNES)), help="Draw a curve for each; repeatable."
+    "--tune",
+    "tunes",
+    multiple=True,
+    type=click.Choice(list(TUNES)),
+    help="Draw a curve for each; repeatable. Without --model those of the tunes are measured.",
 )
 @click.option("--device", default="auto", show_default=True, help="Run the models on auto, cpu or cuda.")
 @click.option("--jpeg", type=Numbers(), default=RIVAL_GRIDS["JPEG"], help="Set the qualities; '' leaves JPEG out.")
@@ -186,7 +190,8 @@ def run(options: dict[str, Any], workers: Workers) -> None:
     grids |= dict.fromkeys(AVIF, options["avif"])
     qualities = [int(quality) for quality in options["qualities"]] or [None]
     efforts, tunes = [int(effort) for effort in options["efforts"]], options["tunes"] or (DEFAULT_TUNE,)
-    points = ours(options["models"], qualities, options["device"], efforts, tunes)
+    models = options["models"] or (None,) * bool(options["tunes"])
+    points = ours(models, qualities, options["device"], efforts, tunes)
     groups = [tuple(name for name in group if grids[name]) for group in GROUPS]
     groups = [group for group in groups if group]
     if options["folders"]:

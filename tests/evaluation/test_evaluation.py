@@ -169,6 +169,13 @@ def test_a_curve_for_every_effort_and_tune() -> None:
     assert [point.setting for point in points][::2] == ["a q10", "a q10 ssim", "a q10 e1", "a q10 e1 ssim"]
 
 
+def test_without_a_model_each_tune_has_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {"eye": "plain", "psnr": "plain-psnr"}
+    monkeypatch.setattr(codecs, "find", lambda model, tune: SimpleNamespace(name=found[tune]))
+    points = codecs.ours([None], [10], tunes=("eye", "psnr"))
+    assert [(point.name, point.model) for point in points] == [("vqcodec", "plain"), ("vqcodec psnr", "plain-psnr")]
+
+
 def test_our_cache_key_names_model_quality_and_source(one_level_file: Path, other_file: Path) -> None:
     made_by = [Ours(str(one_level_file), device="cpu"), Ours(str(one_level_file), 3, "cpu"), Ours(str(other_file))]
     keys = {codec.cache_key for codec in made_by}

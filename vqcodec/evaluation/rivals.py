@@ -22,6 +22,7 @@ import PIL
 from PIL import Image, features
 
 from vqcodec.encoder.request import DEFAULT_EFFORT, DEFAULT_TUNE
+from vqcodec.model.registry import find
 
 OURS = "vqcodec"
 _PACKAGE = Path(__file__).resolve().parent.parent
@@ -172,7 +173,6 @@ class Ours:
     @property
     def cache_key(self) -> str:
         from vqcodec.model.model import pick_device
-        from vqcodec.model.registry import find
 
         version = f"{source_version()} torch {importlib.metadata.version('torch')} {pick_device(self.device)}"
         asked = f"quality {self.quality} effort {self.effort} tune {self.tune}"
@@ -193,7 +193,7 @@ class Ours:
 
 
 def ours(
-    models: Sequence[str],
+    models: Sequence[str | None],
     qualities: Sequence[int | None] = (None,),
     device: str = "auto",
     efforts: Sequence[int] = (DEFAULT_EFFORT,),
@@ -202,7 +202,7 @@ def ours(
     """Make one setting for every model and quality, in that order: together one curve, for each effort and tune.
 
     Args:
-        models: names or paths.
+        models: names or paths; None: the default model of each tune.
         qualities: 0 to 100; None: what the model was trained for.
         device: `auto`, `cpu` or `cuda`.
         efforts: 1 to 9.
@@ -211,7 +211,8 @@ def ours(
     settings = []
     for effort, tune in itertools.product(efforts, tunes):
         name = OURS + ("" if effort == efforts[0] else f" e{effort}") + ("" if tune == tunes[0] else f" {tune}")
-        settings += [Ours(m, quality, device, name, effort, tune) for m in models for quality in qualities]
+        found = [find(None, tune).name if model is None else model for model in models]
+        settings += [Ours(model, quality, device, name, effort, tune) for model in found for quality in qualities]
     return settings
 
 
