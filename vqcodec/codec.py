@@ -141,14 +141,12 @@ class Codec(IndexCodec):
 
 
 def load_model(name: str | os.PathLike[str] | None = None, device: str = "auto", tune: str = DEFAULT_TUNE) -> Codec:
-    """Load an installed model, and keep it for the next call.
+    """Load an installed model, and keep it for the next call. Raises ModelError if there is none.
 
     Args:
         name: of the model, or path of a weights file; None: the default model of the tune.
         device: `auto` (a GPU if there is one), `cpu` or `cuda`.
         tune: eye, psnr or ssim.
-
-    Raises: ModelError if there is no such model.
     """
     return _load(registry.find(name, tune), pick_device(device))
 
@@ -171,12 +169,7 @@ def _load(model: registry.ModelFile, device: str) -> Codec:
 
 
 def encode(
-    image: ImageSource,
-    *,
-    model: str | os.PathLike[str] | None = None,
-    device: str = "auto",
-    tune: str = DEFAULT_TUNE,
-    **options: Any,
+    image: ImageSource, *, model: str | os.PathLike[str] | None = None, device: str = "auto", **options: Any
 ) -> bytes:
     """Encode an image with a model. Further options are those of `Codec.encode`.
 
@@ -184,9 +177,8 @@ def encode(
         image: as of `Codec.encode`.
         model: name or path; None: the default model of the tune.
         device: as of `load_model`.
-        tune: eye, psnr or ssim.
     """
-    return load_model(model, device, tune).encode(image, tune=tune, **options)
+    return load_model(model, device, options.get("tune", DEFAULT_TUNE)).encode(image, **options)
 
 
 def decode(data: Source, *, device: str = "auto", limits: Limits = DEFAULT_LIMITS, **part: Any) -> Image.Image:
