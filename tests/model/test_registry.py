@@ -10,10 +10,14 @@ import os
 import shutil
 import warnings
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import vqcodec
+import vqcodec.pillow_plugin
 from vqcodec.errors import FormatError, ModelError
 from vqcodec.format import container
 from vqcodec.model import registry
@@ -68,6 +72,18 @@ def test_the_model_of_a_tune_stands_in_for_the_default(model_dirs: list[Path], m
     assert registry.find(None, "psnr").name == "beta-psnr"
     assert registry.find(None, "eye").name == "beta"
     assert registry.find("alpha", "psnr").name == "alpha"
+
+
+def test_tunes_of_the_shipped_models(tmp_path: Path) -> None:
+    picture = Image.fromarray(np.random.default_rng(5).integers(0, 255, (40, 50, 3), np.uint8))
+    options: dict[str, Any] = {"device": "cpu", "effort": 1, "fallback": False}
+    made_by = {"eye": "vq2-light", "psnr": "vq2-light-psnr", "ssim": "vq2-light"}
+    for tune, name in made_by.items():
+        assert vqcodec.info(vqcodec.encode(picture, tune=tune, **options)).model_name == name
+    picture.save(tmp_path / "p.vq2", tune="psnr", effort=1, fallback=False)
+    assert vqcodec.info(tmp_path / "p.vq2").model_name == "vq2-light-psnr"
+    named = vqcodec.encode(picture, tune="psnr", model="vq2-light", **options)
+    assert vqcodec.info(named).model_name == "vq2-light"
 
 
 @pytest.mark.parametrize("wanted", ["gamma", "gamma.safetensors", "no/such/place", ""])
