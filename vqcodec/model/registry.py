@@ -64,14 +64,17 @@ def find(name_or_path: str | os.PathLike[str] | None = None, tune: str | None = 
 
     Raises `ModelError` where there is no such model.
     """
-    if name_or_path is None and tune is not None and (path := _file(f"{DEFAULT_MODEL}-{tune}")) is not None:
-        return _found(path)
+    tuned = [f"{DEFAULT_MODEL}-{tune}"] if name_or_path is None and tune is not None else []
     wanted = DEFAULT_MODEL if name_or_path is None else os.fspath(name_or_path)
     if isinstance(name_or_path, os.PathLike) or wanted.endswith(SUFFIX) or Path(wanted).name != wanted:
         return _describe(Path(wanted))
-    if (path := _file(wanted)) is None:
-        raise ModelError(f"model '{wanted}' is not installed; {_advice()}")
-    return _found(path)
+    for name in (*tuned, wanted):
+        for path in _files():
+            if path.stem == name:
+                model = _describe(path)
+                _warn_of_shadow(model)
+                return model
+    raise ModelError(f"model '{wanted}' is not installed; {_advice()}")
 
 
 def find_identity(identity: bytes) -> ModelFile:
@@ -114,17 +117,6 @@ def directories() -> list[Path]:
     return folders
 
 
-def _file(name: str) -> Path | None:
-    """The first weights file of that name; None if there is none."""
-    return next((path for path in _files() if path.stem == name), None)
-
-
-def _found(path: Path) -> ModelFile:
-    model = _describe(path)
-    _warn_of_shadow(model)
-    return model
-
-
 def _files() -> Iterator[Path]:
     for directory in directories():
         yield from _weights_in(directory)
@@ -145,7 +137,7 @@ def _warn_of_shadow(model: ModelFile) -> None:
             identity = _describe(shipped).identity
             if identity != model.identity:
                 text = f"{ENVIRONMENT}: {model.path} stands for '{model.name}', not the shipped model of that name"
-                warnings.warn(text, stacklevel=4)
+                warnings.warn(text, stacklevel=3)
 
 
 def _readable() -> Iterator[ModelFile]:
