@@ -8,8 +8,9 @@ import torch
 from conftest import untrained
 
 from vqcodec.nets.autoencoder import Autoencoder
+from vqcodec.nets.quality import ms_ssim
 from vqcodec.nets.quantizer import ResidualQuantizer
-from vqcodec.training.metric import PIXEL_VARIANCE, followed, root, squared_jacobians
+from vqcodec.training.metric import PIXEL_VARIANCE, Similarity, followed, root, squared_jacobians
 from vqcodec.training.presets import VQVAE2_PRESETS
 
 
@@ -35,6 +36,33 @@ def test_squared_jacobians_are_those_of_the_decoder() -> None:
         exact = (by_position.transpose(1, 2) @ by_position).mean(0) / PIXEL_VARIANCE
         mean = torch.stack([one[level] for one in estimates]).mean(0)
         assert (mean - exact).norm() < 0.1 * exact.norm()
+
+
+def test_a_probe_costs_what_ms_ssim_loses() -> None:
+    """For small errors, that of a structured picture; at its edges windows are cut off."""
+    generator = torch.Generator().manual_seed(0)
+    smooth = torch.nn.functional.interpolate(torch.rand(1, 3, 24, 24, generator=generator), 192, mode="bicubic")
+    image = (0.2 + 0.5 * smooth).clamp(0, 1)
+    error = 0.005 * torch.randn(image.shape, generator=generator)
+    similarity = Similarity(image, 0.5)
+    probes = [float(similarity.probe(error, generator)) ** 2 for _ in range(300)]
+    lost = 0.5 * float(1 - ms_ssim(image + error, image)) * image.numel()
+    assert sum(probes) / len(probes) == pytest.approx(lost, rel=0.35)
+
+
+def test_similarity_in_the_metric() -> None:
+    """It changes what directions cost, not what the finest level costs in all."""
+    model, _ = untrained()
+    image, tradeoffs = torch.rand(1, 3, 128, 128), torch.tensor([0.3])
+    with torch.no_grad():
+        indices = model.encode(image, None, None, tradeoffs)
+    draws = [torch.Generator().manual_seed(1) for _ in range(3)]
+    plain = squared_jacobians(model, indices, tradeoffs, draws[0])
+    none = squared_jacobians(model, indices, tradeoffs, draws[1], Similarity(image, 0.0))
+    both = squared_jacobians(model, indices, tradeoffs, draws[2], Similarity(image, 5.0))
+    torch.testing.assert_close(none, plain)
+    torch.testing.assert_close(both[-1].trace(), plain[-1].trace())
+    assert not torch.allclose(both[-1], plain[-1], rtol=0.05)
 
 
 def test_root() -> None:

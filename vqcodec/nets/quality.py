@@ -30,6 +30,21 @@ def psnr(decoded: Tensor, image: Tensor) -> float:
     return 10 * math.log10(255**2 / max(error, 1e-9))
 
 
+def blur(x: Tensor) -> Tensor:
+    """Average under the Gaussian window.
+
+    Args:
+        x: float [N, C, H, W].
+
+    Returns: float [N, C, H - WINDOW + 1, W - WINDOW + 1].
+    """
+    channels = x.shape[1]
+    steps = torch.arange(WINDOW, device=x.device) - WINDOW // 2
+    taps = torch.exp(-(steps**2) / (2 * SIGMA**2))
+    rows = (taps / taps.sum()).view(1, 1, WINDOW, 1).repeat(channels, 1, 1, 1)
+    return F.conv2d(F.conv2d(x, rows, groups=channels), rows.mT, groups=channels)
+
+
 def ms_ssim(decoded: Tensor, image: Tensor) -> Tensor:
     """Multi-scale structural similarity (Wang, Simoncelli and Bovik 2003) to train with: five scales under a window of
     WINDOW.
@@ -40,14 +55,6 @@ def ms_ssim(decoded: Tensor, image: Tensor) -> Tensor:
 
     Returns: float [N].
     """
-    channels = image.shape[1]
-    steps = torch.arange(WINDOW, device=image.device) - WINDOW // 2
-    taps = torch.exp(-(steps**2) / (2 * SIGMA**2))
-    rows = (taps / taps.sum()).view(1, 1, WINDOW, 1).repeat(channels, 1, 1, 1)
-
-    def blur(x: Tensor) -> Tensor:
-        return F.conv2d(F.conv2d(x, rows, groups=channels), rows.mT, groups=channels)
-
     product = torch.ones_like(image[:, :, 0, 0])
     for scale, weight in enumerate(MS_SSIM_WEIGHTS):
         if scale:

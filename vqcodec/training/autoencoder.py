@@ -24,7 +24,7 @@ from vqcodec.training import eye, linear
 from vqcodec.training.crops import CropTask
 from vqcodec.training.data import CropSampler, grid, to_device
 from vqcodec.training.loop import Report
-from vqcodec.training.metric import PIXEL_VARIANCE, followed, squared_jacobians
+from vqcodec.training.metric import PIXEL_VARIANCE, Similarity, followed, squared_jacobians
 from vqcodec.training.schedule import Clock, TrainConfig
 
 METRIC_STEPS, METRIC_CROPS, METRIC_SHARE = 20, 4, 0.05  # how often, on how many crops, and how fast the metric follows
@@ -279,8 +279,10 @@ class AutoencoderTask(CropTask):
         self.autoencoder.eval()
         with torch.autocast(config.device_type, torch.bfloat16, enabled=config.bf16):
             with torch.no_grad():
-                indices = self.autoencoder.encode(image, self.ramp * lambdas.at(self.model, tradeoffs), None, tradeoffs)
-            squares = squared_jacobians(self.autoencoder, indices, tradeoffs)
+                weights = self.ramp * lambdas.at(self.model, tradeoffs)
+                indices = self.autoencoder.encode(image, weights, None, tradeoffs)
+            similarity = Similarity(image, self.special.ms_ssim)
+            squares = squared_jacobians(self.autoencoder, indices, tradeoffs, similarity=similarity)
         self.autoencoder.train()
         for quantizer, square in zip(quantizers, squares, strict=True):
             mean = parallel.total(square) / parallel.world()
