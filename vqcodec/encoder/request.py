@@ -15,7 +15,7 @@ DEFAULT_EFFORT = 5
 DEFAULT_TUNE = "eye"
 VERIFIED_FROM = 8
 """Effort from which verifying a file of a target costs under a twentieth of encoding it."""
-TUNES = {"eye": 0.0, "psnr": 0.0, "ssim": 0.25}
+TUNES = {"eye": 0.0, "psnr": 0.0, "ssim": 0.1}
 """Power of the local contrast that lambdas are multiplied by (`encoder.emphasis`). What sets psnr apart from eye is the
 model, where none is named (`model.registry.find`)."""
 MARGIN = 2.0
