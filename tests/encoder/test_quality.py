@@ -18,7 +18,6 @@ from vqcodec.encoder.emphasis import emphasis
 from vqcodec.encoder.request import DEFAULT_EFFORT, EFFORTS, Request, lmbda_of
 from vqcodec.encoder.target import PASSES, PRECISION, search
 from vqcodec.errors import ImageError, ModelError
-from vqcodec.evaluation import metrics
 from vqcodec.format import container
 from vqcodec.model import lambdas
 from vqcodec.nets.quality import C2
