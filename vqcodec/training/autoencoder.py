@@ -281,7 +281,7 @@ class AutoencoderTask(CropTask):
             with torch.no_grad():
                 weights = self.ramp * lambdas.at(self.model, tradeoffs)
                 indices = self.autoencoder.encode(image, weights, None, tradeoffs)
-            similarity = Similarity(image, self.special.ms_ssim)
+            similarity = Similarity(image, self.special.ms_ssim) if self.special.ms_ssim else None
             squares = squared_jacobians(self.autoencoder, indices, tradeoffs, similarity=similarity)
         self.autoencoder.train()
         for quantizer, square in zip(quantizers, squares, strict=True):

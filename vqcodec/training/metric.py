@@ -15,9 +15,9 @@ from vqcodec.nets.quality import C2, WINDOW, blur
 from vqcodec.nets.similarity import MS_SSIM_WEIGHTS
 
 POWER = 0.75  # of the squared Jacobian, its trace kept: the mean over positions exaggerates what some of them show
-HALF = WINDOW // 2
 LEAST = 0.01  # eigenvalue, in units of the mean of all
 PIXEL_VARIANCE = 0.07  # of photographs in 0..1: distortions are measured in units of it
+HALF = WINDOW // 2  # pixels that a blur takes off at every side
 
 
 class Similarity(NamedTuple):
@@ -74,7 +74,7 @@ def squared_jacobians(
         latents = [q.lookup(m).permute(0, 3, 1, 2).detach().requires_grad_(True) for q, m in pairs]
         image = model.assemble(latents, tradeoffs)
         probe = (image * torch.randn(image.shape, generator=generator).to(image)).sum() / PIXEL_VARIANCE**0.5
-        if similarity is None or not similarity.weight:
+        if similarity is None:
             return _squares(torch.autograd.grad(probe, latents))
         gradients = torch.autograd.grad(probe, latents, retain_graph=True)
         more = torch.autograd.grad(similarity.probe(image, generator), latents)
