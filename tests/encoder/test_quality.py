@@ -12,12 +12,14 @@ import torch
 from conftest import untrained
 from numpy.typing import NDArray
 from PIL import Image
+from skimage import data
 
 from vqcodec.codec import Codec
 from vqcodec.encoder.emphasis import emphasis
 from vqcodec.encoder.request import DEFAULT_EFFORT, EFFORTS, Request, lmbda_of
 from vqcodec.encoder.target import PASSES, PRECISION, search
 from vqcodec.errors import ImageError, ModelError
+from vqcodec.evaluation import metrics
 from vqcodec.format import container
 from vqcodec.model import lambdas
 from vqcodec.nets.quality import C2
@@ -203,6 +205,24 @@ def test_tune_moves_bits(shipped, photo):
         errors.append((error[smooth].mean(), error[~smooth].mean()))
     assert errors[1][0] < errors[0][0]
     assert errors[1][1] > errors[0][1]
+
+
+def test_tune_ssim_is_for_similarity(shipped):
+    """More of it for the same bytes, at the cost of squared error: bits at equal quality, on average over pictures."""
+    changes = []
+    for picture in (data.chelsea(), data.coffee(), data.astronaut()):
+        part = np.ascontiguousarray(picture[20:276, 60:316])
+        rows = {}
+        for tune in ("eye", "ssim"):
+            files = [shipped.encode(Image.fromarray(part), quality=q, effort=3, tune=tune) for q in (30, 45, 60)]
+            decoded = [np.asarray(shipped.decode(file)) for file in files]
+            similar = [metrics.ms_ssim_db(metrics.ms_ssim(part, x)) for x in decoded]
+            rows[tune] = [len(file) for file in files], similar, [metrics.psnr(part, x) for x in decoded]
+        (sizes, *anchors), (other_sizes, *others) = rows["eye"], rows["ssim"]
+        pairs = zip(anchors, others, strict=True)
+        changes.append([metrics.bd_rate(sizes, anchor, other_sizes, other).percent for anchor, other in pairs])
+    similarity, error = np.mean(changes, 0)
+    assert similarity < 0 < error
 
 
 def test_metadata_count_towards_the_size(shipped, photo):
