@@ -39,7 +39,8 @@ SHOWN = 6  # validation images in a grid
 class AutoencoderTraining:
     """commitment: beta of van den Oord et al. 2017. Theirs is 0.25 on a latent that can shrink; ours has unit variance.
     With several residual codebooks, detail that a stage can only partly capture would cost more commitment than it
-    gains in distortion, and would be given up: 0.05 is better there. unquantized_steps: warm-up before the k-means
+    gains in distortion, and would be given up: 0.05 is better there. Much of it makes the encoder the decoder's inverse
+    and pictures smooth, little of it keeps contrast at low rates. unquantized_steps: warm-up before the k-means
     init, from this many batches. ms_ssim: weight of 1 - MS-SSIM beside the mean square error; 0.3 makes it about half
     as large. ssimulacra2: weight of what is missing to a perfect SSIMULACRA2, in units of 100 points (see `eye`); at
     0.01 its gradient is about as large as that of the square error. shape: of the square error of a crop in the loss:
