@@ -273,6 +273,23 @@ def export(out: Path, val: tuple[Path, ...], target: Path) -> None:
 
 
 @main.command()
+@click.argument("first", type=EXISTING)
+@click.argument("second", type=EXISTING)
+@click.option("--share", default=0.5, show_default=True, help="Weigh SECOND by this much, FIRST by the rest.")
+@click.argument("target", type=PATH)
+def mean(first: Path, second: Path, share: float, target: Path) -> None:
+    """Write the mean of two weights files to TARGET: of trained ones, and of a run that began with them.
+
+    \b
+    python tools/train.py mean models/vq2-light.safetensors mine.safetensors mean.safetensors --share 0.4
+    """
+    try:
+        exporting.write_mean(first, second, share, target)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+
+
+@main.command()
 @click.argument("weights", type=EXISTING, nargs=-1, required=True)
 def previews(weights: tuple[Path, ...]) -> None:
     """Write NAME.preview beside the weights files NAME.safetensors; export does it too.

@@ -92,6 +92,36 @@ def test_going_on_from_a_weights_file(tmp_path, photo_folder, tiny_models):
     assert sorted(meta["training"]) == ["commit", "joint", "prior"]
 
 
+def test_mean_of_two_weights_files(tmp_path, photos):
+    """Tensor by tensor; a share of 0 is the first again, and what comes out is a model that encodes."""
+    first, second, target = (tmp_path / f"{name}.safetensors" for name in ("first", "second", "mean"))
+    save_untrained(first, seed=0)
+    save_untrained(second, seed=1)
+    run_tool(["mean", first, second, target, "--share", "0"])
+    before, after = (weights.load(path)[0] for path in (first, target))
+    assert all(torch.equal(before[name], value) for name, value in after.items())
+    run_tool(["mean", first, second, target, "--share", "0.25"])
+    a, b, mean = (weights.load(path)[0] for path in (first, second, target))
+    for name, step in {"autoencoder.stem.weight": 2e-3, "prior.0.embed": 0.5}.items():  # rounded to half, to integers
+        expected = 0.75 * a[name].float() + 0.25 * b[name].float()
+        torch.testing.assert_close(mean[name].float(), expected, rtol=0, atol=step)
+        assert not torch.equal(mean[name], a[name])
+    codec = Codec.load(registry.find(target), "cpu")
+    assert codec.decode(codec.encode(Image.fromarray(photos[0]), verify=True)).size == photos[0].shape[1::-1]
+    identities = {path.name: registry.find(path).identity.hex() for path in (first, second)}
+    assert weights.load_meta(target)["training"]["mean"] == identities
+
+
+def test_no_mean_of_two_configurations(tmp_path):
+    first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
+    save_untrained(first)
+    save_untrained(second, VQVAE2_PRESETS["tiny-light"])
+    for arguments in ((first, second), (first, first, "--share", "2")):
+        command = ["mean", *arguments, tmp_path / "mean.safetensors"]
+        assert CliRunner().invoke(load_tool("train").main, [str(part) for part in command]).exit_code == 2
+    assert not (tmp_path / "mean.safetensors").exists()
+
+
 def test_more_stages_on_a_weights_file(tmp_path, photo_folder):
     common = ["joint", "--out", tmp_path / "run", "--data", photo_folder, "--val", photo_folder, "--crop", "64"]
     refused = CliRunner().invoke(load_tool("train").main, [str(c) for c in (*common, "--products", "2")])

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vqcodec.config import ModelConfig, VAEConfig
 from vqcodec.model import loading, preview, readouts, registry, weights
@@ -102,14 +103,47 @@ def write_codec(out: Path, target: Path) -> tuple[ModelConfig, Autoencoder, Prio
     best = out / "prior.best.safetensors"  # trained on, after both together, or not
     priors, meta = load_priors(best if best.exists() else latest(out))
     config = ModelConfig.from_dict(meta["model"])
-    packed = pack_model(model, [to_integers(p) for p in priors.levels()])
-    Model(config, packed)
     before = {name: out / f"{name}.ckpt.safetensors" for name in ("autoencoder", "joint")}
     earlier = {name: _recipe(weights.load_meta(path)) for name, path in before.items() if path.exists()}
-    training = {**earlier, meta["name"]: _recipe(meta), "commit": _commit()}
+    _write(target, config, model, priors, {**earlier, meta["name"]: _recipe(meta), "commit": _commit()})
+    return config, model, priors
+
+
+@torch.no_grad()
+def write_mean(first: Path, second: Path, share: float, target: Path) -> None:
+    """Write the weighted mean of two models, tensor by tensor: of trained weights and of what a run made of them, which
+    is often better than either (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models", equation 1).
+
+    Args:
+        first: weights file of a codec model.
+        second: one of the same configuration.
+        share: of the second, 0 to 1.
+        target: file to write.
+
+    Raises: ModelError on foreign files, ValueError on two configurations or another share.
+    """
+    if not 0 <= share <= 1:
+        raise ValueError(f"the share must be 0 to 1, not {share:g}")
+    config, model, priors = load_model_file(first)
+    other, added, added_priors = load_model_file(second)
+    if other != config:
+        raise ValueError(f"{first.name} and {second.name} differ in their configuration")
+    pairs: list[tuple[nn.Module, nn.Module]] = [(model, added), (priors, added_priors)]
+    for module, more in pairs:
+        tensors = more.state_dict()
+        for name, value in module.state_dict().items():
+            if value.is_floating_point():  # not the number of a norm's updates
+                value.lerp_(tensors[name], share)
+    names = {path.name: weights.load_model(path).identity.hex() for path in (first, second)}
+    _write(target, config, model, priors, {"mean": names, "share": share, "commit": _commit()})
+
+
+def _write(target: Path, config: ModelConfig, model: Autoencoder, priors: Priors, training: Mapping[str, Any]) -> None:
+    """The weights file and its previews, of what would load. training: what the metadata say of it."""
+    packed = pack_model(model, [to_integers(p) for p in priors.levels()])
+    Model(config, packed)
     weights.save(target, packed, {"model": config.to_dict(), "training": training})
     write_previews(target)
-    return config, model, priors
 
 
 def write_previews(path: Path) -> Path:
