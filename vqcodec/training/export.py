@@ -111,8 +111,8 @@ def write_codec(out: Path, target: Path) -> tuple[ModelConfig, Autoencoder, Prio
 
 @torch.no_grad()
 def write_mean(first: Path, second: Path, share: float, target: Path) -> None:
-    """Write the weighted mean of two models, tensor by tensor: of trained weights and of what a run made of them, which
-    is often better than either (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models", equation 1).
+    """Write the weighted mean of two models, tensor by tensor: of trained weights and of what a short run made of them
+    (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models", equation 1). Weights that lie far apart lose.
 
     Args:
         first: weights file of a codec model.
