@@ -4,10 +4,23 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
+
+
+@torch.no_grad()
+def lerp(state: Mapping[str, Tensor], towards: Mapping[str, Tensor], weight: float) -> None:
+    """Move the floats of a module's state towards those of another, in place.
+
+    Args:
+        state: is changed; tensors that are no floats stay.
+        towards: tensors of the same names and shapes.
+        weight: 0 (as it was) to 1 (as the other).
+    """
+    floats = [name for name, value in state.items() if value.is_floating_point()]
+    torch._foreach_lerp_([state[name] for name in floats], [towards[name] for name in floats], weight)
 
 
 class Average:
@@ -31,15 +44,11 @@ class Average:
         """Move towards the module."""
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         self.updates += 1
-        averages: list[Tensor] = []
-        new: list[Tensor] = []
-        for name, value in module.state_dict().items():
-            if value.is_floating_point():
-                averages.append(self.state[name])
-                new.append(value)
-            else:
+        new = module.state_dict()
+        lerp(self.state, new, 1 - decay)
+        for name, value in new.items():
+            if not value.is_floating_point():
                 self.state[name].copy_(value)
-        torch._foreach_lerp_(averages, new, 1 - decay)
 
     @contextlib.contextmanager
     def applied(self, module: nn.Module) -> Iterator[None]:

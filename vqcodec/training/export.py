@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vqcodec.config import ModelConfig, VAEConfig
 from vqcodec.model import loading, preview, readouts, registry, weights
@@ -18,6 +18,7 @@ from vqcodec.model.model import Model
 from vqcodec.nets.autoencoder import Autoencoder
 from vqcodec.prior.export import from_integers, to_integers
 from vqcodec.training import checkpoint
+from vqcodec.training.average import lerp
 from vqcodec.training.prior import Priors
 from vqcodec.vae.network import VAE
 
@@ -109,7 +110,6 @@ def write_codec(out: Path, target: Path) -> tuple[ModelConfig, Autoencoder, Prio
     return config, model, priors
 
 
-@torch.no_grad()
 def write_mean(first: Path, second: Path, share: float, target: Path) -> None:
     """Write the weighted mean of two models, tensor by tensor: of trained weights and of what a short run made of them
     (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models", equation 1). Weights that lie far apart lose.
@@ -128,13 +128,9 @@ def write_mean(first: Path, second: Path, share: float, target: Path) -> None:
     other, added, added_priors = load_model_file(second)
     if other != config:
         raise ValueError(f"{first.name} and {second.name} differ in their configuration")
-    pairs: list[tuple[nn.Module, nn.Module]] = [(model, added), (priors, added_priors)]
-    for module, more in pairs:
-        tensors = more.state_dict()
-        for name, value in module.state_dict().items():
-            if value.is_floating_point():  # not the number of a norm's updates
-                value.lerp_(tensors[name], share)
-    names = {path.name: weights.load_model(path).identity.hex() for path in (first, second)}
+    lerp(model.state_dict(), added.state_dict(), share)
+    lerp(priors.state_dict(), added_priors.state_dict(), share)
+    names = {path.name: registry.find(path).identity.hex() for path in (first, second)}
     _write(target, config, model, priors, {"mean": names, "share": share, "commit": _commit()})
 
 
