@@ -114,6 +114,15 @@ def test_markdown_gives_the_bd_lmbda_of_several_points() -> None:
     assert cells(line) == ["JPEG", *(cell for over in ranges for cell in ("-50.0 %", over))]
 
 
+def test_markdown_compares_our_curves_with_each_other() -> None:
+    text = tables.markdown(curve("vqcodec", 0.04) + curve("vqcodec e1", 0.05))
+    first, second = text[text.index("BD-rate of vqcodec (") :].split("BD-rate of vqcodec e1 (")
+    assert "| vqcodec e1 | -20.0 %" in first
+    assert "| vqcodec | +25.0 %" in second
+    line = next(line for line in text.splitlines() if line.startswith("| vqcodec e1 |"))
+    assert cells(line) == ["vqcodec e1", "-", "-", "-", *["-20.0 % (0.050)"] * 3]  # 0.04 bpp is below its curve
+
+
 def test_markdown_without_ms_ssim_or_without_models() -> None:
     bare = [replace(p, ms_ssim=None, ms_ssim_db=None, ssimulacra2=None) for p in curve("JPEG", 0.2)]
     ours = replace(point("vqcodec", "m", 0.3, 27.0), ms_ssim=None, ms_ssim_db=None)

@@ -46,52 +46,54 @@ def write_json(path: Path, points: Sequence[Point]) -> None:
 
 
 def markdown(points: Sequence[Point]) -> str:
-    """Write tables, one set a dataset: each of our points beside the rivals at its rate and at its quality.
+    """Write tables, one set a dataset: each of our points beside the rivals, and beside our other curves (an effort, a
+    tune), at its rate and at its quality.
 
-    The rivals' figures are read off their curves of means (pchip, logarithm of the rate), never beyond their ends: a
-    dash stands there. Per cents say by how much our rate differs from the rival's at equal quality; the rival's, in
-    bits per pixel, is beside them. With two points of ours or more the BD-rate against each rival follows. Without
-    one, the means themselves.
+    Figures of the others are read off their curves of means (pchip, logarithm of the rate), never beyond their ends: a
+    dash stands there. Per cents say by how much our rate differs from theirs at equal quality; theirs, in bits per
+    pixel, is beside them. With two points of ours or more the BD-rate against each of them follows. Without one, the
+    means themselves.
     """
     parts = []
     for dataset in datasets(points):
         drawn = curves(points, dataset)
         ours, rivals = ([curve for curve in drawn if curve.kind == kind] for kind in ("ours", "rival"))
-        parts += [_comparison(point, rivals) for curve in ours for point in curve.points]
-        parts += [_bd_rates(curve, rivals) for curve in ours if len(curve.points) > 1 and rivals]
+        others = [[other for other in ours if other is not curve] + rivals for curve in ours]
+        parts += [_comparison(point, o) for curve, o in zip(ours, others, strict=True) for point in curve.points]
+        parts += [_bd_rates(curve, o) for curve, o in zip(ours, others, strict=True) if len(curve.points) > 1 and o]
         if not ours:
             parts.append(_means(dataset, rivals))
     return "\n\n".join(parts)
 
 
-def _comparison(point: Point, rivals: Sequence[Curve]) -> str:
+def _comparison(point: Point, others: Sequence[Curve]) -> str:
     similarity, ssimulacra2 = number(point.ms_ssim, ".4f"), number(point.ssimulacra2, ".1f")
     who = f"{point.dataset}, {point.images} images: {point.codec} {point.setting} at {point.bpp:.3f} bpp"
     head = ["codec", "PSNR, dB", "MS-SSIM", "SSIMULACRA2"]
     head += ["ours at equal PSNR", "at equal MS-SSIM", "at equal SSIMULACRA2"]
     rows = [[f"**{point.codec} {point.setting}**", f"{point.psnr:.2f}", similarity, ssimulacra2, "", "", ""]]
-    for rival in rivals:
-        psnr, decibels, third = (rival.read(metrics.quality_at_rate, quality, point.bpp) for quality in QUALITIES)
+    for other in others:
+        psnr, decibels, third = (other.read(metrics.quality_at_rate, quality, point.bpp) for quality in QUALITIES)
         similarity = number(None if decibels is None else metrics.ms_ssim_of_db(decibels), ".4f")
-        cells = [rival.name, number(psnr, ".2f"), similarity, number(third, ".1f")]
+        cells = [other.name, number(psnr, ".2f"), similarity, number(third, ".1f")]
         for quality in QUALITIES:
-            equal = at_equal_quality(point, rival, quality)
+            equal = at_equal_quality(point, other, quality)
             cells.append("-" if equal is None else f"{equal.percent:+.1f} % ({equal.rate:.3f})")
         rows.append(cells)
     return f"{who}\n\n{table(head, rows)}"
 
 
-def _bd_rates(ours: Curve, rivals: Sequence[Curve]) -> str:
+def _bd_rates(ours: Curve, others: Sequence[Curve]) -> str:
     head = ["against"]
     for quality in QUALITIES:
         head += [quality.name, f"over, {quality.unit}" if quality.unit else "over"]
     who = f"{ours.points[0].dataset}: BD-rate of {ours.name} ({len(ours.points)} points)"
     who += f" between {BD_RANGE[0]:g} and {BD_RANGE[1]:g} bpp"
     rows = []
-    for rival in rivals:
-        cells = [rival.name]
+    for other in others:
+        cells = [other.name]
         for quality in QUALITIES:
-            delta, digits = bd_rate(ours, rival, quality), quality.digits
+            delta, digits = bd_rate(ours, other, quality), quality.digits
             over = None if delta is None else f"{delta.low:.{digits}f} to {delta.high:.{digits}f}"
             cells += ["-", "-"] if delta is None or over is None else [f"{delta.percent:+.1f} %", over]
         rows.append(cells)
