@@ -108,8 +108,9 @@ def test_mean_of_two_weights_files(tmp_path, photos):
         assert not torch.equal(mean[name], a[name])
     codec = Codec.load(registry.find(target), "cpu")
     assert codec.decode(codec.encode(Image.fromarray(photos[0]), verify=True)).size == photos[0].shape[1::-1]
-    identities = {path.name: registry.find(path).identity.hex() for path in (first, second)}
-    assert weights.load_meta(target)["training"]["mean"] == identities
+    training = weights.load_meta(target)["training"]
+    assert training["mean"] == [registry.find(path).identity.hex() for path in (first, second)]
+    assert training["share"] == 0.25
 
 
 def test_no_mean_of_two_configurations(tmp_path):

@@ -130,8 +130,8 @@ def write_mean(first: Path, second: Path, share: float, target: Path) -> None:
         raise ValueError(f"{first.name} and {second.name} differ in their configuration")
     lerp(model.state_dict(), added.state_dict(), share)
     lerp(priors.state_dict(), added_priors.state_dict(), share)
-    names = {path.name: registry.find(path).identity.hex() for path in (first, second)}
-    _write(target, config, model, priors, {"mean": names, "share": share, "commit": _commit()})
+    identities = [registry.find(path).identity.hex() for path in (first, second)]
+    _write(target, config, model, priors, {"mean": identities, "share": share, "commit": _commit()})
 
 
 def _write(target: Path, config: ModelConfig, model: Autoencoder, priors: Priors, training: Mapping[str, Any]) -> None:
