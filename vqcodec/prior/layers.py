@@ -19,6 +19,7 @@ from vqcodec.prior.rounding import gate, integers, rescale
 
 BIAS_BITS = ops.ACT_BITS + ops.WEIGHT_BITS  # a bias is in units of the product
 BIAS_MAX = 2**18
+ROWS = 64
 AROUND = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1))
 
 
@@ -43,10 +44,10 @@ class IntegerLinear(nn.Module):
 
         Returns: [..., O], not rescaled.
         """
-        weight = integers(self.weight, ops.WEIGHT_BITS, exact).to(x.dtype)[0]
+        weight = integers(self.weight, ops.WEIGHT_BITS, exact, dtype=x.dtype)[0]
         if self.bias is None:
             return x @ weight
-        return x @ weight + integers(self.bias, self.bias_bits, exact, BIAS_MAX).to(x.dtype)
+        return x @ weight + integers(self.bias, self.bias_bits, exact, BIAS_MAX, x.dtype)
 
 
 class OutputBlock(nn.Module):
@@ -147,6 +148,19 @@ class CausalAttention(nn.Module):
         mean = rescale(F.dropout(weights, self.dropout, self.training) @ v, 0, exact)
         mean = mean.transpose(1, 2).reshape(n, p, c).to(h.dtype)
         return clamp_activation(h + rescale(self.out(mean, exact), ops.SHIFT, exact))
+
+
+def padded_rows(x: Tensor) -> Tensor:
+    """Add rows of zeros up to a multiple of `ROWS`, where as many products follow as there are numbers of rows: for
+    bfloat16 on a CPU a kernel is compiled for each shape that has not been met, which takes longer than the product.
+
+    Args:
+        x: [M, ...].
+
+    Returns: [M' >= M, ...].
+    """
+    missing = -len(x) % ROWS if x.dtype == torch.bfloat16 and x.device.type == "cpu" else 0
+    return torch.cat([x, x.new_zeros(missing, *x.shape[1:])]) if missing else x
 
 
 def clamp_activation(x: Tensor) -> Tensor:

@@ -17,8 +17,15 @@ from vqcodec.config import LevelConfig, PriorConfig
 from vqcodec.exact import ops
 from vqcodec.exact.orders import KINDS, Order, order
 from vqcodec.nets.choice import CodeLengths
-from vqcodec.prior.layers import CausalAttention, IntegerLinear, MaskedLayer, OutputBlock, clamp_activation
-from vqcodec.prior.rounding import integers, rescale
+from vqcodec.prior.layers import (
+    CausalAttention,
+    IntegerLinear,
+    MaskedLayer,
+    OutputBlock,
+    clamp_activation,
+    padded_rows,
+)
+from vqcodec.prior.rounding import Rounded, integers, rescale, rounded_once
 
 
 def offsets(level: LevelConfig) -> list[int]:
@@ -83,6 +90,7 @@ class LevelPrior(nn.Module):
         for head in self.heads:
             nn.init.normal_(head.weight, std=0.02)  # type: ignore[arg-type]
 
+    @rounded_once()
     def forward(
         self, level_maps: Tensor, coarse: Sequence[Tensor], exact: bool = True, tradeoffs: Tensor | None = None
     ) -> Tensor:
@@ -132,10 +140,11 @@ class LevelPrior(nn.Module):
         x = h
         if earlier is not None:
             assert self.stage is not None
-            x = clamp_activation(h + (earlier + integers(self.stage[stage - 1], ops.ACT_BITS, exact)).to(h.dtype))
+            x = clamp_activation(h + (earlier + integers(self.stage, ops.ACT_BITS, exact)[stage - 1]).to(h.dtype))
+        rows, x = len(x), padded_rows(x)
         for block in self.out:
             x = block(x, exact)
-        logits = _logits(self.heads[stage](x, exact).float(), exact)
+        logits = _logits(self.heads[stage](x, exact)[:rows].float(), exact)
         return logits if stage < self.level.codebooks else logits.unflatten(-1, (self.level.groups, -1))
 
     def tell(self, stage: int, index: Tensor, exact: bool) -> Tensor:
@@ -263,17 +272,20 @@ class _Lengths:
 
     def __init__(self, prior: LevelPrior, h: Tensor) -> None:
         self.prior, self.h = prior, h
+        self.rounded: Rounded = {}
 
     @torch.no_grad()
     def logs(self, stage: int, earlier: Tensor | None, rows: Tensor) -> Tensor:
         h = self.h[rows][:, None]
-        logits = self.prior.logits(stage, h, earlier, True)
+        with rounded_once(self.rounded):
+            logits = self.prior.logits(stage, h, earlier, True)
         least = logits.new_full((), -math.log(ops.frequency_top(self.prior.level.codes)))
         return torch.logaddexp(logits - logits.amax(-1, keepdim=True), least).log_softmax(-1)
 
     @torch.no_grad()
     def handed_on(self, stage: int, index: Tensor) -> Tensor | None:
-        return self.prior.tell(stage, index, True)
+        with rounded_once(self.rounded):
+            return self.prior.tell(stage, index, True)
 
 
 def _logits(product: Tensor, exact: bool) -> Tensor:

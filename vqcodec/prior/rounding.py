@@ -7,12 +7,33 @@ the same network is computed without any rounding: the float network that the in
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vqcodec.exact import ops
+
+
+Rounded = dict[tuple[int, int, bool, torch.dtype | None], Tensor]
+_rounded: ContextVar[Rounded | None] = ContextVar("rounded", default=None)
+
+
+@contextmanager
+def rounded_once(kept: Rounded | None = None) -> Iterator[None]:
+    """Round a parameter only at its first use, while none of them changes: stages share most of theirs.
+
+    Args:
+        kept: what is rounded already, and what will be; None: nothing, to begin with.
+    """
+    token = _rounded.set({} if kept is None else kept)
+    try:
+        yield
+    finally:
+        _rounded.reset(token)
 
 
 class _Integers(torch.autograd.Function):
@@ -75,18 +96,26 @@ class _Gate(torch.autograd.Function):
         return torch.cat([grad_a, grad_b], -1), None
 
 
-def integers(x: Tensor, bits: int, exact: bool, limit: int = ops.ACT_MAX) -> Tensor:
-    """Round a real-valued parameter to integers in units of 2^-bits.
+def integers(
+    x: nn.Parameter, bits: int, exact: bool, limit: int = ops.ACT_MAX, dtype: torch.dtype | None = None
+) -> Tensor:
+    """Round a real-valued parameter to integers in units of 2^-bits; see `rounded_once`.
 
     Args:
-        x: float, any shape.
+        x: float, any shape; whole, since it is known again by its identity.
         bits: of the fraction.
         exact: round; False: scale and clamp only.
         limit: results are clamped to -limit..limit.
+        dtype: of the result; None: of `x`.
     """
-    if exact:
-        return _Integers.apply(x, 2.0**bits, limit)
-    return (x * 2.0**bits).clamp(-limit, limit)
+    kept, key = _rounded.get(), (id(x), bits, exact, dtype)
+    if kept is not None and key in kept:
+        return kept[key]
+    result = _Integers.apply(x, 2.0**bits, limit) if exact else (x * 2.0**bits).clamp(-limit, limit)
+    result = result if dtype is None else result.to(dtype)
+    if kept is not None:
+        kept[key] = result
+    return result
 
 
 def rescale(x: Tensor, shift: int, exact: bool, low: int = -ops.ACT_MAX, high: int = ops.ACT_MAX) -> Tensor:
