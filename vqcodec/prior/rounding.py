@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from vqcodec.exact import ops
 
-
 Rounded = dict[tuple[int, int, bool, torch.dtype | None], Tensor]
 _rounded: ContextVar[Rounded | None] = ContextVar("rounded", default=None)
 
