@@ -13,6 +13,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,17 @@ def precision(of: str, value: str) -> contextlib.AbstractContextManager[None]:
     if not hasattr(module, "fp32_precision"):
         pytest.skip("this PyTorch does not have it")
     return changed(module, "fp32_precision", value)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def precisions_as_before() -> Iterator[None]:
+    """Left as they were for the tests of other files: old and new ways to set a precision do not undo each other."""
+    names = [name for name in ("mkldnn", "mkldnn.matmul", "mkldnn.conv") if hasattr(torch.backends.mkldnn, "conv")]
+    modules = [attrgetter(name)(torch.backends) for name in names]
+    before = [module.fp32_precision for module in modules]
+    yield
+    for module, precision in zip(modules, before, strict=True):
+        module.fp32_precision = precision
 
 
 CALLERS: dict[str, Callable[[], contextlib.AbstractContextManager[object]]] = {
