@@ -13,7 +13,6 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -68,12 +67,12 @@ def precision(of: str, value: str) -> contextlib.AbstractContextManager[None]:
 @pytest.fixture(autouse=True, scope="module")
 def precisions_as_before() -> Iterator[None]:
     """Left as they were for the tests of other files: old and new ways to set a precision do not undo each other."""
-    names = [name for name in ("mkldnn", "mkldnn.matmul", "mkldnn.conv") if hasattr(torch.backends.mkldnn, "conv")]
-    modules = [attrgetter(name)(torch.backends) for name in names]
-    before = [module.fp32_precision for module in modules]
-    yield
-    for module, precision in zip(modules, before, strict=True):
-        module.fp32_precision = precision
+    mkldnn = torch.backends.mkldnn
+    with contextlib.ExitStack() as stack:
+        for module in (getattr(mkldnn, "conv", None), getattr(mkldnn, "matmul", None), mkldnn):
+            if hasattr(module, "fp32_precision"):
+                stack.enter_context(changed(module, "fp32_precision", module.fp32_precision))
+        yield
 
 
 CALLERS: dict[str, Callable[[], contextlib.AbstractContextManager[object]]] = {
