@@ -58,9 +58,9 @@ def markdown(points: Sequence[Point]) -> str:
     for dataset in datasets(points):
         drawn = curves(points, dataset)
         ours, rivals = ([curve for curve in drawn if curve.kind == kind] for kind in ("ours", "rival"))
-        others = [[other for other in ours if other is not curve] + rivals for curve in ours]
-        parts += [_comparison(point, o) for curve, o in zip(ours, others, strict=True) for point in curve.points]
-        parts += [_bd_rates(curve, o) for curve, o in zip(ours, others, strict=True) if len(curve.points) > 1 and o]
+        against = [(curve, [other for other in ours if other is not curve] + rivals) for curve in ours]
+        parts += [_comparison(point, others) for curve, others in against for point in curve.points]
+        parts += [_bd_rates(curve, others) for curve, others in against if len(curve.points) > 1 and others]
         if not ours:
             parts.append(_means(dataset, rivals))
     return "\n\n".join(parts)
