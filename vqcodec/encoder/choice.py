@@ -25,7 +25,6 @@ from vqcodec.images.types import Pixels
 from vqcodec.model import lambdas
 from vqcodec.model.maps import IndexMaps
 from vqcodec.model.model import Model
-from vqcodec.model.precision import fast_bf16
 from vqcodec.nets import strips
 from vqcodec.nets.choice import CodeLengths
 
@@ -94,8 +93,7 @@ class Chooser:
         maps: list[Tensor] = []
         for i, level in enumerate(autoencoder.config.levels):
             quantizer, finest = autoencoder.level_quantizers()[i], i + 1 == len(weights)
-            with self._fast():
-                z = strips.latent(autoencoder, i, features.pop(0), state)
+            z = strips.latent(autoencoder, i, features.pop(0), state)
             if level.stop or finest:
                 choice = LevelChoice(model, self._original, effort, maps, tradeoff, weights[i], self._emphasis(i))
                 state = state if not finest else None  # it is large
@@ -105,8 +103,7 @@ class Chooser:
             maps.append(level_maps)
             if not finest:
                 quantized = quantizer.lookup(level_maps[None].to(model.device)).permute(0, 3, 1, 2)
-                with self._fast():
-                    state = strips.descend(autoencoder, i, quantized, state, tradeoff / lambdas.HIGHEST_TRADEOFF)
+                state = strips.descend(autoencoder, i, quantized, state, tradeoff / lambdas.HIGHEST_TRADEOFF)
         return maps
 
     def _analysed(self, tradeoff: int, near: int) -> list[Tensor]:
@@ -117,16 +114,10 @@ class Chooser:
         if self._features is not None and abs(self._features[0] - key) <= near:
             return self._features[1]
         self._features = None
-        with self._fast():
-            features = strips.features(autoencoder, self._original.image, tradeoff / lambdas.HIGHEST_TRADEOFF)
+        features = strips.features(autoencoder, self._original.image, tradeoff / lambdas.HIGHEST_TRADEOFF)
         if math.prod(self.size) <= strips.STRIP_PIXELS:
             self._features = key, features
         return features
-
-    def _fast(self) -> torch.autocast:
-        """Half the precision where that is twice as fast: nothing depends on the last bits of a latent."""
-        device = self._model.device.type
-        return torch.autocast(device, torch.bfloat16, enabled=device == "cpu" and fast_bf16(device))
 
     def _emphasis(self, i: int) -> Tensor | None:
         """What the weight of a bit is multiplied by at the positions of a level, float [h, w]; None: 1 everywhere."""
