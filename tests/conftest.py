@@ -33,10 +33,10 @@ from vqcodec.training.presets import VQVAE2_PRESETS, VQVAE_PRESETS
 # puts these back.
 FALLBACK = [
     (module, name, getattr(module, name))
-    for module, names in ((fallback, ("LOOSE", "GRAPHICS")), (noise, ("SHARP", "LOOSE")))
+    for module, names in ((fallback, ("LOOSE", "TRUSTED", "GRAPHICS")), (noise, ("SHARP", "LOOSE")))
     for name in names
 ]
-fallback.LOOSE = fallback.GRAPHICS = noise.LOOSE = 0.0
+fallback.LOOSE = fallback.TRUSTED = fallback.GRAPHICS = noise.LOOSE = 0.0
 noise.SHARP = math.inf
 
 

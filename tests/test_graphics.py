@@ -228,6 +228,22 @@ def test_only_sharp_pictures_are_looked_at_again(photo: NDArray[np.uint8]) -> No
 
 
 @pytest.mark.usefixtures("falling")
+def test_smooth_photographs_are_kept_without_a_file_without_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That file takes half as long as the model's; it is made where the model's picture is bad, or may be larger."""
+    rng = np.random.default_rng(3)
+    slope = np.linspace(60, 180, 192)[None, :, None] + rng.normal(0, 0.6, (128, 192, 3))
+    picture = imaging.from_pil(Image.fromarray(slope.round().astype(np.uint8)))
+    made = []
+    monkeypatch.setattr(whole, "file", lambda picture, file=whole.file: made.append(1) or file(picture))
+    for size, error, tried in ((2000, 4, False), (2000, 60, True), (20000, 4, True)):
+        made.clear()
+        shown = picture.pixels + np.uint8(error)
+        data = fallback.chosen(picture, Request(quality=50), (0.06, 2.0), bytes(size), lambda shown=shown: shown)
+        assert (bool(made), data == bytes(size)) == (tried, not tried)
+    assert 8 * whole.estimate(picture) < fallback.GRAPHICS * whole.dims(picture)
+
+
+@pytest.mark.usefixtures("falling")
 def test_noise_is_weighed() -> None:
     """A picture that misses the floor by little is kept where no loss would cost much more."""
     image = scan()

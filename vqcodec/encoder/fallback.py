@@ -18,6 +18,7 @@ from vqcodec.images.imaging import Picture
 from vqcodec.images.types import Pixels
 
 LOOSE = 3.0  # an estimate may be so many times too high
+TRUSTED = 1.0  # bits per dim, of an estimate: a lower one, of a picture that repeats itself, may be off by more
 GRAPHICS = 2.5  # bits per dim, of an estimate: photographs take more, but for very smooth ones
 FAIR = 4.0  # times the model's file: what graphics may cost without loss wherever the model misses the floor
 FLOOR = 24.0, 36.0  # dB that graphics have at least, at quality 0 and 100
@@ -53,18 +54,24 @@ def chosen(
     variance = noise.variance_in_blocks(parts.pixels) if free else 0.0
     sample = parts.pixels.size / picture.pixels.size
     toned = free and noise.tones_pay(parts, variance, least, len(data) * sample)
-    dear = estimate > LOOSE * limit and not graphics and not (free and noise.sharp(parts, variance, allowed(estimate)))
-    if dear and not toned:
+    far = estimate > LOOSE * limit and 8 * estimate > TRUSTED * dims
+    dear = far and not graphics and not (free and noise.sharp(parts, variance, allowed(estimate)))
+    if far and (not free or (dear and not toned)):
         return data
-    file = b"" if dear else whole.file(picture)
+    file = b"" if far else whole.file(picture)
     if 0 < len(file) <= limit:
         return file
     if not free:
         return data
     reached = metrics.psnr(picture.pixels, as_seen(decoded(), picture.mode))
-    if toned and reached < least and (few := noise.in_few_tones(picture, least, len(data))):
+    if reached >= least:  # `allowed` is never more
+        return data
+    if toned and (few := noise.in_few_tones(picture, least, len(data))):
         return few
-    return data if dear or reached >= allowed(len(file)) else file
+    if dear:
+        return data
+    file = file or whole.file(picture)
+    return data if len(file) > limit and reached >= allowed(len(file)) else file
 
 
 def allowance(bits: float) -> float:
