@@ -52,21 +52,21 @@ def chosen(
     free = not (asked.sized or asked.aimed)
     parts = whole.sample(picture)
     variance = noise.variance_in_blocks(parts.pixels) if free else 0.0
-    sample = parts.pixels.size / picture.pixels.size
-    toned = free and noise.tones_pay(parts, variance, least, len(data) * sample)
+
+    def toned() -> bool:
+        return noise.tones_pay(parts, variance, least, len(data) * parts.pixels.size / picture.pixels.size)
+
     far = estimate > LOOSE * limit and 8 * estimate > TRUSTED * dims
     dear = far and not graphics and not (free and noise.sharp(parts, variance, allowed(estimate)))
-    if far and (not free or (dear and not toned)):
-        return data
     file = b"" if far else whole.file(picture)
     if 0 < len(file) <= limit:
         return file
-    if not free:
+    if not free or (dear and not toned()):
         return data
     reached = metrics.psnr(picture.pixels, as_seen(decoded(), picture.mode))
     if reached >= least:  # `allowed` is never more
         return data
-    if toned and (few := noise.in_few_tones(picture, least, len(data))):
+    if (dear or toned()) and (few := noise.in_few_tones(picture, least, len(data))):
         return few
     if dear:
         return data
